@@ -1,0 +1,129 @@
+"""Turn your own files into vectors, one a record.
+
+examples:
+  ssl_suite embed encoder=runs/first input=my.fasta output=my.parquet
+  ssl_suite embed encoder=runs/first input=genomes/ output=all.npz pooling=cls
+  ssl_suite embed encoder=runs/first input="reads/*.fq.gz" output=reads.parquet layer=-2 on_error=skip
+
+settings:
+  encoder=RUN         a run folder
+  input=PATH          a file, a folder, or a glob, in any format that the run's modality reads
+  output=FILE         .parquet (columns id, source, embedding, n_tokens) or .npz (arrays of these names)
+  checkpoint=best     best (lowest validation loss), last, or a step
+  pooling=mean        mean over the record's tokens, or cls, the state of [CLS]
+  layer=-1            0 is the embedding, 1 the first layer, -1 the last
+  batch_tokens=8192   positions of a forward pass: speed and memory, never the result
+  column=, id_column= of a table, when they are not called sequence and id
+  on_error=stop       stop at a bad record, or skip and count it
+
+Records longer than the model's window are cut into windows; their vector is the windows' mean, weighted by length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_suite.commands.words import Key, settle
+from ssl_suite.errors import SuiteError
+
+if TYPE_CHECKING:
+    from ssl_suite.data.sources import Sources
+    from ssl_suite.modalities.base import Fault, Record
+
+KEYS = {
+    "encoder": Key(example="runs/first"),
+    "input": Key(example="my.fasta"),
+    "output": Key(example="my.parquet"),
+    "checkpoint": Key("best"),
+    "pooling": Key("mean", choices=("mean", "cls")),
+    "layer": Key(-1, int),
+    "batch_tokens": Key(8192, int, least=1),
+    "column": Key(None),
+    "id_column": Key(None),
+    "on_error": Key("stop", choices=("stop", "skip")),
+}
+ROWS = 1024  # records written at a time: 3 MB at 768 numbers
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="key=value", help="settings, see below")
+
+
+def main(args: argparse.Namespace) -> int:
+    settings = settle(args.words, KEYS)
+    try:
+        print(run(settings), file=sys.stderr)
+    except SuiteError as error:  # the readers speak of the keys of `run`
+        raise SuiteError(str(error).replace("data.path=", "input=").replace("data.", "")) from error
+    return 0
+
+
+def run(settings: dict[str, Any]) -> str:
+    """Embed and write.
+
+    Returns:
+        What was done, in one line.
+    """
+    from ssl_suite.data.faults import FaultCounter
+    from ssl_suite.data.sources import resolve_path
+    from ssl_suite.evaluation import vector_files
+    from ssl_suite.evaluation.embedding import Embedder
+    from ssl_suite.models import hub
+
+    output = vector_files.check(settings["output"])
+    loaded = hub.load(settings["encoder"], settings["checkpoint"], device())
+    sources = resolve_path(settings["input"], loaded.modality.suffixes)
+    faults = FaultCounter(settings["on_error"])
+    embedder = Embedder(
+        loaded.encoder, loaded.modality, settings["pooling"], settings["layer"], settings["batch_tokens"]
+    )
+    facts = {key: settings[key] for key in ("encoder", "pooling", "layer")} | {"step": loaded.step}
+    start, count, tokens, cut = time.monotonic(), 0, 0, 0
+    with vector_files.writing(output, facts) as add:
+        results = embedder.records(_read(loaded.modality, sources, faults, settings), faults)
+        while some := list(itertools.islice(results, ROWS)):
+            add(some)
+            count += len(some)
+            tokens += sum(one.tokens for one in some)
+            cut += sum(one.windows > 1 for one in some)
+        if not count:
+            raise SuiteError(f"input={settings['input']}: no record was left to embed ({_skipped(faults)}).")
+    text = f"{output}: {count:,} records, {tokens:,} tokens in {time.monotonic() - start:.1f} s"
+    if cut:
+        text += f"; {cut:,} longer than {loaded.modality.max_length - 2} tokens, cut into windows and averaged"
+    return text + (f"; {_skipped(faults)}" if faults.counts else "")
+
+
+def device() -> str:
+    """Where the commands run a model: the first GPU, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _read(modality: Any, sources: Sources, fault: Fault, settings: dict[str, Any]) -> Iterator[Record]:
+    """The records of all files; ``source`` becomes the file's short name."""
+    from dataclasses import replace
+
+    columns = {key: settings[key] for key in ("column", "id_column") if settings[key] is not None}
+    for path, label in zip(sources.paths, sources.labels(), strict=True):
+        for record in _file(modality, Path(path), fault, columns):
+            yield replace(record, source=label)
+
+
+def _file(modality: Any, path: Path, fault: Fault, columns: dict[str, str]) -> Iterator[Record]:
+    try:
+        yield from modality.read(path, fault, **columns)
+    except SuiteError as error:  # the file as a whole
+        fault(error)
+
+
+def _skipped(faults: Any) -> str:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in faults.counts.items())
+    return f"skipped: {reasons}; the first: {faults.examples[0]}" if reasons else "the input is empty"

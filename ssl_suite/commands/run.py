@@ -1,0 +1,46 @@
+"""Pre-train an encoder: any modality, any objective, on one process or many.
+
+examples:
+  ssl_suite run modality=dna objective=mlm
+        on the built-in genome; writes runs/dna-mlm-<time>
+  ssl_suite run modality=dna objective=mlm data.path=my.fasta model=mini train.steps=5000 out=runs/mine
+        on your own file, folder, or glob
+  ssl_suite run out=runs/mine resume=true train.steps=10000
+        goes on where runs/mine stopped, with its own settings, to more steps
+  ssl_suite run modality=dna objective=mlm launch.processes=2
+        two processes under torchrun; launch=slurm and launch=torchrun for clusters
+  ssl_suite run -m model=tiny,mini seed=0,1 out=runs/sizes
+        a sweep: four runs, one after another, in runs/sizes/model=tiny,seed=0 and so on
+  ssl_suite run model=base train.lr=3e-4 --cfg job
+        prints the configuration and does nothing
+
+The groups are modality, objective, model, data, train and launch; --cfg job shows every key of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ssl_suite import config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="key=value", help="settings, such as model=mini or train.lr=3e-4")
+    parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: run the product of a=1,2 b=x,y")
+    parser.add_argument("--cfg", choices=["job"], help="print the configuration and stop")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder of your own laid out like conf/; it comes first")
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.multirun:
+        from ssl_suite.training import sweep
+
+        return sweep.run(args.words, args.config_dir, show=args.cfg is not None)
+    cfg = config.compose(args.words, args.config_dir)
+    if args.cfg:
+        print(config.dump(cfg), end="")
+        return 0
+    from ssl_suite import runs
+    from ssl_suite.training import launch
+
+    return launch.start(*runs.settle(cfg, args.words))

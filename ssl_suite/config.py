@@ -1,0 +1,156 @@
+"""From command-line words to one plain, validated configuration, and to the YAML file that freezes it.
+
+Hydra composes once, in the parent process. Everything after that reads ``config.yaml`` without hydra.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from ssl_suite import overrides, registry, resources, settings
+from ssl_suite.errors import SuiteError
+
+NAME = "run.yaml"
+GIVEN = {"modality": (), "objective": ("modality", "spec")}  # constructor arguments that the suite supplies
+
+
+def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[str, Any]:
+    """The configuration that the words choose, as nested dicts of plain values.
+
+    Args:
+        words: hydra overrides such as ``model=mini`` and ``train.lr=3e-4``.
+        config_dir: a folder of the user's own, laid out like ``conf/``; its files come before the suite's.
+
+    Raises:
+        SuiteError: a wrong key, option or value; one line, with the nearest right one.
+    """
+    folders = _folders(config_dir)
+    groups = overrides.find_groups(folders)
+    parsed = [overrides.parse(text, groups) for text in words]
+    chosen = [word for word in parsed if word.key in groups]
+    for word in chosen:
+        overrides.check_option(word, groups)
+    known = overrides.with_sections(overrides.flatten(_hydra([str(word) for word in chosen], folders)))
+    for word in parsed:
+        if word.key not in groups:
+            overrides.check_key(word, known, groups)
+    ready = [str(word) if word.key in groups else overrides.for_hydra(word) for word in parsed]
+    return validate(_hydra(ready, folders))
+
+
+def sweep(words: Sequence[str], config_dir: str | Path | None = None) -> list[list[str]]:
+    """The jobs that ``--multirun`` makes of the words: the product of all values, as lists of words."""
+    groups = overrides.find_groups(_folders(config_dir))
+    return [[str(word) for word in job] for job in overrides.expand(overrides.parse(text, groups) for text in words)]
+
+
+def validate(cfg: dict[str, Any]) -> dict[str, Any]:
+    """Check all of ``cfg`` and return it with ``train.tokens_per_row`` filled in.
+
+    Raises:
+        SuiteError: one line about the first fault.
+    """
+    settings.validate(cfg)
+    for group, given in GIVEN.items():
+        section = {key: value for key, value in cfg[group].items() if key != "name"}
+        registry.check_arguments(_class_of(group, cfg[group]["name"]), section, group, skip=dict.fromkeys(given))
+    train = cfg["train"]
+    if train["tokens_per_row"] is None:
+        row = settings.row_length(train["tokens_per_batch"], cfg["modality"]["max_length"])
+        cfg = {**cfg, "train": {**train, "tokens_per_row": row}}
+    settings.check_fit(cfg)
+    return cfg
+
+
+def _class_of(group: str, name: str) -> type:
+    table = {"modality": registry.MODALITIES, "objective": registry.OBJECTIVES}[group]
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _folders(config_dir: str | Path | None) -> list[Path]:
+    shipped = resources.folder("conf")
+    if config_dir is None:
+        return [shipped]
+    own = Path(config_dir).expanduser().resolve()
+    if not own.is_dir():
+        raise SuiteError(f"--config-dir {config_dir} is not a folder: give one laid out like {shipped}.")
+    return [own, shipped]
+
+
+def _hydra(words: list[str], folders: list[Path]) -> dict[str, Any]:
+    """Compose ``run.yaml`` with the words; the first folder that has a file wins."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    top = next(folder / NAME for folder in folders if (folder / NAME).is_file())
+    path = ",".join(f'"file://{folder}"' for folder in folders)
+    try:
+        # Hydra lets the folder of the top file hide all others, so that file stands alone in one of its own.
+        with TemporaryDirectory() as alone:
+            shutil.copy(top, alone)
+            with initialize_config_dir(alone, version_base="1.3"):
+                composed = hydra_compose(top.stem, overrides=[*words, f"hydra.searchpath=[{path}]"])
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise SuiteError(f"The configuration cannot be composed: {_one_line(error)}") from error
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _one_line(error: BaseException) -> str:
+    """The first sentence of an exception, and of the one that caused it."""
+    lines = [str(error).strip().splitlines()[:1] for error in (error, error.__cause__) if error]
+    return "; ".join(line[0].strip() for line in lines if line)
+
+
+def dump(cfg: Mapping[str, Any]) -> str:
+    """``cfg`` as YAML, its keys in their order."""
+    return yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True, width=120)
+
+
+def write(path: Path, cfg: Mapping[str, Any]) -> None:
+    """Write ``cfg`` as YAML, so that the file is either the old one or the new one, never half of one.
+
+    Raises:
+        SuiteError: the folder cannot be made or written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(dump(cfg))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+        raise SuiteError(f"{path} cannot be written: {error.strerror}. Choose another out=.") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The configuration in a YAML file that ``write`` wrote.
+
+    Raises:
+        SuiteError: no such file, or not a YAML mapping.
+    """
+    try:
+        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path} is not YAML: {_one_line(error)}. Restore it, or choose another out=.") from error
+    if not isinstance(cfg, dict):
+        raise SuiteError(f"{path} does not hold a configuration. Restore it, or choose another out=.")
+    return cfg

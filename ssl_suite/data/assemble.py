@@ -1,0 +1,183 @@
+"""Joining finished shards into a store, with its split, windows and report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_suite.data import split, windows
+from ssl_suite.data.cache import write_json
+from ssl_suite.data.shards import SMALL_VOCABULARY, Task, finished
+from ssl_suite.data.sources import Sources
+from ssl_suite.data.store import FORMAT
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality
+
+COPY = 16 << 20  # bytes at a time
+
+
+class Totals:
+    """Sums over shards."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self.tokens = self.records = 0
+        self.counts: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.examples: list[str] = []
+        self.composition = np.zeros(vocabulary, dtype=np.int64)
+
+    def add(self, notes: Mapping[str, Any], composition: np.ndarray) -> None:
+        """Take in one shard."""
+        self.tokens += notes["tokens"]
+        self.records += notes["records"]
+        self.counts.update(notes["counts"])
+        self.skipped.update(notes["skipped"])
+        self.examples = (self.examples + notes["examples"])[:10]
+        self.composition += composition
+
+
+def assemble(
+    tasks: list[Task],
+    sources: Sources,
+    data: Mapping[str, Any],
+    key: str,
+    folder: Path,
+    begun: float,
+    reused: int,
+) -> Path:
+    """Write the store of all shards to ``folder``, all but its tokeniser.
+
+    Args:
+        tasks: all files, tokenised.
+        sources: their names.
+        data: the configuration's section.
+        key: of the store.
+        folder: is emptied first.
+        begun: when the preparation started (``time.monotonic``).
+        reused: shards that an earlier attempt left.
+
+    Raises:
+        SuiteError: nothing usable in the input, or too little for two splits.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "records").mkdir(parents=True)
+    modality, dtype = tasks[0].modality, tasks[0].dtype
+    totals = join(tasks, folder)
+    short = sum(count for name, count in totals.counts.items() if name.startswith("records shorter"))
+    if totals.tokens == 0:
+        raise SuiteError(nothing(sources, totals, short))
+    values = np.memmap(folder / "values.bin", dtype=dtype, mode="r")
+    table = read_table(folder, totals.records)
+    overlap, window = modality.overlap, modality.max_length - 2
+    fraction = data.get("valid_fraction", 0.05)
+    plan = split.plan(table, fraction, window, overlap, modality.vocabulary.reach)
+    counts, left_out = windows.write(
+        folder,
+        split.segments(plan, table),
+        values,
+        window,
+        overlap,
+        modality.vocabulary.targets,
+        getattr(modality, "max_ambiguous", 1.0),
+    )
+    for name in ("train", "valid"):
+        if counts[name] == 0:
+            raise SuiteError(one_sided(name, sources, counts, left_out, fraction))
+    left_out["records shorter than 8 tokens"] = short
+    left_out["test records"] = int(np.count_nonzero(table.given == split.TEST))
+    if plan.keep is not None:
+        left_out["repeated records"] = totals.records - int(np.count_nonzero(plan.keep)) - left_out["test records"]
+    size = sum(path.stat().st_size for path in sources.paths)
+    seconds = time.monotonic() - begun
+    report = {
+        "sources": sources.described,
+        "files": len(tasks),
+        "bytes": size,
+        "records": totals.records,
+        "tokens": totals.tokens,
+        "composition": composition(modality, totals.composition),
+        "counts": {name: count for name, count in totals.counts.items() if not name.startswith("records shorter")},
+        "split": plan.described,
+        "windows": counts,
+        "window_tokens": window,
+        "overlap": overlap,
+        "left_out": dict(left_out),
+        "skipped": dict(totals.skipped),
+        "examples": totals.examples,
+        "shards_reused": reused,
+        "seconds": round(seconds, 3),
+        "mb_per_s": round(size / 1e6 / seconds, 3),
+        "mtokens_per_s": round(totals.tokens / 1e6 / seconds, 3),
+    }
+    index = {"format": FORMAT, "key": key, "dtype": dtype.name, "files": sources.labels(), "report": report}
+    index |= {"tokens": totals.tokens, "records": totals.records, "windows": counts}
+    write_json(folder / "store.json", index)
+    return folder
+
+
+def join(tasks: list[Task], folder: Path) -> Totals:
+    """Append the shards of all files to the store's files."""
+    totals = Totals(len(tasks[0].modality.vocabulary))
+    names = ("lengths", "digests", "given", "files", "names", "name_ends")
+    out = {name: open(folder / "records" / f"{name}.bin", "wb") for name in names}  # noqa: SIM115
+    name_bytes = 0
+    try:
+        with open(folder / "values.bin", "wb") as values:
+            for task in tasks:
+                for shard in finished(task):
+                    with open(shard.values, "rb") as file:
+                        shutil.copyfileobj(file, values, COPY)
+                    arrays = shard.arrays
+                    totals.add(shard.notes, arrays.pop("composition"))
+                    arrays["files"] = np.full(len(arrays["lengths"]), task.number, dtype=np.int32)
+                    arrays["name_ends"] = arrays["name_ends"] + name_bytes
+                    name_bytes += len(arrays["names"])
+                    for name in names:
+                        out[name].write(np.ascontiguousarray(arrays[name]).data)
+    finally:
+        for opened in out.values():
+            opened.close()
+    return totals
+
+
+def read_table(folder: Path, records: int) -> split.RecordTable:
+    """What the split looks at, memory-mapped."""
+
+    def open_array(name: str, dtype: Any, *shape: int) -> np.ndarray:
+        return np.memmap(folder / "records" / f"{name}.bin", dtype=dtype, mode="r", shape=(records, *shape))
+
+    return split.RecordTable(
+        open_array("lengths", np.int64), open_array("digests", np.uint64, 2), open_array("given", np.uint8)
+    )
+
+
+def composition(modality: Modality, counts: np.ndarray) -> dict[str, int]:
+    """How often each token occurs, for small vocabularies; empty for others."""
+    if len(counts) > SMALL_VOCABULARY:
+        return {}
+    return {token: int(count) for token, count in zip(modality.vocabulary.tokens, counts, strict=True) if count}
+
+
+def nothing(sources: Sources, totals: Totals, short: int) -> str:
+    """The message for an input without a usable record."""
+    skipped = sum(totals.skipped.values())
+    why = f"{short} shorter than {windows.MINIMUM} tokens, {skipped} skipped"
+    first = f" (first: {totals.examples[0]})" if totals.examples else ""
+    return f"{sources.described}: holds no usable record: {why}{first}; give longer sequences."
+
+
+def one_sided(name: str, sources: Sources, counts: dict[str, int], left_out: Counter[str], fraction: float) -> str:
+    """The message for an input whose split leaves one side without a window."""
+    dropped = left_out["ambiguous windows"]
+    also = f" ({dropped} ambiguous ones left out)" if dropped else ""
+    side = "validation" if name == "valid" else "training"
+    return (
+        f"{sources.described}: {sum(counts.values())} windows{also} leave none for {side}; give more data, "
+        f"lower modality.max_length, or change data.valid_fraction={fraction}."
+    )

@@ -1,0 +1,75 @@
+"""The ragged batch: whole sequences end to end, one row of N positions, no FLOP spent on padding.
+
+Shape legend, used in suffixes throughout the package:
+    N  positions of a batch         B  sequences in it            K  positions predicted
+    D  width of the encoder         H  attention heads            E  width of a head
+    F  features of a frame          V  vocabulary size            L  layers
+    R  rows (packing units) of a batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B whole sequences end to end.
+
+    Attributes:
+        values: (N,) int64 ids, or (N, F) float frames.
+        offsets_B1: (B+1,) int32, where each sequence begins; the first is 0, the last is N. Sequences may be empty:
+            B is a constant of the run, so that shapes are static.
+        max_length: the longest sequence any batch of the run may hold (a host integer, constant).
+        lengths: the sequences' lengths on the host, ``B`` integers; the CPU attention path walks them.
+        real_B: (B,) bool, True where a sequence carries data.
+        keys_B: (B,) int64, the number of each sequence in its store (-1 for padding): names the records of a bad batch
+            and keys draws that must not change from epoch to epoch.
+        tokens, squares: positions that carry data, and the sum of their sequences' lengths squared; host integers, for
+            throughput and FLOP counts.
+        rows: how many packing rows the batch holds, each of N / rows positions and B / rows sequences.
+        segments_N: (N,) int64, 0 or 1 in pair tasks, else None.
+        units_N: (N,) int64, the nearest codebook entry of each frame for continuous modalities, else None.
+    """
+
+    values: Tensor
+    offsets_B1: Tensor
+    max_length: int
+    lengths: tuple[int, ...]
+    real_B: Tensor
+    keys_B: Tensor
+    tokens: int
+    squares: int
+    rows: int = 1
+    segments_N: Tensor | None = None
+    units_N: Tensor | None = None
+
+    def with_values(self, values: Tensor) -> Batch:
+        """The same layout with other values, as masking and augmentation need it."""
+        return replace(self, values=values)
+
+    def to(self, device: torch.device) -> Batch:
+        """Every tensor on ``device``; copies are non-blocking (the source is pinned on CUDA)."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin(self) -> Batch:
+        """Every tensor in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: change(x) for name, x in tensors.items() if isinstance(x, Tensor)})
+
+    def sequence_ids_N(self) -> Tensor:
+        """(N,) int64: the number of the sequence each position belongs to."""
+        positions_N = torch.arange(self.values.shape[0], device=self.values.device, dtype=torch.int32)
+        return torch.searchsorted(self.offsets_B1[1:], positions_N, right=True)
+
+    def positions_N(self) -> Tensor:
+        """(N,) int64: each position's place inside its own sequence, from 0."""
+        ids_N = self.sequence_ids_N()
+        return torch.arange(self.values.shape[0], device=self.values.device) - self.offsets_B1[ids_N].long()

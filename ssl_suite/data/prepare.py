@@ -1,0 +1,249 @@
+"""From a user's files to a prepared store: tokenise once, split, cut into windows, publish by one rename.
+
+A preparation that is killed goes on where it was; two that run at once wait for each other; a finished one is found
+again by a key over the content of all inputs and every setting that matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ssl_suite.data import cache
+from ssl_suite.data.assemble import assemble
+from ssl_suite.data.faults import FaultCounter
+from ssl_suite.data.shards import Task, tokenise
+from ssl_suite.data.sources import Sources, resolve
+from ssl_suite.data.store import FORMAT, Store
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality, Record
+
+SHORTEST = 8  # positions of a window, two of them special
+PARALLEL_FROM = 64 << 20  # bytes of input: a worker process takes 2 s to start, in which one reads some 80 MB
+Report = Callable[[str], None]
+
+
+def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = print) -> Store:
+    """The store of these inputs and settings: opened when the cache has it, else made.
+
+    A trained tokeniser is part of the store; ``modality`` has it afterwards.
+
+    Args:
+        modality: reads and encodes.
+        data: the ``data`` section of the configuration.
+        report: takes the lines that tell a user what goes on.
+
+    Raises:
+        SuiteError: unusable input, settings, or cache folder.
+    """
+    check_settings(modality, data)
+    sources = resolve(modality, data)
+    folder = cache.cache_folder(data.get("cache"))
+    key = store_key(modality, data, sources)
+    target = folder / f"{modality.name}-{key[:24]}"
+    store = existing(target)
+    if store is not None:
+        report(f"data: {sources.described}, prepared before in {target}")
+    else:
+        try:
+            store = make(modality, data, sources, key, target, report)
+        except OSError as error:
+            why = error.strerror or error
+            message = f"{error.filename or target}: cannot be written ({why}); free space or set data.cache."
+            raise SuiteError(message) from None
+    modality.load(store.folder / "tokenizer")
+    return store
+
+
+def check_settings(modality: Modality, data: Mapping[str, Any]) -> None:
+    """Hold the settings that only matter here against their limits."""
+    window, fraction = modality.max_length - 2, data.get("valid_fraction", 0.05)
+    if modality.max_length < SHORTEST:
+        raise SuiteError(f"modality.max_length={modality.max_length} should be at least {SHORTEST}.")
+    if not 0 <= modality.overlap < window:
+        raise SuiteError(
+            f"modality.overlap={modality.overlap} should be at least 0 and below max_length - 2 = {window}."
+        )
+    if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
+        raise SuiteError(f"data.valid_fraction={fraction} should be between 0 and 1.")
+    if data.get("on_error", "stop") not in ("stop", "skip"):
+        raise SuiteError(f"data.on_error={data['on_error']} should be stop or skip.")
+    workers = data.get("workers")
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise SuiteError(f"data.workers={workers} should be a whole number of at least 1, or null.")
+
+
+def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> str:
+    """SHA-256 over the names and contents of all inputs and all that changes the store."""
+    contents = [cache.content_hash(path, data.get("cache")) for path in sources.paths]
+    parts = {
+        "format": FORMAT,
+        "inputs": list(zip(sources.labels(), contents, strict=True)),
+        "modality": modality.fingerprint(),
+        "window": [modality.max_length, modality.overlap, getattr(modality, "max_ambiguous", 1.0)],
+        "data": {name: data.get(name) for name in ("column", "id_column", "on_error", "valid_fraction")},
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def existing(target: Path) -> Store | None:
+    """The store at ``target`` if it is complete; a damaged one is as good as none."""
+    if not (target / "store.json").is_file():
+        return None
+    with suppress(SuiteError):
+        return Store(target)
+    return None
+
+
+def make(
+    modality: Modality, data: Mapping[str, Any], sources: Sources, key: str, target: Path, report: Report
+) -> Store:
+    """Prepare into a folder beside ``target``, then rename it."""
+
+    def waiting() -> None:
+        report(f"data: another process is preparing {target.name}; waiting for it")
+
+    with cache.lock(target.parent / f".{target.name}.lock", waiting) as alone:
+        store = existing(target)  # the process we waited for has made it
+        if store is not None:
+            return store
+        work = target.parent / (f".{target.name}.partial" + ("" if alone else f".{os.uname().nodename}.{os.getpid()}"))
+        work.mkdir(exist_ok=True)
+        begun = time.monotonic()
+        report(f"data: preparing {sources.described}")
+        trained_tokenizer(modality, data, sources, work)
+        tasks = [
+            Task(modality, path, i, work, data.get("on_error", "stop"), reading(data))
+            for i, path in enumerate(sources.paths)
+        ]
+        reused = tokenise_all(tasks, data.get("workers"), report)
+        built = assemble(tasks, sources, data, key, work / "store", begun, reused)
+        shutil.copytree(work / "tokenizer", built / "tokenizer")
+        publish(built, target)
+        shutil.rmtree(work, ignore_errors=True)
+    store = Store(target)
+    describe(store, report)
+    return store
+
+
+def reading(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of ``modality.read`` that are set; only modalities with tables know them."""
+    return {name: data[name] for name in ("column", "id_column") if data.get(name) is not None}
+
+
+def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sources, work: Path) -> None:
+    """Train the tokeniser, or take the one that the finished shards of a killed preparation were made with."""
+    folder = work / "tokenizer"
+    if folder.is_dir():
+        modality.load(folder)
+        return
+
+    def records() -> Iterator[Record]:
+        for path in sources.paths:
+            try:
+                yield from modality.read(path, FaultCounter(data.get("on_error", "stop")), **reading(data))
+            except SuiteError:
+                if data.get("on_error", "stop") != "skip":
+                    raise
+
+    modality.fit(records())
+    beside = work / "tokenizer.new"
+    shutil.rmtree(beside, ignore_errors=True)
+    modality.save(beside)
+    beside.rename(folder)
+
+
+def tokenise_all(tasks: list[Task], workers: int | None, report: Report) -> int:
+    """Run the tasks, in processes where that pays. Returns the number of shards reused from before."""
+    size = sum(task.path.stat().st_size for task in tasks)
+    processes = min(workers or len(os.sched_getaffinity(0)), len(tasks))
+    progress = Progress(report)
+    if processes == 1 or (workers is None and size < PARALLEL_FROM):
+        return sum(tokenise(task, progress) for task in tasks)
+    reused = 0
+    context = multiprocessing.get_context("spawn")  # fork would copy the locks of torch's threads
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=die_with_parent) as pool:
+        # The largest first, so that no long task starts when the others are done.
+        order = sorted(tasks, key=lambda task: -task.path.stat().st_size)
+        waiting = {pool.submit(tokenise_in_worker, task) for task in order}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    some, tokens = future.result()
+                    reused += some
+                    progress(tokens)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return reused
+
+
+def tokenise_in_worker(task: Task) -> tuple[int, int]:
+    """``tokenise`` for a pool: shards reused, and tokens made."""
+    tokens: list[int] = []
+    return tokenise(task, tokens.append), sum(tokens)
+
+
+def die_with_parent() -> None:
+    """End this worker when the process that started it is gone; a pool's workers would wait for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()  # type: ignore[union-attr]
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+class Progress:
+    """A line every ten seconds."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.tokens, self.last = report, 0, time.monotonic()
+
+    def __call__(self, tokens: int) -> None:
+        self.tokens += tokens
+        if time.monotonic() - self.last > 10:
+            self.last = time.monotonic()
+            self.report(f"data: {self.tokens:,} tokens so far")
+
+
+def publish(built: Path, target: Path) -> None:
+    """Make the store visible, whole. A damaged one is moved out of the way; where another came first, it is taken."""
+    for path in sorted(built.rglob("*")):
+        cache.sync(path)
+    cache.sync(built)
+    if target.exists() and existing(target) is None:
+        shutil.rmtree(target)
+    with suppress(FileExistsError):
+        try:
+            built.rename(target)
+        except OSError:
+            if existing(target) is None:
+                raise
+    cache.sync(target.parent)
+
+
+def describe(store: Store, report: Report) -> None:
+    """The result in two lines, and one more for what was left out."""
+    facts = store.report
+    report(
+        f"data: {facts['tokens']:,} tokens of {facts['records']:,} records in {facts['seconds']:.1f} s "
+        f"({facts['mb_per_s']:.1f} MB/s); split by {facts['split']}: "
+        f"{facts['windows']['train']:,} training and {facts['windows']['valid']:,} validation windows"
+    )
+    left_out = {**facts["skipped"], **{name: count for name, count in facts["left_out"].items() if count}}
+    if left_out:
+        report("data: left out: " + ", ".join(f"{count:,} {name}" for name, count in left_out.items()))

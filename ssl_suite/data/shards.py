@@ -1,0 +1,220 @@
+"""Tokenising one file into shards: the unit of parallel work, and of what survives a kill.
+
+A shard is ``FILE-NUMBER.values`` (token ids) and ``FILE-NUMBER.npz`` (an entry a record, and counts). The second is
+renamed into place when the first is complete and synced, so a shard that has it is finished and is never redone.
+Memory holds one shard's index and one record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_suite.data.cache import sync
+from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.data.split import given_split
+from ssl_suite.data.windows import MINIMUM
+from ssl_suite.modalities.base import Modality, Record
+
+SHARD_TOKENS = 1 << 26  # two or three seconds of work are lost in a kill
+SHARD_RECORDS = 1 << 18  # some 30 MB of index
+SMALL_VOCABULARY = 64  # up to here the composition is counted
+PIECE = 1 << 20  # tokens counted at a time
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to tokenise, with all a worker process needs.
+
+    Attributes:
+        modality: with its tokeniser trained.
+        path: the file; ``number`` its place among the inputs.
+        folder: where the shards go.
+        on_error: ``stop`` or ``skip``.
+        reading: further keywords of ``modality.read``.
+    """
+
+    modality: Modality
+    path: Path
+    number: int
+    folder: Path
+    on_error: str
+    reading: dict[str, Any]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The smallest type that holds every id."""
+        size = len(self.modality.vocabulary)
+        return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.int32)
+
+
+class Shard:
+    """A shard that is being written."""
+
+    def __init__(self, task: Task, number: int) -> None:
+        self.task = task
+        self.base = task.folder / f"{task.number:06d}-{number:06d}"
+        self.beside = Path(f"{self.base}.values.{os.getpid()}")
+        self.file = open(self.beside, "wb")  # noqa: SIM115
+        self.lengths, self.given = array("q"), array("B")
+        self.digests, self.names, self.name_ends = bytearray(), bytearray(), array("q")
+        self.tokens = 0
+        self.counts: Counter[str] = Counter()
+        self.composition = np.zeros(len(task.modality.vocabulary), dtype=np.int64)
+
+    def add(self, record: Record, values: np.ndarray, given: int) -> None:
+        """Append a record's tokens."""
+        self.file.write(np.ascontiguousarray(values, dtype=self.task.dtype).data)
+        self.tokens += len(values)
+        self.lengths.append(len(values))
+        self.given.append(given)
+        self.digests += self.task.modality.identity(values)[:16].ljust(16, b"\0")
+        self.names += record.name.encode("utf-8")
+        self.name_ends.append(len(self.names))
+        if len(self.composition) <= SMALL_VOCABULARY:
+            for start in range(0, len(values), PIECE):
+                self.composition += np.bincount(values[start : start + PIECE], minlength=len(self.composition))
+
+    def full(self) -> bool:
+        """Whether the next record belongs into another shard."""
+        return self.tokens >= SHARD_TOKENS or len(self.lengths) >= SHARD_RECORDS
+
+    def finish(self, consumed: int, faults: FaultCounter, last: bool) -> None:
+        """Make it permanent. ``consumed``: records the reader has yielded so far; ``last``: the file is done."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+        os.replace(self.beside, f"{self.base}.values")
+        notes = {
+            "tokens": self.tokens,
+            "records": len(self.lengths),
+            "consumed": consumed,
+            "last": last,
+            "counts": self.counts,
+            "skipped": faults.counts,
+            "examples": faults.examples,
+        }
+        beside = Path(f"{self.base}.npz.{os.getpid()}")
+        with open(beside, "wb") as file:
+            np.savez(
+                file,
+                lengths=np.frombuffer(self.lengths, np.int64),
+                given=np.frombuffer(self.given, np.uint8),
+                digests=np.frombuffer(self.digests, np.uint64).reshape(-1, 2),
+                names=np.frombuffer(self.names, np.uint8),
+                name_ends=np.frombuffer(self.name_ends, np.int64),
+                composition=self.composition,
+                notes=np.frombuffer(json.dumps(notes).encode("utf-8"), np.uint8),
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, f"{self.base}.npz")
+        sync(self.base.parent)
+
+    def discard(self) -> None:
+        """Drop what has been written."""
+        self.file.close()
+        self.beside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished shard: where its tokens are, its index, and its notes."""
+
+    values: Path
+    arrays: dict[str, np.ndarray]
+    notes: dict[str, Any]
+
+
+def finished(task: Task) -> Iterator[Finished]:
+    """The finished shards of a file, in order, up to the first that is missing or incomplete."""
+    for number in range(10**6):
+        base = task.folder / f"{task.number:06d}-{number:06d}"
+        values = Path(f"{base}.values")
+        try:
+            with np.load(f"{base}.npz") as file:
+                arrays = {name: file[name] for name in file.files}
+            notes = json.loads(arrays.pop("notes").tobytes())
+            if values.stat().st_size != notes["tokens"] * task.dtype.itemsize:
+                return
+        except (OSError, ValueError, KeyError, EOFError):
+            return
+        yield Finished(values, arrays, notes)
+        if notes["last"]:
+            return
+
+
+def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) -> int:
+    """Make the shards of a file that are not there yet.
+
+    Args:
+        task: the file.
+        progress: called with the tokens of each shard made.
+
+    Returns:
+        How many shards of an earlier attempt were reused.
+
+    Raises:
+        SuiteError: a fault of the file or, under ``on_error=stop``, of a record.
+    """
+    number = consumed = 0
+    for done in finished(task):
+        number, consumed = number + 1, done.notes["consumed"]
+        if done.notes["last"]:
+            return number
+    reused = number
+    shard = Shard(task, number)
+    faults = FaultCounter(task.on_error)
+    try:
+        faults.paused = consumed > 0  # what comes before the first new record was counted by the earlier shards
+        records = task.modality.read(task.path, faults, **task.reading)
+        for place, record in enumerate(records, start=1):
+            if place <= consumed:
+                faults.paused = place < consumed
+                continue
+            use(shard, record, faults)
+            if shard.full():
+                shard.finish(place, faults, last=False)
+                progress(shard.tokens)
+                number, consumed = number + 1, place
+                shard, faults.counts, faults.examples = Shard(task, number), Counter(), []
+    except BadRecord as error:
+        shard.discard()
+        if task.on_error != "skip":
+            raise
+        # Where a damaged file ends is no record's end: none of it is used.
+        for old in task.folder.glob(f"{task.number:06d}-*"):
+            old.unlink()
+        shard, faults = Shard(task, 0), FaultCounter("skip")
+        faults(BadRecord(str(error), f"file: {error.reason}"))
+        consumed = 0
+    except BaseException:
+        shard.discard()
+        raise
+    shard.finish(consumed, faults, last=True)
+    progress(shard.tokens)
+    return reused
+
+
+def use(shard: Shard, record: Record, faults: FaultCounter) -> None:
+    """Encode one record into the shard, or count why not."""
+    try:
+        given = given_split(record)
+        encoded = shard.task.modality.encode(record)
+    except BadRecord as error:
+        faults(error)
+        return
+    if len(encoded.values) < MINIMUM:
+        # Not a fault of the input: assemblies and read sets hold such scraps, and no window can be made of them.
+        shard.counts[f"records shorter than {MINIMUM} tokens"] += 1
+        return
+    shard.counts.update(encoded.counts)
+    shard.add(record, encoded.values, given)

@@ -1,0 +1,120 @@
+"""The prepared store: token ids of all records end to end in one memory-mapped file, and an index of windows.
+
+    store.json      counts, the report, and what the other files hold; written last
+    values.bin      token ids, uint8, uint16 or int32 by vocabulary size, without special tokens
+    records/        lengths (int64), digests (16 bytes), files (int32), names (UTF-8) and their ends (int64)
+    train/ valid/   starts (int64, into values), lengths (int32) and records (int32) of the windows
+    tokenizer/      what ``transformers.AutoTokenizer`` opens
+
+Flat files instead of the Arrow tables of ``datasets``: see ``benchmarks/store_access.py`` for the measurement.
+Shapes: S windows of a split.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_suite.errors import SuiteError, nearest
+
+FORMAT = 1  # part of the cache key: a change of this layout prepares anew
+SPLITS = ("train", "valid")
+WINDOW_FIELDS = {"starts": np.int64, "lengths": np.int32, "records": np.int32}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a split, as memory-mapped arrays.
+
+    Attributes:
+        starts_S: int64, first token in ``Store.values``.
+        lengths_S: int32, tokens.
+        records_S: int32, the record each belongs to.
+    """
+
+    starts_S: np.ndarray
+    lengths_S: np.ndarray
+    records_S: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts_S)
+
+
+class Store:
+    """A store opened for reading.
+
+    Attributes:
+        folder: where it is.
+        key: its cache key.
+        report: counts of the preparation, see ``prepare``.
+        values: (tokens,) memory-mapped ids.
+
+    Raises:
+        SuiteError: a file is missing or shorter than the index says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self._index: dict[str, Any] = json.loads((self.folder / "store.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise SuiteError(f"{self.folder}: is not a prepared store ({error}); prepare the data again.") from None
+        self.key: str = self._index["key"]
+        self.report: dict[str, Any] = self._index["report"]
+        self.values = self._map("values.bin", np.dtype(self._index["dtype"]), self._index["tokens"])
+        self._windows = {split: self._open_split(split) for split in SPLITS}
+
+    def _map(self, name: str, dtype: Any, count: int) -> np.ndarray:
+        path = self.folder / name
+        expected = count * np.dtype(dtype).itemsize
+        if not path.is_file() or path.stat().st_size != expected:
+            raise SuiteError(f"{path}: is missing or damaged; delete {self.folder} and prepare the data again.")
+        return np.memmap(path, dtype=dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype=dtype)
+
+    def _open_split(self, split: str) -> Windows:
+        count = self._index["windows"][split]
+        return Windows(*(self._map(f"{split}/{name}.bin", dtype, count) for name, dtype in WINDOW_FIELDS.items()))
+
+    def split(self, name: str) -> Windows:
+        """The windows of ``train`` or ``valid``."""
+        if name not in self._windows:
+            raise SuiteError(f"a store has no split '{name}'.{nearest(name, SPLITS)}")
+        return self._windows[name]
+
+    @property
+    def records(self) -> int:
+        """How many records it holds."""
+        return self._index["records"]
+
+    @cached_property
+    def record_lengths(self) -> np.ndarray:
+        """(records,) int64 tokens of each record; they stand in ``values`` one after the other."""
+        return self._map("records/lengths.bin", np.int64, self.records)
+
+    @cached_property
+    def record_digests(self) -> np.ndarray:
+        """(records, 2) uint64: ``Modality.identity`` of each record."""
+        return self._map("records/digests.bin", np.uint64, 2 * self.records).reshape(-1, 2)
+
+    @cached_property
+    def _record_files(self) -> np.ndarray:
+        return self._map("records/files.bin", np.int32, self.records)
+
+    @cached_property
+    def _name_ends(self) -> np.ndarray:
+        return self._map("records/name_ends.bin", np.int64, self.records)
+
+    def record_name(self, i: int) -> str:
+        """``file:record`` of the i-th record."""
+        if not 0 <= i < self.records:
+            raise IndexError(f"record {i} of {self.records}")
+        begin, end = int(self._name_ends[i - 1]) if i else 0, int(self._name_ends[i])
+        with open(self.folder / "records" / "names.bin", "rb") as file:
+            file.seek(begin)
+            name = file.read(end - begin).decode("utf-8")
+        return f"{self._index['files'][int(self._record_files[i])]}:{name}"

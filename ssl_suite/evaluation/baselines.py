@@ -1,0 +1,58 @@
+"""What counting alone achieves on the very positions a run is evaluated on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from ssl_suite.data.store import Store
+from ssl_suite.evaluation import markov
+from ssl_suite.modalities.base import Modality
+from ssl_suite.training.evaluate import Evaluator
+
+ORDERS = (0, 1, 3, 5)  # read left to right
+TWO_SIDED = (3, 5)  # given both sides, as the encoder is
+
+
+def count_models(
+    store: Store,
+    modality: Modality,
+    evaluator: Evaluator | None = None,
+    objective: nn.Module | None = None,
+    two_sided: Sequence[int] = TWO_SIDED,
+) -> dict[str, float]:
+    """Cross-entropies in nats of count models fitted on the training split, by name; best read beside a loss.
+
+    ``unigram`` and ``order-k`` read the validation windows left to right. ``order-k both sides`` is the same chain
+    asked for exactly the positions that ``evaluator`` and ``objective`` hide behind [MASK], given everything else in
+    the window: what a bidirectional model of that order could do. Orders whose table is too large are left out.
+    """
+    targets = modality.vocabulary.targets
+    found = markov.cross_entropies(store, targets, ORDERS)
+    if evaluator is None or not hasattr(objective, "corrupt"):
+        return found
+    ids_WT = markov.window_symbols(store.values, store.split("valid"), targets)
+    mask_WT = hidden_positions(evaluator, objective, ids_WT.shape)
+    used_W = mask_WT.any(1)
+    for order in two_sided:
+        if markov.highest_order(targets[1] - targets[0], order) == order:
+            chain = markov.fit_store(store, targets, order)
+            total, count = markov.masked(chain, ids_WT[used_W], mask_WT[used_W])
+            found[f"order-{order} both sides"] = total / max(1, count)
+    return found
+
+
+def hidden_positions(evaluator: Evaluator, objective: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
+    """(W, T) bool: where an evaluation of a masked objective shows [MASK]; W validation windows of up to T tokens."""
+    whole = dataclasses.replace(evaluator.group, rank=0, world=1, device=torch.device("cpu"))
+    mask_WT = np.zeros(shape, dtype=bool)
+    for batch, rng in evaluator.batches(whole):
+        picks_K, labels_K, shown_N = objective.corrupt(batch, rng)
+        picks_K = picks_K[(shown_N[picks_K] == objective.vocabulary.mask) & (labels_K != -100)]
+        windows_K = batch.keys_B[batch.sequence_ids_N()[picks_K]]
+        mask_WT[windows_K, batch.positions_N()[picks_K] - 1] = True  # position 0 is [CLS]
+    return mask_WT

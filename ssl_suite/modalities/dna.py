@@ -1,0 +1,293 @@
+"""DNA: sequence files to base, k-mer or BPE tokens, and their random views."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities import dna_words, sequence_files, views
+from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Record, Vocabulary
+from ssl_suite.modalities.dna_letters import (
+    AMBIGUOUS,
+    BASES,
+    COMPLEMENT,
+    LETTERS,
+    byte_table,
+    checked_letters,
+    spelling,
+)
+
+FIRST = len(SPECIAL_TOKENS)
+PIECE = 64  # BPE merges do not cross every 64th base of a run: bounded cost a piece, one cut token in ten or so
+BPE_CHUNK = 1024 * PIECE  # bases given to the tokeniser library at a time; a multiple of PIECE cuts where pieces end
+BPE_CHUNKS = 64  # chunks in memory at a time
+LARGEST_K = 8  # 65,536 words
+OPPOSITE_LETTERS = byte_table({letter: ord(other) for letter, other in COMPLEMENT.items()})
+
+
+class DNA:
+    """Nucleotide sequences.
+
+    Args:
+        tokenizer: ``base`` (one token a base), ``kmer``, or ``bpe`` (trained on the input).
+        k: bases of a k-mer, 2 to 8.
+        stride: bases between k-mers: 1 (overlapping) or k.
+        vocab_size: of BPE, special tokens and ambiguity codes included.
+        max_length: positions of a window, [CLS] and [SEP] included.
+        overlap: tokens that neighbouring windows of a record share.
+        ambiguous: ``n`` reads all IUPAC ambiguity codes as N, ``keep`` gives each its own token (base and BPE; a
+            k-mer with any is [UNK]), ``error`` refuses them.
+        soft_mask: lower case is read as upper case, or as N.
+        max_ambiguous: windows with a larger share of tokens that say nothing (N, [UNK]) are left out.
+        reverse_complement: of ``augment``: its probability for each sequence; BPE tokens have no complement.
+        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
+        mutation: of ``augment``: the probability that a base is replaced; BPE tokens are left alone.
+    """
+
+    name = "dna"
+    suffixes = sequence_files.SUFFIXES
+
+    def __init__(
+        self,
+        tokenizer: Literal["base", "kmer", "bpe"] = "base",
+        k: int = 6,
+        stride: int = 1,
+        vocab_size: int = 4096,
+        max_length: int = 512,
+        overlap: int = 0,
+        ambiguous: Literal["n", "keep", "error"] = "n",
+        soft_mask: Literal["upper", "n"] = "upper",
+        max_ambiguous: float = 0.5,
+        reverse_complement: float = 0.5,
+        crop: float = 0.5,
+        mutation: float = 0.01,
+    ) -> None:
+        self.tokenizer, self.k, self.stride, self.vocab_size = tokenizer, k, stride, vocab_size
+        self.max_length, self.overlap, self.max_ambiguous = max_length, overlap, max_ambiguous
+        self.ambiguous, self.soft_mask = ambiguous, soft_mask
+        self.reverse_complement, self.crop, self.mutation = reverse_complement, crop, mutation
+        self._check()
+        self._spelling = spelling(ambiguous, soft_mask)
+        self._encode = {"base": self._encode_base, "kmer": self._encode_kmer, "bpe": self._encode_bpe}[tokenizer]
+        self._bpe: Any = None  # a tokenizers.Tokenizer, once fitted or loaded
+        self._vocabulary: Vocabulary | None = None
+        self._opposite: np.ndarray | None = None
+        self._opposite_on: dict[torch.device, Tensor] = {}
+        if tokenizer == "base":
+            ids = {letter: FIRST + i for i, letter in enumerate(LETTERS)}
+            self._table = byte_table({letter: ids[read] for letter, read in self._spelling.items()})
+            self._vocabulary = Vocabulary((*SPECIAL_TOKENS, *LETTERS), (FIRST, FIRST + len(BASES)))
+            pairs = [ids[COMPLEMENT[letter]] for letter in LETTERS]
+            self._opposite = np.concatenate([np.arange(FIRST), pairs])
+        elif tokenizer == "kmer":
+            self._table = byte_table({letter: (BASES + "N").find(read) % 5 for letter, read in self._spelling.items()})
+            reach = k if stride == 1 else 1
+            self._vocabulary = Vocabulary((*SPECIAL_TOKENS, *dna_words.words(k)), (FIRST, FIRST + 4**k), reach=reach)
+            self._opposite = dna_words.complement(k)
+        else:
+            self._table = byte_table({letter: ord(read) for letter, read in self._spelling.items()})
+
+    def _check(self) -> None:
+        smallest = FIRST + len(LETTERS) + 1
+        rules = (
+            (2 <= self.k <= LARGEST_K, "k", self.k, f"2 to {LARGEST_K}"),
+            (self.stride in (1, self.k), "stride", self.stride, f"1 (overlapping) or k = {self.k}"),
+            (self.vocab_size >= smallest, "vocab_size", self.vocab_size, f"at least {smallest}"),
+            (0 <= self.max_ambiguous <= 1, "max_ambiguous", self.max_ambiguous, "between 0 and 1"),
+            (0 <= self.reverse_complement <= 1, "reverse_complement", self.reverse_complement, "between 0 and 1"),
+            (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
+            (0 <= self.mutation <= 1, "mutation", self.mutation, "between 0 and 1"),
+        )
+        for right, key, value, expected in rules:
+            if not right:
+                raise SuiteError(f"modality.{key}={value} should be {expected}.")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The ids; for BPE only after ``fit`` or ``load``."""
+        if self._vocabulary is None:
+            raise SuiteError("the BPE tokeniser has not been trained: prepare the data or load a run first.")
+        return self._vocabulary
+
+    @property
+    def opposite(self) -> np.ndarray | None:
+        """(V,) the id of each token's reverse complement, or None where tokens have none (BPE)."""
+        return self._opposite
+
+    def read(
+        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+    ) -> Iterator[Record]:
+        """The records of one file, see ``sequence_files.read``."""
+        return sequence_files.read(path, fault, column, id_column)
+
+    def fit(self, records: Iterator[Record]) -> None:
+        """Train the BPE, unless it has been trained or loaded; other tokenisers do not touch ``records``."""
+        if self.tokenizer != "bpe" or self._bpe is not None:
+            return
+        from ssl_suite.modalities import tokenizers
+
+        runs = (run for record in records for run in re.findall(f"[{BASES}]+", self._text_or_nothing(record)))
+        size = self.vocab_size - FIRST - len(AMBIGUOUS)
+        tokens, merges = tokenizers.train_bpe(tokenizers.sample_pieces(runs), size, BASES, self._pieces())
+        if len(tokens) == len(BASES):
+            raise SuiteError("the input has no two neighbouring bases to train a BPE on; give more DNA.")
+        # Ambiguity codes stand before the letters, so that the ids that may be predicted are one range.
+        all_tokens = (*SPECIAL_TOKENS, *AMBIGUOUS, *tokens)
+        self._take_bpe(tokenizers.bpe(all_tokens, merges, tokenizers.letter_map(self._spelling), self._pieces()))
+
+    def _text_or_nothing(self, record: Record) -> str:
+        try:
+            return self._spell_out(self._letters(record)[0])
+        except BadRecord:  # raised again, or counted, when the record is encoded
+            return ""
+
+    def _take_bpe(self, tokenizer: Any) -> None:
+        ids = tokenizer.get_vocab()
+        tokens = tuple(sorted(ids, key=ids.__getitem__))
+        self._bpe = tokenizer
+        self._vocabulary = Vocabulary(tokens, (FIRST + len(AMBIGUOUS), len(tokens)))
+
+    @staticmethod
+    def _pieces() -> Any:
+        from tokenizers import Regex, pre_tokenizers
+
+        return pre_tokenizers.Split(Regex(f"[{BASES}]{{1,{PIECE}}}|[^{BASES}]"), "isolated")
+
+    def encode(self, record: Record) -> Encoded:
+        """Token ids, with counts of ``bases``, ``ambiguous``, ``soft_masked``, ``unknown`` and ``dropped`` bases.
+
+        Raises:
+            BadRecord: the record is not DNA.
+        """
+        raw, counts = self._letters(record)
+        return self._encode(raw, counts)
+
+    def _letters(self, record: Record) -> tuple[bytes, dict[str, int]]:
+        return checked_letters(record, self.ambiguous, self.soft_mask)
+
+    def _spell_out(self, raw: bytes) -> str:
+        return raw.translate(self._table).decode("ascii")
+
+    def _encode_base(self, raw: bytes, counts: dict[str, int]) -> Encoded:
+        return Encoded(np.frombuffer(raw.translate(self._table), np.uint8), counts)
+
+    def _encode_kmer(self, raw: bytes, counts: dict[str, int]) -> Encoded:
+        values = dna_words.encode(np.frombuffer(raw.translate(self._table), np.uint8), self.k, self.stride)
+        counts["unknown"] = int(np.count_nonzero(values == dna_words.UNKNOWN))
+        counts["dropped"] = len(raw) % self.k if self.stride > 1 else 0
+        return Encoded(values, counts)
+
+    def _encode_bpe(self, raw: bytes, counts: dict[str, int]) -> Encoded:
+        _ = self.vocabulary  # says so where nothing has been trained
+        chunks = re.findall(f"[{BASES}]{{1,{BPE_CHUNK}}}|[^{BASES}]+", self._spell_out(raw))
+        parts: list[np.ndarray] = [np.zeros(0, np.int32)]
+        for start in range(0, len(chunks), BPE_CHUNKS):
+            some = self._bpe.encode_batch_fast(chunks[start : start + BPE_CHUNKS], add_special_tokens=False)
+            parts += [np.asarray(one.ids, dtype=np.int32) for one in some]
+        return Encoded(np.concatenate(parts), counts)
+
+    def spell(self, values: np.ndarray) -> str:
+        """The tokens' text, end to end (overlapping k-mers: separated by spaces, the form their tokeniser reads)."""
+        tokens = self.vocabulary.tokens
+        return (" " if self.vocabulary.reach > 1 else "").join(tokens[i] for i in values.tolist())
+
+    def identity(self, values: np.ndarray) -> bytes:
+        """A digest (16 bytes) that a sequence shares with its reverse complement.
+
+        Non-overlapping k-mers of a sequence whose length is no multiple of k lose their last bases, and its reverse
+        complement loses others: such a pair is not recognised.
+        """
+        if self._opposite is None:
+            text = "".join(map(self.vocabulary.tokens.__getitem__, values.tolist())).encode("ascii")
+            forward, backward = text, text.translate(OPPOSITE_LETTERS)[::-1]
+        elif self.tokenizer == "base":
+            forward = values.astype(np.uint8).tobytes()
+            backward = forward.translate(bytes(self._opposite.tolist()).ljust(256))[::-1]
+        else:
+            forward = values.astype(np.int32).tobytes()
+            backward = self._opposite.astype(np.int32).take(values[::-1]).tobytes()
+        return hashlib.blake2b(min(forward, backward), digest_size=16).digest()
+
+    def augment(self, batch: Batch, rng: Rng) -> Batch:
+        """A crop of each sequence, half of them reverse-complemented, a few bases replaced (BPE: the crop alone).
+
+        Sequences keep their slots: what a crop leaves over at the end of a slot becomes [PAD], see ``views``.
+        """
+        opposite_V = self._opposite_tensor(batch.values.device)
+        values_N, place_N = views.crop_and_turn(
+            batch, rng, self.vocabulary, self.crop, self.reverse_complement, opposite_V
+        )
+        if opposite_V is not None and self.mutation > 0:
+            k = self.k if self.tokenizer == "kmer" else 1
+            values_N = views.substitute_bases(values_N, place_N, rng, batch.rows, self.vocabulary, k, self.mutation)
+        return batch.with_values(values_N)
+
+    def _opposite_tensor(self, device: torch.device) -> Tensor | None:
+        if self._opposite is None:
+            return None
+        if device not in self._opposite_on:  # copied once: a copy from pageable memory would wait for the device
+            self._opposite_on[device] = torch.from_numpy(self._opposite.astype(np.int64)).to(device)
+        return self._opposite_on[device]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that change ids; for a trained BPE its digest, before that only how it will be trained."""
+        settings: dict[str, Any] = {"name": self.name, "tokenizer": self.tokenizer}
+        settings |= {"ambiguous": self.ambiguous, "soft_mask": self.soft_mask}
+        if self.tokenizer == "kmer":
+            settings |= {"k": self.k, "stride": self.stride}
+        if self.tokenizer == "bpe":
+            trained = self._bpe and hashlib.sha256(self._bpe.to_str().encode("utf-8")).hexdigest()
+            settings |= {"vocab_size": self.vocab_size, "piece": PIECE, "trained": trained}
+        return settings
+
+    def save(self, folder: Path) -> None:
+        """Write the tokeniser for ``transformers.AutoTokenizer``.
+
+        It gives the ids of ``encode`` for base, non-overlapping k-mer and BPE. Overlapping k-mers cannot be cut by
+        the library: their tokeniser reads words separated by white space, as ``spell`` writes them.
+        """
+        from ssl_suite.modalities import tokenizers
+
+        tokenizers.write(self._bpe if self.tokenizer == "bpe" else self._exported(), folder, self.max_length)
+
+    def _exported(self) -> Any:
+        from tokenizers import Regex, pre_tokenizers
+
+        from ssl_suite.modalities import tokenizers
+
+        tokens = self.vocabulary.tokens
+        if self.vocabulary.reach > 1:
+            return tokenizers.word_level(tokens, None, pre_tokenizers.WhitespaceSplit())
+        rules = tokenizers.letter_map(self._spelling)
+        if self.tokenizer == "base":
+            return tokenizers.word_level(tokens, rules, pre_tokenizers.Split(Regex("."), "isolated"))
+        whole = pre_tokenizers.Split(Regex(f".{{{self.k}}}"), "removed", invert=True)  # drops a short last word
+        return tokenizers.word_level(tokens, rules, whole)
+
+    def load(self, folder: Path) -> None:
+        """Take the trained BPE of a folder; other tokenisers have nothing to restore, but must be the same.
+
+        Raises:
+            SuiteError: the folder holds no tokeniser, or one of another vocabulary.
+        """
+        from ssl_suite.modalities import tokenizers
+
+        found = tokenizers.read(folder)
+        if self.tokenizer == "bpe":
+            self._take_bpe(found)
+        elif found.get_vocab_size() != len(self.vocabulary):
+            raise SuiteError(
+                f"{folder}: tokeniser has {found.get_vocab_size()} tokens, modality.tokenizer={self.tokenizer} "
+                f"{len(self.vocabulary)}; use the settings it was written with."
+            )

@@ -1,0 +1,178 @@
+"""Streaming readers of sequence files: FASTA, FASTQ, GenBank (plain, gzip, bgzip), parquet, CSV and TSV.
+
+Nothing here knows an alphabet, so DNA and protein share it. The format is found by content; names only decide which
+files of a folder are looked at. Memory holds one record (one batch of rows for parquet) and the table of names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from Bio.GenBank.Scanner import GenBankScanner
+from Bio.SeqIO.FastaIO import SimpleFastaParser
+from Bio.SeqIO.QualityIO import FastqGeneralIterator
+
+from ssl_suite.data.faults import BadRecord
+from ssl_suite.modalities.base import Fault, Record
+from ssl_suite.modalities.names import SeenNames
+from ssl_suite.modalities.sequence_tables import (
+    SEQUENCE_COLUMNS,
+    read_delimited,
+    read_parquet,
+)
+from ssl_suite.modalities.text_files import Lines, empty, open_lines, packing
+
+FASTA = (".fa", ".fasta", ".fas", ".fna", ".ffn", ".frn", ".mpfa")
+FASTQ = (".fq", ".fastq")
+GENBANK = (".gb", ".gbk", ".gbff", ".genbank")
+TABLES = (".parquet", ".csv", ".tsv")
+PACKED = ("", ".gz", ".bgz")
+
+
+def suffixes(*names: str) -> tuple[str, ...]:
+    """Each name with and without the suffixes of gzip and bgzip."""
+    return tuple(name + packed for name in names for packed in PACKED)
+
+
+SUFFIXES = suffixes(*FASTA, *FASTQ, *GENBANK, *TABLES)
+
+
+def read(path: Path, fault: Fault, column: str | None = None, id_column: str | None = None) -> Iterator[Record]:
+    """Stream the records of one file.
+
+    Args:
+        path: FASTA, FASTQ, GenBank, parquet, CSV or TSV.
+        fault: called with each bad record; it raises, or returns and the record is left out.
+        column: the sequence column of a table; by default ``sequence`` or ``seq``.
+        id_column: the name column of a table; by default ``id``, ``name``, ``accession`` or ``chrom``, else row
+            numbers, which ``row`` asks for.
+
+    Yields:
+        Records whose ``data`` is the sequence as text; a table's ``split`` column is ``tags["split"]``.
+
+    Raises:
+        BadRecord: the file as a whole cannot be read.
+    """
+    packed = packing(path)
+    if packed == "parquet":
+        yield from read_parquet(path, fault, column, id_column)
+        return
+    with open_lines(path, packed) as lines:
+        first = lines.peek_text()
+        if not first:
+            raise empty(path)
+        parse = PARSERS.get(first[0]) or (parse_genbank if first.startswith("LOCUS") else None)
+        if parse is not None:
+            yield from named(path, parse(path, lines), fault, keep_title=parse is parse_fastq)
+        elif looks_delimited(path, first, column):
+            yield from read_delimited(path, lines, fault, column, id_column)
+        else:
+            raise no_header(path, lines.number + 1, first)
+
+
+def looks_delimited(path: Path, first: str, column: str | None) -> bool:
+    """Whether a file is CSV or TSV: by its name, or by a first line that names a sequence column."""
+    if any(path.name.lower().endswith(end) for end in suffixes(".csv", ".tsv")):
+        return True
+    fields = [field.strip(' "\n') for field in first.replace("\t", ",").split(",")]
+    return column in fields or any(field.lower() in SEQUENCE_COLUMNS for field in fields)
+
+
+def no_header(path: Path, number: int, line: str) -> BadRecord:
+    """The fault of a file that no reader knows."""
+    shown = line.strip()[:20]
+    return BadRecord(
+        f"{path}: line {number} starts with '{shown}', which is no header of FASTA (>name), FASTQ (@name), GenBank "
+        "(LOCUS) or a table; put a line '>name' before each sequence.",
+        "no header",
+    )
+
+
+Titled = Iterator[tuple[int, str, str]]
+"""(line of the header, header text, sequence) of each record."""
+
+
+def parse_fasta(path: Path, lines: Lines) -> Titled:
+    """FASTA through Biopython's fast parser."""
+    yield from with_line(lines, SimpleFastaParser(lines))
+
+
+def parse_fastq(path: Path, lines: Lines) -> Titled:
+    """FASTQ through Biopython's fast parser; qualities are dropped."""
+    parser = FastqGeneralIterator(lines)  # type: ignore[arg-type]  # it only iterates and calls readline and read
+    try:
+        for number, (title, sequence, _) in with_line(lines, parser, 3):
+            yield number, title, sequence
+    except ValueError as error:
+        if isinstance(error, UnicodeError):
+            raise
+        message = f"{path}: FASTQ record that ends at line {lines.number} is broken ({error}); repair or remove it."
+        raise BadRecord(message, "broken record") from None
+
+
+def parse_genbank(path: Path, lines: Lines) -> Titled:
+    """GenBank through Biopython's scanner, without the feature table."""
+    records = GenBankScanner().parse_records(lines, do_features=False)
+    number = lines.number + 1
+    try:
+        for record in records:
+            sequence = str(record.seq) if record.seq is not None and record.seq.defined else ""
+            yield number, record.id or record.name, sequence
+            number = lines.number + 1
+    except (ValueError, AssertionError) as error:
+        if isinstance(error, UnicodeError):
+            raise
+        message = f"{path}: GenBank record from line {number} is broken ({error}); repair or remove it."
+        raise BadRecord(message.replace("\n", " "), "broken record") from None
+
+
+PARSERS: dict[str, Callable[[Path, Lines], Titled]] = {
+    ">": parse_fasta,
+    "@": parse_fastq,
+}
+
+
+def with_line(lines: Lines, parser: Iterator, fields: int = 2) -> Iterator:
+    """Put the line number of its header before each item of a parser that has just read the next header."""
+    number = lines.number + 1
+    for item in parser:
+        yield (number, *item) if fields == 2 else (number, item)
+        number = lines.number
+
+
+def named(path: Path, titled: Titled, fault: Fault, keep_title: bool = False) -> Iterator[Record]:
+    """Records with a unique name each: the first word of the header.
+
+    Args:
+        path: for messages.
+        titled: what a parser gives.
+        fault: told of empty and repeated names and of empty sequences.
+        keep_title: fall back to the whole header where first words repeat (both mates of a read pair in one FASTQ).
+    """
+    seen, source = SeenNames(), str(path)
+    for number, title, sequence in titled:
+        name = title.split(None, 1)[0] if title and not title.isspace() else ""
+        if not name:
+            fault(
+                BadRecord(
+                    f"{path}: line {number}: header without a name; write one after it.",
+                    "no name",
+                )
+            )
+            continue
+        first = seen.add(name, number)
+        if first is not None and keep_title and title != name:
+            name, first = title, seen.add(title, number)
+        if first is not None:
+            message = f"{path}: record '{name}': header at line {number} repeats line {first}; rename or remove one."
+            fault(BadRecord(message, "duplicate header"))
+        elif not sequence:
+            fault(
+                BadRecord(
+                    f"{path}: record '{name}' (line {number}) has no sequence; remove it.",
+                    "no sequence",
+                )
+            )
+        else:
+            yield Record(name, sequence, source)

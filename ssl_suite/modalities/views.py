@@ -1,0 +1,93 @@
+"""Random views of token batches, drawn on the device over the whole ragged batch: no loop, no host synchronisation.
+
+Shapes: N positions, B sequences, V vocabulary size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.rng import Rng
+from ssl_suite.modalities.base import Vocabulary
+
+
+def crop_and_turn(
+    batch: Batch, rng: Rng, vocabulary: Vocabulary, crop: float, turn: float, opposite_V: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Cut a random stretch out of every sequence and reverse-complement some.
+
+    A sequence keeps its slot, for shapes and offsets are constants of a run: the stretch moves to the slot's start,
+    [CLS] stretch [SEP], and the positions left over at its end become [PAD].
+
+    Args:
+        batch: sequences of the form [CLS] … [SEP] [PAD]*; all-padding and empty sequences stay as they are.
+        rng: of the batch's rows.
+        vocabulary: for the special tokens.
+        crop: the smallest share of a sequence that is kept, in (0, 1]; the share is uniform between it and 1.
+        turn: the probability of a reverse complement.
+        opposite_V: (V,) int64, the complement of each id; None where ids have no complement.
+
+    Returns:
+        values_N: (N,) int64 ids. place_N: (N,) int64, each position's place in the stretch, -1 outside.
+    """
+    values_N, starts_B = batch.values, batch.offsets_B1[:-1].long()
+    ids_N, slot_N = batch.sequence_ids_N(), batch.positions_N()
+    filled = torch.nn.functional.pad((values_N != vocabulary.pad).long().cumsum(0), (1, 0))
+    size_B = filled[batch.offsets_B1[1:].long()] - filled[starts_B]
+    content_B = (size_B - 2).clamp(min=0)
+    each = starts_B.shape[0] // batch.rows
+    share_B = crop + (1.0 - crop) * rng.uniform(each)
+    kept_B = torch.minimum((content_B * share_B).long().clamp(min=1), content_B)
+    room_B = content_B - kept_B
+    begin_B = torch.minimum((rng.uniform(each) * (room_B + 1)).long(), room_B)
+    turned_B = rng.uniform(each) < (turn if opposite_V is not None else 0.0)
+
+    kept_N, turned_N = kept_B[ids_N], turned_B[ids_N]
+    inner_N = slot_N - 1
+    inside_N = (inner_N >= 0) & (inner_N < kept_N)
+    from_N = torch.where(turned_N, kept_N - 1 - inner_N, inner_N) + (starts_B + begin_B + 1)[ids_N]
+    taken_N = values_N[from_N.clamp(0, values_N.shape[0] - 1)]
+    if opposite_V is not None:
+        taken_N = torch.where(turned_N, opposite_V[taken_N], taken_N)
+    outside_N = torch.where(slot_N == 0, values_N, torch.full_like(values_N, vocabulary.pad))
+    closes_N = (slot_N == kept_N + 1) & (size_B[ids_N] >= 2)
+    outside_N = torch.where(closes_N, torch.full_like(values_N, vocabulary.sep), outside_N)
+    return torch.where(inside_N, taken_N, outside_N), torch.where(inside_N, inner_N, -1)
+
+
+def substitute_bases(
+    values_N: Tensor, place_N: Tensor, rng: Rng, rows: int, vocabulary: Vocabulary, k: int, rate: float
+) -> Tensor:
+    """Replace bases by another, each of the three with equal probability; a token spells k bases (1 for base tokens).
+
+    Overlapping k-mers (``vocabulary.reach`` > 1) change together, all k that spell the base; there the last k - 1
+    bases of a sequence, which begin no token, are left alone. Tokens that are no targets stay.
+
+    Args:
+        values_N: (N,) int64 ids.
+        place_N: (N,) int64, place in the sequence, -1 for positions that may not change.
+        rate: probability of a change per base.
+    """
+    low, high = vocabulary.targets
+    inside_N = place_N >= 0
+    n = values_N.shape[0] // rows
+
+    def draw() -> Tensor:
+        hit_N = (rng.uniform(n) < rate) & inside_N
+        return torch.where(hit_N, rng.integers(n, 1, 4), 0)
+
+    shift_N = draw()
+    numbers_N = torch.zeros_like(values_N)
+    for j in range(k):  # over the letters of a word, not over positions
+        if j and vocabulary.reach == 1:
+            shift_N = draw()
+        elif j:
+            # ``place`` grows by j exactly when the position j further on belongs to the same sequence
+            same_N = torch.roll(place_N, -j) == place_N + j
+            shift_j = torch.where(same_N, torch.roll(shift_N, -j), 0)
+        digit_N = ((values_N - low) >> (2 * (k - 1 - j))) & 3
+        numbers_N = numbers_N * 4 + ((digit_N + (shift_j if j and vocabulary.reach > 1 else shift_N)) & 3)
+    target_N = inside_N & (values_N >= low) & (values_N < high)
+    return torch.where(target_N, numbers_N + low, values_N)

@@ -1,0 +1,174 @@
+"""The encoder shared by all modalities: ModernBERT's layout over a ragged batch.
+
+Pre-norm, rotary positions, GeGLU, no biases (Warner et al. 2024, arXiv:2412.13663). Parameters carry the names they
+have in ``transformers.ModernBertModel``, so a state dict maps both ways by a prefix (see ``models.hub``).
+The encoder knows nothing of distribution, of objectives or of modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.models.attention import attention
+
+HEAD_WIDTH = 64  # the width flash kernels are tuned for
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What determines the encoder's shapes.
+
+    Attributes:
+        layers, width, heads, mlp_width: depth, D, H, and the inner width of the GeGLU (its first map has twice that).
+        vocabulary: V.
+        pad: the id whose embedding takes no gradient.
+        windows: for each layer, how far a position sees, None for the whole sequence.
+        thetas: for each layer, the base of the rotary frequencies.
+        eps: of the layer norms.
+        init_std: standard deviation of the truncated normal that weights start from.
+    """
+
+    layers: int
+    width: int
+    heads: int
+    mlp_width: int
+    vocabulary: int
+    pad: int = 0
+    windows: tuple[int | None, ...] = ()
+    thetas: tuple[float, ...] = ()
+    eps: float = 1e-5
+    init_std: float = 0.02
+
+    @classmethod
+    def from_config(cls, section: Mapping[str, Any], vocabulary: int, pad: int = 0) -> EncoderSpec:
+        """From the ``model`` section of a run's configuration: global attention in every layer."""
+        layers = section["layers"]
+        return cls(
+            layers=layers,
+            width=section["width"],
+            heads=section["heads"],
+            mlp_width=section["mlp_width"],
+            vocabulary=vocabulary,
+            pad=pad,
+            windows=(None,) * layers,
+            thetas=(10_000.0,) * layers,
+        )
+
+
+class TokenEmbedder(nn.Module):
+    """ids (N,) -> (N, D): a table and a layer norm."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.tok_embeddings = nn.Embedding(spec.vocabulary, spec.width, padding_idx=spec.pad)
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
+
+    def forward(self, values_N: Tensor) -> Tensor:
+        return self.norm(self.tok_embeddings(values_N))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with rotary positions."""
+
+    def __init__(self, spec: EncoderSpec, window: int | None) -> None:
+        super().__init__()
+        self.heads, self.window = spec.heads, window
+        self.Wqkv = nn.Linear(spec.width, 3 * spec.width, bias=False)
+        self.Wo = nn.Linear(spec.width, spec.width, bias=False)
+
+    def forward(self, x_ND: Tensor, rope: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+        n, width = x_ND.shape
+        qkv_N3HE = self.Wqkv(x_ND).view(n, 3, self.heads, width // self.heads)
+        qk_N2HE = rotate(qkv_N3HE[:, :2], *rope)
+        out_NHE = attention(qk_N2HE[:, 0], qk_N2HE[:, 1], qkv_N3HE[:, 2], batch, self.window)
+        return self.Wo(out_NHE.reshape(n, width))
+
+
+class GeGLU(nn.Module):
+    """gelu(x W1) * (x W2), then back to D (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.Wi = nn.Linear(spec.width, 2 * spec.mlp_width, bias=False)
+        self.Wo = nn.Linear(spec.mlp_width, spec.width, bias=False)
+
+    def forward(self, x_ND: Tensor) -> Tensor:
+        value, gate = self.Wi(x_ND).chunk(2, dim=-1)
+        return self.Wo(F.gelu(value) * gate)
+
+
+class Layer(nn.Module):
+    """One pre-norm block. The first has no norm before its attention: the embedder's norm stands there."""
+
+    def __init__(self, spec: EncoderSpec, index: int) -> None:
+        super().__init__()
+        self.attn_norm = nn.Identity() if index == 0 else nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
+        self.attn = Attention(spec, spec.windows[index])
+        self.mlp_norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
+        self.mlp = GeGLU(spec)
+
+    def forward(self, x_ND: Tensor, rope: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+        x_ND = x_ND + self.attn(self.attn_norm(x_ND), rope, batch)
+        return x_ND + self.mlp(self.mlp_norm(x_ND))
+
+
+class Encoder(nn.Module):
+    """Token ids to hidden states.
+
+    Args:
+        spec: the shapes.
+        embedder: maps ``batch.values`` to (N, D); the token table by default.
+    """
+
+    def __init__(self, spec: EncoderSpec, embedder: nn.Module | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.embeddings = embedder or TokenEmbedder(spec)
+        self.layers = nn.ModuleList(Layer(spec, index) for index in range(spec.layers))
+        self.final_norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """ModernBERT's start: truncated normal, the maps back into the residual stream smaller by sqrt(2 L)."""
+        out_std = self.spec.init_std / (2 * self.spec.layers) ** 0.5
+        for name, weight in self.named_parameters():
+            if weight.dim() < 2:
+                nn.init.ones_(weight)
+            else:
+                std = out_std if name.endswith("Wo.weight") else self.spec.init_std
+                nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(N, D): the last layer's states after the final norm."""
+        return self.final_norm(self.layer_states(batch)[-1])
+
+    def layer_states(self, batch: Batch) -> list[Tensor]:
+        """The embedder's output and every layer's, L + 1 tensors of (N, D), before the final norm."""
+        x_ND = self.embeddings(batch.values)
+        positions_N = batch.positions_N()
+        tables = {theta: rope_table(positions_N, x_ND.shape[1] // self.spec.heads, theta) for theta in self.spec.thetas}
+        states = [x_ND]
+        for layer, theta in zip(self.layers, self.spec.thetas, strict=True):
+            x_ND = layer(x_ND, tables[theta], batch)
+            states.append(x_ND)
+        return states
+
+
+def rope_table(positions_N: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles, each (N, 1, 1, E/2) float32 (Su et al. 2021, arXiv:2104.09864)."""
+    exponent = torch.arange(0, width, 2, dtype=torch.float32, device=positions_N.device) / width
+    angles = positions_N.float()[:, None] * (1.0 / theta**exponent)
+    return angles.cos()[:, None, None], angles.sin()[:, None, None]
+
+
+def rotate(x_N2HE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair (i, i + E/2) of the last axis by its position's angle; float32 inside, the input's type out."""
+    first, second = x_N2HE.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_N2HE.dtype)

@@ -1,0 +1,254 @@
+"""To and from the Hugging Face format, and the one way to open an encoder by reference.
+
+Every checkpoint is a ``transformers.ModernBert`` folder in waiting: parameters carry its names, behind ``model.``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ssl_suite import config as configuration
+from ssl_suite import registry
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.models.encoder import Encoder, EncoderSpec
+from ssl_suite.training import checkpoint
+
+PREFIX = "model."
+MODALITY = "modality"  # the run's folder with what the tokeniser learned
+
+
+class Learner(nn.Module):
+    """The encoder and the objective as one module, so that DDP and FSDP2 see one forward."""
+
+    def __init__(self, encoder: nn.Module, objective: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.objective = encoder, objective
+
+    def forward(self, batch: Any, rng: Any) -> Any:
+        return self.objective(self.encoder, batch, rng)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An opened run: its parts in evaluation mode on one device, and its frozen configuration."""
+
+    encoder: Encoder
+    objective: nn.Module
+    modality: Modality
+    config: dict[str, Any]
+    step: int
+
+
+def build(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
+    """The learner of a configuration, with weights that depend on ``seed`` alone, or on ``model.init``."""
+    vocabulary = modality.vocabulary
+    torch.manual_seed(seed)
+    init = cfg["model"].get("init")
+    if init:
+        encoder, head = read_modernbert(init, vocabulary)
+    else:
+        encoder, head = Encoder(EncoderSpec.from_config(cfg["model"], len(vocabulary), vocabulary.pad)), {}
+    given = {"modality": modality, "spec": encoder.spec}
+    objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], **given)
+    own = dict(objective.hub_weights()[1])
+    with torch.no_grad():
+        for name in own.keys() & head.keys():
+            if own[name].shape == head[name].shape:
+                own[name].copy_(head[name])
+    return Learner(encoder, objective)
+
+
+def load(reference: str, which: str = "best", device: torch.device | str = "cpu") -> Loaded:
+    """Open a run folder.
+
+    Args:
+        reference: a run folder.
+        which: ``best`` (lowest validation loss), ``last``, or a step number.
+
+    Raises:
+        SuiteError: no such folder, no checkpoint in it, or a damaged one.
+    """
+    folder = Path(reference)
+    if not (folder / "config.yaml").is_file():
+        raise SuiteError(f"encoder={reference} is not a run folder (no config.yaml in it); give the out= of a run.")
+    cfg = configuration.read(folder / "config.yaml")
+    chosen = _choose(folder / "checkpoints", which)
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    modality.load(folder / MODALITY)
+    # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
+    spec = EncoderSpec(**_tuples(json.loads((folder / MODALITY / "encoder_spec.json").read_text())))
+    encoder = Encoder(spec)
+    objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], modality=modality, spec=spec)
+    learner = Learner(encoder, objective).to(device)
+    learner.load_state_dict(load_file(chosen / checkpoint.WEIGHTS, device=str(device)))
+    learner.eval()
+    return Loaded(encoder, objective, modality, cfg, checkpoint.manifest(chosen)["step"])
+
+
+def _choose(root: Path, which: str) -> Path:
+    folders = checkpoint.names(root)
+    by_name = {"best": checkpoint.best(root), "last": folders[-1] if folders else None}
+    found = by_name[which] if which in by_name else root / f"step_{int(which) if which.isdigit() else -1:08d}"
+    if found is None or found not in folders:
+        steps = ", ".join(str(int(f.name[5:])) for f in folders) or "none"
+        raise SuiteError(f"{root}: no checkpoint '{which}'; there are steps: {steps}. Choose best, last or a step.")
+    fault = checkpoint.damage(found)
+    if fault:
+        raise SuiteError(f"{found}: {fault}; choose another with checkpoint=STEP, or resume the run to write it anew.")
+    return found
+
+
+def save_modality(learner: Learner, modality: Modality, out: Path) -> None:
+    """What ``load`` needs beside a checkpoint: the tokeniser and the encoder's shapes. Written when a run starts."""
+    modality.save(out / MODALITY)
+    spec = json.dumps(vars(learner.encoder.spec), indent=1)
+    (out / MODALITY / "encoder_spec.json").write_text(spec, encoding="utf-8")
+
+
+def modernbert_config(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int, architecture: str) -> dict[str, Any]:
+    """``config.json`` for these shapes."""
+    from transformers import ModernBertConfig
+
+    local = [window for window in spec.windows if window is not None]
+    kinds = ["full_attention" if window is None else "sliding_attention" for window in spec.windows]
+    thetas = dict(zip(kinds, spec.thetas, strict=True))
+    config = ModernBertConfig(
+        vocab_size=spec.vocabulary,
+        hidden_size=spec.width,
+        intermediate_size=spec.mlp_width,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        norm_eps=spec.eps,
+        max_position_embeddings=max_length,
+        layer_types=kinds,
+        local_attention=2 * local[0] if local else 128,
+        rope_parameters={
+            kind: {"rope_type": "default", "rope_theta": thetas.get(kind, 10_000.0)}
+            for kind in ("full_attention", "sliding_attention")
+        },
+        pad_token_id=vocabulary.pad,
+        bos_token_id=vocabulary.cls,
+        cls_token_id=vocabulary.cls,
+        eos_token_id=vocabulary.sep,
+        sep_token_id=vocabulary.sep,
+        classifier_pooling="mean",
+    )
+    config.architectures = [architecture]
+    return config.to_dict() | {"architectures": [architecture], "dtype": "float32"}
+
+
+def export(
+    learner: Learner, modality: Modality, folder: Path, card: str, max_length: int | None = None
+) -> None:
+    """Write a folder that ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open without this package.
+
+    Written beside and renamed: an existing folder is replaced as a whole.
+    """
+    architecture, head = learner.objective.hub_weights()
+    weights = {PREFIX + name: x for name, x in learner.encoder.state_dict().items()} | dict(head)
+    cfg = modernbert_config(
+        learner.encoder.spec, modality.vocabulary, max_length or modality.max_length, architecture
+    )
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    modality.save(beside)
+    plain = {name: x.detach().float().cpu().contiguous() for name, x in weights.items()}
+    save_file(plain, beside / "model.safetensors", metadata={"format": "pt"})
+    (beside / "config.json").write_text(json.dumps(cfg, indent=2), encoding="utf-8")
+    (beside / "README.md").write_text(card, encoding="utf-8")
+    replace_folder(beside, folder)
+
+
+def replace_folder(beside: Path, folder: Path) -> None:
+    """Put ``beside`` in the place of ``folder``."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(beside, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_modernbert(reference: str, vocabulary: Vocabulary) -> tuple[Encoder, dict[str, Tensor]]:
+    """A starting point: the encoder of a ModernBERT folder (``hf:NAME_OR_PATH``) or of a run (its ``encoder/``).
+
+    Where the folder's vocabulary has another size, its embedding table and output bias are left at their random start:
+    the symbols are not the same ones.
+
+    Returns:
+        The encoder, and the head's weights under ``transformers``' names (those whose shapes can serve).
+
+    Raises:
+        SuiteError: no such folder, another architecture, or weights that do not fill the encoder.
+    """
+    folder = _folder(reference)
+    cfg = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if cfg.get("model_type") != "modernbert":
+        raise SuiteError(f"model.init={reference} is a {cfg.get('model_type')} model; only modernbert can be a start.")
+    spec = _spec(cfg, vocabulary)
+    weights = load_file(folder / "model.safetensors")
+    body = {n.removeprefix(PREFIX): x for n, x in weights.items() if not n.startswith(("head.", "decoder."))}
+    head = {n: x for n, x in weights.items() if n.startswith(("head.", "decoder."))}
+    encoder = Encoder(spec)
+    table = "embeddings.tok_embeddings.weight"
+    if body[table].shape[0] != len(vocabulary):
+        del body[table]
+        head.pop("decoder.bias", None)
+    missing, unexpected = encoder.load_state_dict(body, strict=False)
+    if unexpected or set(missing) - {table}:
+        wrong = sorted({*unexpected, *(set(missing) - {table})})[:3]
+        raise SuiteError(f"model.init={reference}: weights do not fit the ModernBERT layout, for example {wrong}.")
+    return encoder, head
+
+
+def _folder(reference: str) -> Path:
+    name = reference.removeprefix("hf:")
+    for candidate in (Path(name) / "encoder", Path(name)):
+        if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
+            return candidate
+    if not reference.startswith("hf:"):
+        raise SuiteError(f"model.init={reference}: no config.json and model.safetensors there (nor in its encoder/).")
+    from huggingface_hub import snapshot_download
+
+    with contextlib.suppress(Exception):  # offline, unknown and unreachable all end in the same remedy
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    raise SuiteError(
+        f"model.init={reference} is neither a local folder nor to be had from the hub (offline, or no such name); "
+        "download its config.json and model.safetensors and give the folder: model.init=hf:FOLDER."
+    )
+
+
+def _spec(cfg: Mapping[str, Any], vocabulary: Vocabulary) -> EncoderSpec:
+    """Shapes from a ModernBERT ``config.json``, old keys (global_attn_every_n_layers, …) and new ones alike."""
+    from transformers import ModernBertConfig
+
+    known = ModernBertConfig(**cfg)
+    return EncoderSpec(
+        layers=known.num_hidden_layers,
+        width=known.hidden_size,
+        heads=known.num_attention_heads,
+        mlp_width=known.intermediate_size,
+        vocabulary=len(vocabulary),
+        pad=vocabulary.pad,
+        windows=tuple(None if kind == "full_attention" else known.local_attention // 2 for kind in known.layer_types),
+        thetas=tuple(float(known.rope_parameters[kind]["rope_theta"]) for kind in known.layer_types),
+        eps=known.norm_eps,
+        init_std=known.initializer_range,
+    )
+
+
+def _tuples(spec: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}

@@ -1,0 +1,146 @@
+"""Masked language modelling (Devlin et al. 2019, BERT, arXiv:1810.04805), on any modality with ids.
+
+Hide a share of the positions, predict what stood there. Of the hidden ones a share shows [MASK], a share shows a
+random symbol, the rest shows itself: ``mask_share=1 random_share=0`` is the special symbol alone,
+``mask_share=0 random_share=1`` the random symbol alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models.encoder import EncoderSpec
+from ssl_suite.models.flops import training_flops
+from ssl_suite.objectives import masking
+from ssl_suite.objectives.base import Metrics
+
+
+class PredictionHead(nn.Module):
+    """(K, D) -> (K, V): dense, gelu, norm, then the tied embedding table plus a bias, as in ModernBERT."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = nn.Linear(spec.width, spec.width, bias=False)
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
+        self.bias = nn.Parameter(torch.zeros(spec.vocabulary))
+        nn.init.trunc_normal_(self.dense.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
+
+    def forward(self, x_KD: Tensor, table_VD: Tensor) -> Tensor:
+        return F.linear(self.norm(F.gelu(self.dense(x_KD))), table_VD, self.bias)
+
+
+class MaskedLM(nn.Module):
+    """Args:
+    modality: gives the vocabulary.
+    spec: the encoder's shapes.
+    mask_rate: share of all positions that are predicted (K = mask_rate * N, a constant).
+    mask_share, random_share: of those, how many show [MASK] and how many a random symbol; the rest shows itself.
+    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths. Raised to the vocabulary's
+        reach where neighbouring tokens share symbols.
+    static: draw a sequence's hidden positions once instead of anew in each epoch.
+
+    Raises:
+        SuiteError: a share outside [0, 1], shares that sum to more than 1, or spans with static masks.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        spec: EncoderSpec,
+        mask_rate: float = 0.15,
+        mask_share: float = 0.8,
+        random_share: float = 0.1,
+        span: int | Literal["geometric"] = 1,
+        static: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 < mask_rate < 1:
+            raise SuiteError(f"objective.mask_rate={mask_rate} must lie between 0 and 1 (BERT: 0.15).")
+        if min(mask_share, random_share) < 0 or mask_share + random_share > 1:
+            raise SuiteError(
+                f"objective.mask_share={mask_share} and objective.random_share={random_share} must not be negative "
+                "and must not sum to more than 1; what remains is shown unchanged (BERT: 0.8 and 0.1)."
+            )
+        if span != "geometric" and span < 1:
+            raise SuiteError(f"objective.span={span} must be at least 1, or 'geometric'.")
+        self.vocabulary = modality.vocabulary
+        self.mask_rate, self.mask_share, self.random_share = mask_rate, mask_share, random_share
+        self.span = max(span, self.vocabulary.reach) if span != "geometric" else span
+        if static and self.span != 1:
+            raise SuiteError(f"objective.static=true works with single positions, not objective.span={self.span}.")
+        self.static = static
+        self.head = PredictionHead(spec)
+
+    def forward(self, encoder: nn.Module, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
+        """Cross-entropy in nats summed over the predicted positions, and their count.
+
+        Metrics: ``accuracy``, and ``masked_loss``, the cross-entropy where [MASK] is shown. The latter is what count
+        models can be held against: a shown symbol is right more often than not, which lowers ``loss`` for free.
+        """
+        picks_K, labels_K, shown_N = self.corrupt(batch, rng)
+        hidden_ND = encoder(batch.with_values(shown_N))
+        logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.tok_embeddings.weight).float()
+        loss_K = F.cross_entropy(logits_KV, labels_K, reduction="none", ignore_index=-100)
+        count = (labels_K != -100).sum()
+        hidden_K = (shown_N[picks_K] == self.vocabulary.mask) & (labels_K != -100)
+        metrics: Metrics = {
+            "accuracy": ((logits_KV.argmax(-1) == labels_K).sum(), count),
+            "masked_loss": ((loss_K.detach() * hidden_K).sum(), hidden_K.sum()),
+        }
+        return loss_K.sum(), count, metrics
+
+    def corrupt(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw the masks.
+
+        Returns:
+            picks_K: (K,) int64 indices into N.
+            labels_K: (K,) int64 original ids; -100 where a row had too few positions to hide.
+            shown_N: (N,) int64 ids that the encoder sees.
+        """
+        n = batch.values.shape[0] // batch.rows
+        allowed_N = masking.maskable_N(batch.values, self.vocabulary)
+        if self.static:
+            k_row = masking.static_room(n, self.mask_rate)
+            picks_K, drawn_K = masking.choose_static(batch, rng.seed, self.mask_rate, k_row, allowed_N)
+            valid_K = allowed_N[picks_K] & drawn_K
+        else:
+            k_row = max(1, round(n * self.mask_rate))
+            picks_K = masking.choose(batch, rng, self.vocabulary, k_row, self.span, allowed_N)
+            valid_K = allowed_N[picks_K]
+        original_K = batch.values[picks_K]
+        shown_K = torch.where(valid_K, self._replace(original_K, rng, k_row), original_K)
+        return picks_K, original_K.masked_fill(~valid_K, -100), batch.values.index_copy(0, picks_K, shown_K)
+
+    def _replace(self, original_K: Tensor, rng: Rng, k_row: int) -> Tensor:
+        """[MASK], a random symbol, or the original, by the three shares."""
+        case_K = rng.uniform(k_row)
+        random_K = rng.integers(k_row, *self.vocabulary.targets)
+        shown_K = torch.where(case_K < self.mask_share + self.random_share, random_K, original_K)
+        return shown_K.masked_fill(case_K < self.mask_share, self.vocabulary.mask)
+
+    def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
+        """Of the encoder on every token and the head on the predicted ones."""
+        return training_flops(
+            model,
+            lengths_squared_sum=batch.squares,
+            positions=batch.tokens,
+            predicted=self.mask_rate * batch.tokens,
+            vocabulary=len(self.vocabulary),
+        )
+
+    def hub_weights(self) -> tuple[str, dict[str, Tensor]]:
+        """The head under the names of ``ModernBertForMaskedLM``; the decoder's weight is tied to the embeddings."""
+        return "ModernBertForMaskedLM", {
+            "head.dense.weight": self.head.dense.weight,
+            "head.norm.weight": self.head.norm.weight,
+            "decoder.bias": self.head.bias,
+        }

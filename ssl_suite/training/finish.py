@@ -1,0 +1,125 @@
+"""What a completed run leaves behind: the exported encoder, summary.json, the loss curve, and a few closing words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_suite import __version__
+from ssl_suite.data.store import Store
+from ssl_suite.evaluation.baselines import count_models
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models import hub
+from ssl_suite.training import checkpoint, report
+from ssl_suite.training.evaluate import Evaluator
+
+
+def finish(
+    cfg: Mapping[str, Any],
+    out: Path,
+    modality: Modality,
+    store: Store,
+    evaluator: Evaluator,
+    say: Callable[[str], None],
+) -> None:
+    """Write ``encoder/`` (from the best checkpoint), ``summary.json`` and ``loss.png``; print the closing text.
+
+    Args:
+        say: prints a line to the user.
+    """
+    best = hub.load(str(out), "best")
+    baselines = count_models(store, modality, evaluator, best.objective)
+    summary = summarise(cfg, out, store, best.step, baselines)
+    hub.export(hub.Learner(best.encoder, best.objective), modality, out / "encoder", card(cfg, summary))
+    beside = out / ".summary.writing"
+    beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, out / "summary.json")
+    title = f"{cfg['modality']['name']} {cfg['objective']['name']}, {cfg['model']['name']}"
+    report.draw(out / "metrics.jsonl", out / "loss.png", baselines, title)
+    for line in report.summary_lines(summary):
+        say(line)
+
+
+def summarise(
+    cfg: Mapping[str, Any], out: Path, store: Store, best_step: int, baselines: Mapping[str, float]
+) -> dict[str, Any]:
+    """The facts of a completed run, as ``summary.json`` holds them.
+
+    Losses and entropies are in nats; ``valid`` is at the last step, ``best`` at the exported one. ``tokens`` counts
+    those that carry data, over all epochs; ``seconds`` is wall time in training, over all attempts.
+    """
+    root = out / "checkpoints"
+    last = checkpoint.manifest(checkpoint.names(root)[-1])
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    trained = [line for line in lines if "loss" in line]
+    rates = sorted(line["tokens_per_s"] for line in trained)
+    commit, dirty = git_state()
+    return {
+        "out": str(out),
+        "modality": cfg["modality"]["name"],
+        "objective": cfg["objective"]["name"],
+        "steps": last["step"],
+        "tokens": last["tokens"],
+        "seconds": last["seconds"],
+        "tokens_per_s": rates[len(rates) // 2] if rates else None,
+        "train_loss": trained[-1]["loss"] if trained else None,
+        **last["valid"],
+        "best_step": best_step,
+        "best_valid_loss": checkpoint.manifest(root / f"step_{best_step:08d}").get("valid_loss"),
+        "baselines": dict(baselines),
+        "config_sha256": hashlib.sha256((out / "config.yaml").read_bytes()).hexdigest(),
+        "data_key": store.key,
+        "data": {key: store.report[key] for key in ("records", "tokens") if key in store.report},
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "version": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """The checkout's commit and whether it has uncommitted changes; None for an installed package."""
+    package = Path(__file__).resolve().parents[2]
+    if not (package / ".git").exists():
+        return None, None
+    try:
+        run = {"cwd": package, "capture_output": True, "text": True, "check": True, "timeout": 20}
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
+        return commit, bool(subprocess.run(["git", "status", "--porcelain"], **run).stdout.strip())
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def card(cfg: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """The README of the exported folder: what it is, how it was made, how to open it."""
+    valid = summary.get("best_valid_loss")
+    loss = f"{valid:.4f} nats" if valid is not None else "not measured"
+    return f"""---
+library_name: transformers
+tags: [ssl_suite, {cfg["modality"]["name"]}, {cfg["objective"]["name"]}]
+---
+# {cfg["modality"]["name"]} encoder, pre-trained with {cfg["objective"]["name"]}
+
+{cfg["model"]["name"]}: {cfg["model"]["layers"]} layers, {cfg["model"]["width"]} wide, ModernBERT layout.
+Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported at step {summary["best_step"]:,}, validation
+loss {loss}.
+
+```python
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+model = AutoModel.from_pretrained("this folder")
+```
+
+Data {cfg["data"]["path"] or cfg["data"]["name"]} (store {summary["data_key"]}); configuration SHA-256
+{summary["config_sha256"]}; commit {summary["git_commit"] or "unknown"}; ssl_suite {summary["version"]}.
+"""

@@ -1,0 +1,177 @@
+"""What a run leaves for the eye: the loss curve as a picture, and the closing lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_suite.errors import SuiteError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito 2008, "Color universal design": told apart by every common kind of colour vision, and in grey.
+TRAINING, VALIDATION = "#0072B2", "#D55E00"
+BASELINES = ("#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+EXAMPLES = {"dna": '"ACGT[MASK]ACGT"'}  # what to fill, by modality
+SIZE, DPI = (8.0, 4.5), 120  # inches, dots an inch: 960 x 540
+Curve = tuple[list[float], list[float]]
+
+
+def read_metrics(path: Path) -> tuple[Curve, Curve]:
+    """(steps, training losses) and (steps, validation losses) of a ``metrics.jsonl``.
+
+    A run that was killed may have left half a last line, and one that was resumed repeats the steps after its last
+    checkpoint: the half line is passed over, and of a step told twice the later telling counts.
+
+    Raises:
+        SuiteError: there is no such file, or a line before the last is not JSON.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be read ({error.strerror}): name a run folder that has trained.") from error
+    curves: dict[str, dict[int, float]] = {"loss": {}, "valid_loss": {}}
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise SuiteError(f"{path}, line {number} is not JSON ({error.msg}): remove it.") from error
+        for name, curve in curves.items():
+            if entry.get(name) is not None:
+                curve[entry["step"]] = entry[name]
+    train, valid = (sorted(curve.items()) for curve in curves.values())
+    return _columns(train), _columns(valid)
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> Curve:
+    return [step for step, _ in points], [loss for _, loss in points]
+
+
+def smooth(losses: Sequence[float], points: float) -> list[float]:
+    """Exponential moving average over about ``points`` values, free of the start's bias as Adam's averages are."""
+    keep = max(0.0, 1.0 - 1.0 / max(1.0, points))
+    average, weight, result = 0.0, 0.0, []
+    for loss in losses:
+        average = keep * average + (1 - keep) * loss
+        weight = keep * weight + (1 - keep)
+        result.append(average / weight)
+    return result
+
+
+def draw(metrics: Path, picture: Path, baselines: Mapping[str, float] | None = None, title: str = "") -> None:
+    """Draw training and validation loss over the steps, with one labelled line a baseline.
+
+    Args:
+        metrics: ``metrics.jsonl`` of a run.
+        picture: the PNG to write (beside, then renamed).
+        baselines: a name to its loss in nats, such as ``{"unigram": 1.386}``.
+        title: written above the axes.
+
+    Raises:
+        SuiteError: the metrics cannot be read, or hold no loss.
+    """
+    train, valid = read_metrics(metrics)
+    if not train[0] and not valid[0]:
+        raise SuiteError(f"{metrics} holds no loss to draw: train for at least train.log_every steps.")
+    # The object interface: pyplot would keep global state and look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _curves(axes, train, valid)
+    _baselines(axes, baselines or {})
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per predicted symbol)")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    axes.set_ylim(_limits(train, valid, baselines or {}))
+    axes.legend(frameon=False, loc="upper right")
+    beside = picture.with_name(picture.name + ".tmp")
+    # Without metadata the same numbers give the same bytes (matplotlib would add its version).
+    figure.savefig(beside, format="png", metadata={"Software": None})
+    beside.replace(picture)
+
+
+def _curves(axes: Axes, train: Curve, valid: Curve) -> None:
+    if train[0]:
+        axes.plot(*train, color=TRAINING, alpha=0.25, linewidth=1)
+        smoothed = smooth(train[1], points=len(train[1]) / 25)
+        axes.plot(train[0], smoothed, color=TRAINING, linewidth=1.8, label="training (smoothed)")
+    if valid[0]:
+        axes.plot(*valid, color=VALIDATION, linewidth=1.8, marker="o", markersize=4, label="validation")
+
+
+def _baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
+    """One dashed line each; the labels stand right of the axes, at least a line of text apart."""
+    ordered = sorted(baselines.items(), key=lambda item: item[1])
+    for place, (name, loss) in enumerate(ordered):
+        colour = BASELINES[place % len(BASELINES)]
+        axes.axhline(loss, color=colour, linewidth=1.2, linestyle=(0, (5, 3)))
+        # Offsets in points, so that close baselines (1.386 and 1.381) keep readable labels whatever the scale.
+        below = place - (len(ordered) - 1) / 2
+        axes.annotate(
+            f"{name} {loss:.3f}",
+            xy=(1.0, loss),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(14, 11 * below),
+            textcoords="offset points",
+            color=colour,
+            fontsize=9,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
+        )
+
+
+def _limits(train: Curve, valid: Curve, baselines: Mapping[str, float]) -> tuple[float, float]:
+    """A range that shows all but the first tenth of training: its losses, two or three times the rest, flatten it."""
+    settled = smooth(train[1], points=len(train[1]) / 25)[len(train[1]) // 10 :]
+    shown = [loss for loss in (*settled, *valid[1], *baselines.values()) if math.isfinite(loss)] or [0.0, 1.0]
+    margin = 0.08 * (max(shown) - min(shown)) or 0.1
+    return min(shown) - margin, max(shown) + margin
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The closing text of a run: its loss against the baselines, and the commands to try next.
+
+    Args:
+        summary: ``out``, ``valid_loss`` and, where they exist, ``steps``, ``seconds``, ``tokens_per_s``,
+            ``valid_accuracy``, ``modality``, ``objective`` and ``baselines`` (a name to nats, on the same validation data).
+
+    Returns:
+        Lines without line ends.
+    """
+    out, valid = summary["out"], summary.get("valid_loss")
+    lines = []
+    if summary.get("steps") is not None:
+        spent = f" in {summary['seconds']:.0f} s" if summary.get("seconds") is not None else ""
+        rate = f", {summary['tokens_per_s']:,.0f} tokens/s" if summary.get("tokens_per_s") is not None else ""
+        lines.append(f"Trained {summary['steps']:,} steps{spent}{rate}.")
+    if valid is not None:
+        right = summary.get("valid_accuracy")
+        accuracy = f", accuracy {right:.1%}" if right is not None else ""
+        lines.append(f"Validation loss {valid:.4f} nats{accuracy}.")
+        baselines = summary.get("baselines") or {}
+        width = max(map(len, baselines), default=0)
+        for name, loss in baselines.items():
+            side = "below" if valid < loss else "above"
+            lines.append(f"  {name:<{width}}  {loss:.4f}  the model is {abs(loss - valid):.4f} {side}")
+    name, word = summary.get("modality", "dna"), shlex.quote(f"encoder={out}")
+    lines += [
+        f"Loss curve: {out}/loss.png   encoder: {out}/encoder",
+        "Next:",
+        f"  ssl_suite fill {word} {EXAMPLES[name]}" if name in EXAMPLES else "",
+        f"  ssl_suite embed {word} input=YOUR_FILE output=embeddings.parquet",
+        f"  ssl_suite run modality={name} objective={summary.get('objective', 'mlm')} model=mini data.path=YOUR_FILE",
+    ]
+    return [line for line in lines if line]

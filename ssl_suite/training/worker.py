@@ -1,0 +1,29 @@
+"""What ``torchrun`` starts: one process of a run. It reads the frozen configuration and never imports hydra."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from ssl_suite import config
+from ssl_suite.errors import SuiteError
+
+
+def main(out: Path) -> int:
+    """Train; on a user's fault leave its line in ``error.txt`` for the parent, and return 2."""
+    from ssl_suite.training.trainer import train
+
+    if os.environ.get("RANK", "0") == "0":
+        (out / "worker.pid").write_text(f"{os.getpid()} {socket.gethostname()}")
+    try:
+        train(config.read(out / "config.yaml"), out)
+    except SuiteError as error:
+        (out / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

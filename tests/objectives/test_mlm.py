@@ -1,0 +1,155 @@
+import types
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.models.encoder import Encoder, EncoderSpec
+from ssl_suite.objectives.mlm import MaskedLM
+from tests.conftest import ragged
+
+SPEC = EncoderSpec(1, 32, 2, 48, 20, windows=(None,), thetas=(10_000.0,), init_std=0.2)
+
+
+def objective(reach: int = 1, **settings) -> MaskedLM:
+    vocabulary = Vocabulary(tuple(map(str, range(20))), targets=(5, 9), reach=reach)
+    return MaskedLM(types.SimpleNamespace(vocabulary=vocabulary), SPEC, **settings)
+
+
+def rng(step: int = 0, rows: int = 1) -> Rng:
+    return Rng(0, step, torch.arange(rows))
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+def test_shares_of_the_three_cases(shares):
+    """Over 10^6 picks: [MASK], random and unchanged within five standard deviations of what is asked."""
+    mlm = objective(mask_rate=0.5, mask_share=shares[0], random_share=shares[1])
+    batch = ragged([20_000] * 10, rows=10)
+    masked = shown_other = total = 0
+    for step in range(10):
+        picks, labels, shown = mlm.corrupt(batch, rng(step, 10))
+        masked += (shown[picks] == 4).sum().item()
+        shown_other += ((shown[picks] != 4) & (shown[picks] != labels)).sum().item()
+        total += len(picks)
+    assert total == 1_000_000
+    # A random symbol of four is the original itself in one draw of four.
+    for seen, share in ((masked, shares[0]), (shown_other, shares[1] * 0.75)):
+        assert abs(seen / total - share) <= 5 * np.sqrt(share * (1 - share) / total)
+
+
+def test_random_symbols_are_even_and_never_special():
+    mlm = objective(mask_rate=0.5, mask_share=0.0, random_share=1.0)
+    picks, _, shown = mlm.corrupt(ragged([50_000] * 2, rows=2), rng(0, 2))
+    counts = np.bincount(shown[picks].numpy(), minlength=20)
+    assert counts[:5].sum() == counts[9:].sum() == 0
+    assert stats.chisquare(counts[5:9]).pvalue > 1e-4
+
+
+def test_special_tokens_are_never_hidden_and_k_is_constant():
+    mlm = objective(mask_rate=0.3)
+    batch = ragged([6] * 50, rows=1)
+    batch.values[7::6] = 9  # symbols outside the targets, such as DNA's N
+    for step in range(20):
+        picks, labels, shown = mlm.corrupt(batch, rng(step))
+        assert len(picks) == len(set(picks.tolist())) == 90
+        assert ((labels >= 5) & (labels < 9)).all()
+        untouched = torch.ones(300, dtype=torch.bool)
+        untouched[picks] = False
+        assert torch.equal(shown[untouched], batch.values[untouched])
+        assert torch.equal(labels, batch.values[picks])
+
+
+def test_every_position_is_equally_likely():
+    mlm, batch = objective(mask_rate=0.2), ragged([102] * 5, rows=1)
+    counts = np.zeros(510)
+    for step in range(2000):
+        counts[mlm.corrupt(batch, rng(step))[0].numpy()] += 1
+    eligible = ((batch.values >= 5) & (batch.values < 9)).numpy()
+    assert counts[~eligible].sum() == 0
+    assert stats.chisquare(counts[eligible]).pvalue > 1e-4
+
+
+def test_a_row_with_too_few_symbols_drops_the_rest():
+    mlm = objective(mask_rate=0.5)
+    batch = ragged([10, 10], rows=2)
+    batch.values[10:] = 0  # the second row is all padding
+    picks, labels, shown = mlm.corrupt(batch, rng(0, 2))
+    assert len(picks) == 10 and (labels != -100).sum() == 5
+    assert (shown[10:] == 0).all()
+    encoder = Encoder(SPEC)
+    _, count, _ = mlm(encoder, batch, rng(0, 2))
+    assert count == 5
+
+
+def test_masks_differ_by_step_and_static_ones_do_not():
+    batch = ragged([200] * 4, rows=2)
+    dynamic, static = objective(), objective(static=True)
+    assert not torch.equal(dynamic.corrupt(batch, rng(0, 2))[0], dynamic.corrupt(batch, rng(1, 2))[0])
+    hidden = []
+    for step, (order, rows) in enumerate([([0, 1, 2, 3], 2), ([3, 1, 0, 2], 2), ([2, 3, 1, 0], 1)]):
+        index = torch.cat([torch.arange(200) + 200 * i for i in order])
+        moved = ragged([200] * 4, rows=rows).with_values(batch.values[index])
+        moved = type(moved)(**{**vars(moved), "keys_B": torch.tensor(order)})
+        picks, labels, _ = static.corrupt(moved, rng(step, rows))
+        hidden.append(set(index[picks[labels != -100]].tolist()))
+    assert hidden[0] == hidden[1] == hidden[2]
+    assert abs(len(hidden[0]) / 792 - 0.15) < 5 * (0.15 * 0.85 / 792) ** 0.5
+
+
+@pytest.mark.parametrize("span", [3, "geometric"])
+def test_spans(span):
+    """Picks come in runs of the asked lengths that never leave their sequence; K stays what the rate says."""
+    mlm, lengths = objective(mask_rate=0.15, span=span), []
+    batch = ragged([102] * 20, rows=1)
+    for step in range(50):
+        picks = mlm.corrupt(batch, rng(step))[0].sort().values.numpy()
+        assert len(picks) == round(0.15 * 2040)
+        breaks = np.flatnonzero((np.diff(picks) > 1)) + 1
+        lengths += [len(run) for run in np.split(picks, breaks)]
+    if span == 3:  # runs of 3, or longer where spans touch; shorter only beside a sequence's end or at K's limit
+        assert np.mean(np.array(lengths) < 3) < 0.06
+    else:  # SpanBERT's mean is 3.8; best-of-many priorities and touching spans shift it a little
+        assert 3.0 < np.mean(lengths) < 5.5 and max(lengths) > 6
+
+
+def test_overlapping_k_mers_raise_the_span():
+    assert objective(reach=6).span == 6
+    assert objective(reach=6, span="geometric").span == "geometric"
+
+
+def test_loss_is_the_cross_entropy_of_the_masked_positions():
+    mlm, encoder = objective(), Encoder(SPEC)
+    batch = ragged([40, 30, 30], rows=1)
+    loss, count, metrics = mlm(encoder, batch, rng())
+    picks, labels, shown = mlm.corrupt(batch, rng())
+    hidden = encoder(batch.with_values(shown))
+    everywhere = mlm.head(hidden, encoder.embeddings.tok_embeddings.weight)
+    losses = F.cross_entropy(everywhere[picks], labels, reduction="none")
+    torch.testing.assert_close(loss, losses.sum())
+    assert count == 15
+    right = everywhere[picks].argmax(-1) == labels
+    assert metrics["accuracy"][0] == right.sum() and metrics["accuracy"][1] == 15
+    masked = shown[picks] == 4
+    torch.testing.assert_close(metrics["masked_loss"][0], losses[masked].sum().detach())
+    assert metrics["masked_loss"][1] == masked.sum()
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"mask_rate": 0.0}, "mask_rate"),
+        ({"mask_rate": 1.0}, "mask_rate"),
+        ({"mask_share": 0.9, "random_share": 0.2}, "mask_share"),
+        ({"random_share": -0.1}, "random_share"),
+        ({"span": 0}, "span"),
+        ({"span": 3, "static": True}, "static"),
+    ],
+)
+def test_wrong_settings_are_named(settings, word):
+    with pytest.raises(SuiteError, match=word):
+        objective(**settings)
