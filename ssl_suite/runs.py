@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ssl_suite import config, overrides, resources
+from ssl_suite import config, overrides, resources, settings
 from ssl_suite.errors import SuiteError
 
 ROOT = Path("runs")
 CONFIG = "config.yaml"
 LOCK = ".lock"
+PID, ERROR, LOG = "worker.pid", "error.txt", "torchrun.log"  # see training/launch.py
 ABSENT = object()
 
 # What may differ when a run goes on: where and how it runs, when it stops, what it reports. Never what it learns.
@@ -42,6 +43,9 @@ def settle(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, An
     Raises:
         SuiteError: nothing to resume, or other settings than the run was started with.
     """
+    launch = cfg["launch"]
+    if cfg["out"] is None and launch["name"] == "torchrun" and settings.node_range(launch["nodes"])[1] > 1:
+        raise SuiteError("launch.nodes above 1 needs out=: the same folder on each node, on a shared file system.")
     out = Path(cfg["out"]).expanduser() if cfg["out"] else newest(cfg) if cfg["resume"] else default_folder(cfg)
     if out.exists() and not out.is_dir():
         raise SuiteError(f"out={out} is a file: name a folder.")
@@ -51,8 +55,8 @@ def settle(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, An
     if frozen.is_file() and has_started(out):
         saved = config.read(frozen)
         if cfg["resume"]:
-            cfg = config.validate(_overlay(saved, cfg, words))
-        _compare(saved, cfg, out)
+            cfg = config.validate({**_overlay(saved, cfg, words), "resume": True})
+        _compare(saved, cfg, out, "" if cfg["resume"] else ", add resume=true to go on with its own")
     return {**cfg, "out": str(out), "resume": False}, out
 
 
@@ -101,7 +105,7 @@ def _overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], words: Seque
     return cfg
 
 
-def _compare(saved: Mapping[str, Any], cfg: Mapping[str, Any], out: Path) -> None:
+def _compare(saved: Mapping[str, Any], cfg: Mapping[str, Any], out: Path, offer: str) -> None:
     """Raises ``SuiteError`` naming every key that differs and may not. A key that ``saved`` lacks is a newer one."""
     before, now = overrides.flatten(saved), overrides.flatten(cfg)
     differing = [
@@ -113,8 +117,7 @@ def _compare(saved: Mapping[str, Any], cfg: Mapping[str, Any], out: Path) -> Non
     if differing:
         shown = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
         raise SuiteError(
-            f"{out} holds a run with other settings: {shown}. Restore them, add resume=true to go on with its own, "
-            "or choose another out=."
+            f"{out} holds a run with other settings: {shown}. Restore them{offer}, or choose another out=."
         )
 
 
@@ -148,8 +151,9 @@ def lock(out: Path) -> Iterator[int]:
 
 def discard(out: Path) -> None:
     """Remove a folder in which nothing came about but its configuration. Leaves every other folder alone."""
-    if not out.is_dir() or {file.name for file in out.iterdir()} - {CONFIG, LOCK}:
+    traces = {CONFIG, LOCK, PID, ERROR, LOG}
+    if not out.is_dir() or {file.name for file in out.iterdir()} - traces:
         return
-    for name in (CONFIG, LOCK):
+    for name in traces:
         (out / name).unlink(missing_ok=True)
     out.rmdir()

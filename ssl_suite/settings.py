@@ -77,10 +77,15 @@ class ModelConfig:
     width: int
     heads: int
     mlp_width: int
+    rope_theta: float | None
+    init_std: float | None
     init: str | None
 
     def __post_init__(self) -> None:
         _at_least_one("model", self, "layers", "width", "heads", "mlp_width")
+        for name in ("rope_theta", "init_std"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < math.inf, f"model.{name}", value, "must be a number above 0")
         good = self.width % (2 * self.heads) == 0  # rotary positions turn pairs of numbers
         require(good, "model.width", self.width, f"must be a multiple of 2 x model.heads={self.heads}")
 
@@ -217,9 +222,10 @@ def check_section(cls: type, section: Mapping[str, Any], group: str) -> Any:
         if value == "":
             raise SuiteError(f"{dot}{key} is empty: give it a value, or leave it out.")
         if not registry.fits(value, hints[key]):
-            hint = nearest(str(value), typing.get_args(hints[key])) if typing.get_origin(hints[key]) is Literal else ""
-            wanted = "" if hint.startswith(" Choose") else f" should be {registry.describe(hints[key])}"
-            raise SuiteError(f"{dot}{key}={value}{wanted or ' does not exist'}.{hint}")
+            options = typing.get_args(hints[key]) if typing.get_origin(hints[key]) is Literal else ()
+            hint = nearest(str(value), options)
+            hint = hint if hint.startswith(" Did you mean") else ""  # the options are listed already
+            raise SuiteError(f"{dot}{key}={value} should be {registry.describe(hints[key])}.{hint}")
     for item in fields(cls):
         if item.name not in section and item.default is MISSING:
             raise SuiteError(f"{dot}{item.name} is missing from the configuration.")

@@ -24,14 +24,13 @@ from ssl_suite.errors import SuiteError
 
 REQUIRED = (
     *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core"),
-    *("rich", "tensorboard", "matplotlib"),
+    *("pyyaml", "rich", "tensorboard", "matplotlib"),
 )
 OPTIONAL = {  # package: (the extra that brings it, what it is for)
     "datasets": ("bench", "comparing the store with Arrow"),
     "psutil": ("bench", "peak memory in the benchmarks"),
     "huggingface_hub": ("pretrained", "downloading checkpoints"),
     "wandb": ("wandb", "train.wandb=true"),
-    "submitit": ("slurm", "submitting sweeps to Slurm"),
 }
 
 
@@ -78,7 +77,7 @@ def version(package: str) -> str | None:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
-    cpu = {"name": "cpu", "model": _cpu_model(), "memory": _memory(), "bf16": False}
+    cpu = {"name": "cpu", "model": _cpu_model(), "memory": memory(), "bf16": False}
     gpus = []
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
@@ -97,7 +96,8 @@ def _cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
-def _memory() -> int | None:
+def memory() -> int | None:
+    """Bytes of main memory, None where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):  # not on every system

@@ -13,9 +13,9 @@ import numpy as np
 
 from ssl_suite.data import split, windows
 from ssl_suite.data.cache import write_json
-from ssl_suite.data.shards import SMALL_VOCABULARY, Task, finished
+from ssl_suite.data.shards import SHORT, SMALL_VOCABULARY, Task, finished
 from ssl_suite.data.sources import Sources
-from ssl_suite.data.store import FORMAT
+from ssl_suite.data.store import FORMAT, SPLITS
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 
@@ -69,56 +69,59 @@ def assemble(
     (folder / "records").mkdir(parents=True)
     modality, dtype = tasks[0].modality, tasks[0].dtype
     totals = join(tasks, folder)
-    short = sum(count for name, count in totals.counts.items() if name.startswith("records shorter"))
     if totals.tokens == 0:
-        raise SuiteError(nothing(sources, totals, short))
-    values = np.memmap(folder / "values.bin", dtype=dtype, mode="r")
+        raise SuiteError(nothing(sources, totals))
     table = read_table(folder, totals.records)
-    overlap, window = modality.overlap, modality.max_length - 2
     fraction = data.get("valid_fraction", 0.05)
-    plan = split.plan(table, fraction, window, overlap, modality.vocabulary.reach)
+    window = modality.max_length - 2
+    plan = split.plan(table, fraction, window, modality.overlap, modality.vocabulary.reach)
     counts, left_out = windows.write(
         folder,
         split.segments(plan, table),
-        values,
+        np.memmap(folder / "values.bin", dtype=dtype, mode="r"),
         window,
-        overlap,
+        modality.overlap,
         modality.vocabulary.targets,
         getattr(modality, "max_ambiguous", 1.0),
     )
-    for name in ("train", "valid"):
+    for name in SPLITS:
         if counts[name] == 0:
             raise SuiteError(one_sided(name, sources, counts, left_out, fraction))
-    left_out["records shorter than 8 tokens"] = short
+    left_out[SHORT] = totals.counts.pop(SHORT, 0)
     left_out["test records"] = int(np.count_nonzero(table.given == split.TEST))
     if plan.keep is not None:
         left_out["repeated records"] = totals.records - int(np.count_nonzero(plan.keep)) - left_out["test records"]
-    size = sum(path.stat().st_size for path in sources.paths)
-    seconds = time.monotonic() - begun
-    report = {
-        "sources": sources.described,
-        "files": len(tasks),
-        "bytes": size,
-        "records": totals.records,
-        "tokens": totals.tokens,
-        "composition": composition(modality, totals.composition),
-        "counts": {name: count for name, count in totals.counts.items() if not name.startswith("records shorter")},
-        "split": plan.described,
-        "windows": counts,
-        "window_tokens": window,
-        "overlap": overlap,
-        "left_out": dict(left_out),
-        "skipped": dict(totals.skipped),
-        "examples": totals.examples,
-        "shards_reused": reused,
-        "seconds": round(seconds, 3),
-        "mb_per_s": round(size / 1e6 / seconds, 3),
-        "mtokens_per_s": round(totals.tokens / 1e6 / seconds, 3),
-    }
+    facts = {"split": plan.described, "windows": counts, "window_tokens": window, "overlap": modality.overlap}
+    report = facts | summary(modality, sources, totals) | {"left_out": dict(left_out), "shards_reused": reused}
+    report |= speed(report, time.monotonic() - begun)
     index = {"format": FORMAT, "key": key, "dtype": dtype.name, "files": sources.labels(), "report": report}
     index |= {"tokens": totals.tokens, "records": totals.records, "windows": counts}
     write_json(folder / "store.json", index)
     return folder
+
+
+def summary(modality: Modality, sources: Sources, totals: Totals) -> dict[str, Any]:
+    """What was read, for the report."""
+    return {
+        "sources": sources.described,
+        "files": len(sources.paths),
+        "bytes": sum(path.stat().st_size for path in sources.paths),
+        "records": totals.records,
+        "tokens": totals.tokens,
+        "composition": composition(modality, totals.composition),
+        "counts": dict(totals.counts),
+        "skipped": dict(totals.skipped),
+        "examples": totals.examples,
+    }
+
+
+def speed(report: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    """Seconds, megabytes of input a second, and million tokens a second."""
+    return {
+        "seconds": round(seconds, 3),
+        "mb_per_s": round(report["bytes"] / 1e6 / seconds, 3),
+        "mtokens_per_s": round(report["tokens"] / 1e6 / seconds, 3),
+    }
 
 
 def join(tasks: list[Task], folder: Path) -> Totals:
@@ -164,10 +167,10 @@ def composition(modality: Modality, counts: np.ndarray) -> dict[str, int]:
     return {token: int(count) for token, count in zip(modality.vocabulary.tokens, counts, strict=True) if count}
 
 
-def nothing(sources: Sources, totals: Totals, short: int) -> str:
+def nothing(sources: Sources, totals: Totals) -> str:
     """The message for an input without a usable record."""
     skipped = sum(totals.skipped.values())
-    why = f"{short} shorter than {windows.MINIMUM} tokens, {skipped} skipped"
+    why = f"{totals.counts[SHORT]} shorter than {windows.MINIMUM} tokens, {skipped} skipped"
     first = f" (first: {totals.examples[0]})" if totals.examples else ""
     return f"{sources.described}: holds no usable record: {why}{first}; give longer sequences."
 
@@ -178,6 +181,6 @@ def one_sided(name: str, sources: Sources, counts: dict[str, int], left_out: Cou
     also = f" ({dropped} ambiguous ones left out)" if dropped else ""
     side = "validation" if name == "valid" else "training"
     return (
-        f"{sources.described}: {sum(counts.values())} windows{also} leave none for {side}; give more data, "
+        f"{sources.described}: {sum(counts.values())} window(s){also} leave none for {side}; give more data, "
         f"lower modality.max_length, or change data.valid_fraction={fraction}."
     )

@@ -27,6 +27,7 @@ from ssl_suite.modalities.base import Modality, Record
 SHARD_TOKENS = 1 << 26  # two or three seconds of work are lost in a kill
 SHARD_RECORDS = 1 << 18  # some 30 MB of index
 SMALL_VOCABULARY = 64  # up to here the composition is counted
+SHORT = f"records shorter than {MINIMUM} tokens"  # where they are counted
 PIECE = 1 << 20  # tokens counted at a time
 
 
@@ -68,20 +69,26 @@ class Shard:
         self.digests, self.names, self.name_ends = bytearray(), bytearray(), array("q")
         self.tokens = 0
         self.counts: Counter[str] = Counter()
-        self.composition = np.zeros(len(task.modality.vocabulary), dtype=np.int64)
+        self.dtype, self.identity = task.dtype, task.modality.identity
 
     def add(self, record: Record, values: np.ndarray, given: int) -> None:
         """Append a record's tokens."""
-        self.file.write(np.ascontiguousarray(values, dtype=self.task.dtype).data)
+        self.file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
         self.tokens += len(values)
         self.lengths.append(len(values))
         self.given.append(given)
-        self.digests += self.task.modality.identity(values)[:16].ljust(16, b"\0")
+        self.digests += self.identity(values)[:16].ljust(16, b"\0")
         self.names += record.name.encode("utf-8")
         self.name_ends.append(len(self.names))
-        if len(self.composition) <= SMALL_VOCABULARY:
-            for start in range(0, len(values), PIECE):
-                self.composition += np.bincount(values[start : start + PIECE], minlength=len(self.composition))
+
+    def composition(self) -> np.ndarray:
+        """(vocabulary,) how often each token was written; zeros for large vocabularies."""
+        counts = np.zeros(len(self.task.modality.vocabulary), dtype=np.int64)
+        if self.tokens and len(counts) <= SMALL_VOCABULARY:
+            values = np.memmap(f"{self.base}.values", dtype=self.dtype, mode="r")
+            for start in range(0, self.tokens, PIECE):  # here and not record by record: a third of the time of reads
+                counts += np.bincount(values[start : start + PIECE], minlength=len(counts))
+        return counts
 
     def full(self) -> bool:
         """Whether the next record belongs into another shard."""
@@ -111,7 +118,7 @@ class Shard:
                 digests=np.frombuffer(self.digests, np.uint64).reshape(-1, 2),
                 names=np.frombuffer(self.names, np.uint8),
                 name_ends=np.frombuffer(self.name_ends, np.int64),
-                composition=self.composition,
+                composition=self.composition(),
                 notes=np.frombuffer(json.dumps(notes).encode("utf-8"), np.uint8),
             )
             file.flush()
@@ -190,18 +197,21 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
         shard.discard()
         if task.on_error != "skip":
             raise
-        # Where a damaged file ends is no record's end: none of it is used.
-        for old in task.folder.glob(f"{task.number:06d}-*"):
-            old.unlink()
-        shard, faults = Shard(task, 0), FaultCounter("skip")
+        shard, faults, consumed = without_file(task), FaultCounter("skip"), 0
         faults(BadRecord(str(error), f"file: {error.reason}"))
-        consumed = 0
     except BaseException:
         shard.discard()
         raise
     shard.finish(consumed, faults, last=True)
     progress(shard.tokens)
     return reused
+
+
+def without_file(task: Task) -> Shard:
+    """An empty shard instead of those of a damaged file: where such a file ends is no record's end."""
+    for old in task.folder.glob(f"{task.number:06d}-*"):
+        old.unlink()
+    return Shard(task, 0)
 
 
 def use(shard: Shard, record: Record, faults: FaultCounter) -> None:
@@ -214,7 +224,7 @@ def use(shard: Shard, record: Record, faults: FaultCounter) -> None:
         return
     if len(encoded.values) < MINIMUM:
         # Not a fault of the input: assemblies and read sets hold such scraps, and no window can be made of them.
-        shard.counts[f"records shorter than {MINIMUM} tokens"] += 1
+        shard.counts[SHORT] += 1
         return
     shard.counts.update(encoded.counts)
     shard.add(record, encoded.values, given)

@@ -46,7 +46,7 @@ def resolve(modality: Modality, data: Mapping[str, Any]) -> Sources:
     if data.get("path") is not None:
         return resolve_path(str(data["path"]), modality.suffixes)
     if data.get("source") is not None:
-        return resolve_entry(data)
+        return resolve_entry(data, modality.name)
     return builtin(modality)
 
 
@@ -94,11 +94,13 @@ def nearest_file(path: Path) -> str:
     return f" Did you mean '{parent / close[0]}'?" if close else f" '{parent}' exists, '{child}' in it does not."
 
 
-def resolve_entry(data: Mapping[str, Any]) -> Sources:
+def resolve_entry(data: Mapping[str, Any], modality: str) -> Sources:
     """The local file of a catalogue entry, its size and SHA-256 checked."""
     from ssl_suite.data.cache import content_hash
 
     source = data["source"]
+    if source["modality"] != modality:
+        raise SuiteError(f"data={data['name']} is for modality={source['modality']}, not {modality}; choose another.")
     root = data.get("root") or os.environ.get(ROOT_VARIABLE)
     if root is None:
         raise SuiteError(

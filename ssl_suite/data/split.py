@@ -91,8 +91,8 @@ def plan(table: RecordTable, fraction: float, window: int, overlap: int, reach: 
     """Decide how to split.
 
     A given column wins where it names validation records. Otherwise whole records are drawn by their identity, so
-    that copies and reverse complements stay together, where there are at least ``ENOUGH_RECORDS`` and none is
-    longer than the validation share. Otherwise records are cut into blocks, and evenly spaced ones are validation.
+    that copies and reverse complements stay together, where at least ``ENOUGH_RECORDS`` differ and none is longer than
+    the validation share. Otherwise records are cut into blocks, and evenly spaced ones are validation.
 
     Args:
         table: all records.
@@ -104,16 +104,17 @@ def plan(table: RecordTable, fraction: float, window: int, overlap: int, reach: 
         return Plan("column", "given split column")
     usable = table.given != TEST
     total = int(table.lengths.sum(where=usable))
-    count = int(np.count_nonzero(usable))
+    places = np.flatnonzero(usable)
+    first = places[np.unique(table.digests[usable, 0], return_index=True)[1]]  # of each identity
     longest = int(table.lengths.max(where=usable, initial=0))
-    if count >= ENOUGH_RECORDS and longest <= fraction * total:
+    if len(first) >= ENOUGH_RECORDS and longest <= fraction * total:
         return Plan("records", "whole records", valid_below=min(int(fraction * 2**64), 2**64 - 1))
     step = window - overlap
     windows = int(np.clip(round(fraction * total / step / BLOCKS), 1, LARGEST_BLOCK))
     gap = reach - 1
     block = windows * step + overlap + gap
     keep = np.zeros(len(usable), dtype=bool)
-    keep[np.flatnonzero(usable)[np.unique(table.digests[usable, 0], return_index=True)[1]]] = True
+    keep[first] = True
     blocks = int(blocks_per_record(table.lengths, keep, block).sum())
     wanted = min(max(1, round(fraction * blocks)), blocks - 1) if blocks > 1 else 0
     valid = np.zeros(blocks, dtype=bool)

@@ -69,12 +69,18 @@ class Store:
         self.values = self._map("values.bin", np.dtype(self._index["dtype"]), self._index["tokens"])
         self._windows = {split: self._open_split(split) for split in SPLITS}
 
+    def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
+        return Store, (self.folder,)  # a process that gets a store opens it; the default would copy the tokens
+
     def _map(self, name: str, dtype: Any, count: int) -> np.ndarray:
         path = self.folder / name
         expected = count * np.dtype(dtype).itemsize
         if not path.is_file() or path.stat().st_size != expected:
             raise SuiteError(f"{path}: is missing or damaged; delete {self.folder} and prepare the data again.")
-        return np.memmap(path, dtype=dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype=dtype)
+        if count == 0:
+            return np.zeros(0, dtype=dtype)
+        # A plain view: slicing the subclass ``np.memmap`` costs eight times as much (1.8 µs).
+        return np.memmap(path, dtype=dtype, mode="r", shape=(count,)).view(np.ndarray)
 
     def _open_split(self, split: str) -> Windows:
         count = self._index["windows"][split]

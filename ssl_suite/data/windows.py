@@ -18,8 +18,8 @@ TOKENS_AT_ONCE = 1 << 20  # looked at together when ambiguous tokens are counted
 def cut(segments: Segments, window: int, overlap: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Windows of at most ``window`` tokens; neighbours in a segment share ``overlap``.
 
-    A shorter last window is kept where it brings at least ``MINIMUM`` tokens that no window before it holds; a
-    segment shorter than a window becomes one window.
+    A shorter last window is kept where it brings at least ``MINIMUM`` tokens (or a full step, where that is less)
+    that no window before it holds; a segment shorter than a window becomes one window.
 
     Returns:
         starts_S, lengths_S, which segment each comes from, and how many tokens are in no window.
@@ -28,7 +28,7 @@ def cut(segments: Segments, window: int, overlap: int) -> tuple[np.ndarray, np.n
     lengths = segments.lengths
     counts = 1 + np.maximum(0, -(-(lengths - window) // step))
     last_adds = lengths - (counts - 1) * step - overlap
-    short_tail = (counts > 1) & (last_adds < minimum)
+    short_tail = (counts > 1) & (last_adds < min(minimum, step))  # a full window is never dropped
     too_short = lengths < minimum
     lost = int(last_adds.sum(where=short_tail) + lengths.sum(where=too_short))
     counts = np.where(too_short, 0, counts - short_tail)

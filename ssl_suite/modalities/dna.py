@@ -90,6 +90,7 @@ class DNA:
             self._vocabulary = Vocabulary((*SPECIAL_TOKENS, *LETTERS), (FIRST, FIRST + len(BASES)))
             pairs = [ids[COMPLEMENT[letter]] for letter in LETTERS]
             self._opposite = np.concatenate([np.arange(FIRST), pairs])
+            self._opposite_bytes = bytes(self._opposite.tolist()).ljust(256)
         elif tokenizer == "kmer":
             self._table = byte_table({letter: (BASES + "N").find(read) % 5 for letter, read in self._spelling.items()})
             reach = k if stride == 1 else 1
@@ -213,7 +214,7 @@ class DNA:
             forward, backward = text, text.translate(OPPOSITE_LETTERS)[::-1]
         elif self.tokenizer == "base":
             forward = values.astype(np.uint8).tobytes()
-            backward = forward.translate(bytes(self._opposite.tolist()).ljust(256))[::-1]
+            backward = forward.translate(self._opposite_bytes)[::-1]
         else:
             forward = values.astype(np.int32).tobytes()
             backward = self._opposite.astype(np.int32).take(values[::-1]).tobytes()

@@ -23,7 +23,7 @@ from ssl_suite.modalities.sequence_tables import (
 )
 from ssl_suite.modalities.text_files import Lines, empty, open_lines, packing
 
-FASTA = (".fa", ".fasta", ".fas", ".fna", ".ffn", ".frn", ".mpfa")
+FASTA = (".fa", ".fasta", ".fas", ".fna", ".ffn", ".frn")
 FASTQ = (".fq", ".fastq")
 GENBANK = (".gb", ".gbk", ".gbff", ".genbank")
 TABLES = (".parquet", ".csv", ".tsv")

@@ -19,7 +19,9 @@ from ssl_suite.modalities.base import SPECIAL_TOKENS
 
 NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # in the order of SPECIAL_TOKENS
 CHUNK = 4096  # letters of one training piece
-SAMPLE = 2048  # pieces a BPE is trained on: 8.4 million letters at most
+# Pieces a BPE is trained on, 2.1 million letters: 4,096 tokens learnt from four times as many spell yeast chromosomes
+# with 0.2 % fewer tokens and take six times as long.
+SAMPLE = 512
 
 
 def letter_map(table: Mapping[str, str]) -> normalizers.Normalizer:

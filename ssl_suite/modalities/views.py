@@ -25,7 +25,7 @@ def crop_and_turn(
         batch: sequences of the form [CLS] … [SEP] [PAD]*; all-padding and empty sequences stay as they are.
         rng: of the batch's rows.
         vocabulary: for the special tokens.
-        crop: the smallest share of a sequence that is kept, in (0, 1]; the share is uniform between it and 1.
+        crop: the smallest share of a sequence that is kept, in (0, 1]; the length is uniform between it and all.
         turn: the probability of a reverse complement.
         opposite_V: (V,) int64, the complement of each id; None where ids have no complement.
 
@@ -38,8 +38,8 @@ def crop_and_turn(
     size_B = filled[batch.offsets_B1[1:].long()] - filled[starts_B]
     content_B = (size_B - 2).clamp(min=0)
     each = starts_B.shape[0] // batch.rows
-    share_B = crop + (1.0 - crop) * rng.uniform(each)
-    kept_B = torch.minimum((content_B * share_B).long().clamp(min=1), content_B)
+    fewest_B = torch.minimum((content_B * crop).ceil().long(), content_B)
+    kept_B = torch.minimum(fewest_B + (rng.uniform(each) * (content_B - fewest_B + 1)).long(), content_B)
     room_B = content_B - kept_B
     begin_B = torch.minimum((rng.uniform(each) * (room_B + 1)).long(), room_B)
     turned_B = rng.uniform(each) < (turn if opposite_V is not None else 0.0)

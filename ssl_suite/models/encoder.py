@@ -47,18 +47,27 @@ class EncoderSpec:
     init_std: float = 0.02
 
     @classmethod
-    def from_config(cls, section: Mapping[str, Any], vocabulary: int, pad: int = 0) -> EncoderSpec:
-        """From the ``model`` section of a run's configuration: global attention in every layer."""
-        layers = section["layers"]
+    def from_config(cls, section: Mapping[str, Any], vocabulary: int, max_length: int, pad: int = 0) -> EncoderSpec:
+        """From the ``model`` section of a run's configuration: global attention in every layer.
+
+        ``rope_theta: null`` becomes ``max_length``: the slowest of the rotary pairs then turns about once over the
+        longest sequence. ModernBERT's 10,000 is made for 8,192 positions; on 128 bases it leaves two thirds of the
+        pairs standing still, and learning which neighbour is which takes several times as many steps
+        (benchmarks/LOG.md).
+        ``init_std: null`` becomes ``0.02 * sqrt(768 / width)``: ModernBERT's 0.02 at its own width, and the same
+        size of activations at any other.
+        """
+        layers, width = section["layers"], section["width"]
         return cls(
             layers=layers,
-            width=section["width"],
+            width=width,
             heads=section["heads"],
             mlp_width=section["mlp_width"],
             vocabulary=vocabulary,
             pad=pad,
             windows=(None,) * layers,
-            thetas=(10_000.0,) * layers,
+            thetas=(float(section["rope_theta"] or max_length),) * layers,
+            init_std=section["init_std"] or 0.02 * (768 / width) ** 0.5,
         )
 
 

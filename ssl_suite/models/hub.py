@@ -59,7 +59,8 @@ def build(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
     if init:
         encoder, head = read_modernbert(init, vocabulary)
     else:
-        encoder, head = Encoder(EncoderSpec.from_config(cfg["model"], len(vocabulary), vocabulary.pad)), {}
+        spec = EncoderSpec.from_config(cfg["model"], len(vocabulary), modality.max_length, vocabulary.pad)
+        encoder, head = Encoder(spec), {}
     given = {"modality": modality, "spec": encoder.spec}
     objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], **given)
     own = dict(objective.hub_weights()[1])

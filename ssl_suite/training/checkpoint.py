@@ -150,8 +150,7 @@ def load(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, gro
     weights: dict[str, Tensor] = load_file(folder / WEIGHTS) if group.main else {}
     set_model_state_dict(learner, weights, options=options)
     _, template = get_state_dict(learner, optimiser, options=_FULL)
-    groups = group.from_main(template["param_groups"])
-    state = {"state": _unflatten(load_file(folder / STATE)), "param_groups": groups} if group.main else {}
+    state = template | {"state": _unflatten(load_file(folder / STATE))} if group.main else {}
     set_optimizer_state_dict(learner, optimiser, state, options=options)
     return manifest(folder)
 

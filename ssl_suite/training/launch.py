@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +24,11 @@ from typing import Any
 
 from ssl_suite import config, runs, settings
 from ssl_suite.errors import SuiteError
+from ssl_suite.runs import ERROR, LOG, PID
 from ssl_suite.training import slurm
 from ssl_suite.training.children import supervise
 
 WORKER = "ssl_suite.training.worker"
-PID, ERROR, LOG = "worker.pid", "error.txt", "torchrun.log"
 TAIL_LINES = 30  # of the workers' stderr, shown when one of them fails
 
 
@@ -111,8 +112,11 @@ def _workers(cfg: Mapping[str, Any], out: Path, where: list[str]) -> int:
             (out / name).unlink(missing_ok=True)
     with (out / LOG).open("w", encoding="utf-8") as log:
         code, signals = supervise(command, _tell_rank_0(out), stderr=log, env=environment)
+    (out / PID).unlink(missing_ok=True)
     if (out / ERROR).is_file():
-        raise SuiteError((out / ERROR).read_text(encoding="utf-8").strip())
+        fault = (out / ERROR).read_text(encoding="utf-8").strip()
+        (out / ERROR).unlink()
+        raise SuiteError(fault)
     if code == 0:
         return 0
     if signals:
@@ -124,15 +128,14 @@ def _workers(cfg: Mapping[str, Any], out: Path, where: list[str]) -> int:
 
 def _tell_rank_0(out: Path) -> Callable[[subprocess.Popen, int, bool], bool]:
     """A signal goes to rank 0 once it is there to hear it; a second one ends torchrun and all its workers."""
-    import signal
 
     def deliver(process: subprocess.Popen, number: int, again: bool) -> bool:
         if again:
             process.terminate()
             return True
         try:
-            pid, *host = (out / PID).read_text(encoding="utf-8").split()
-            if not host or host[0] == socket.gethostname():
+            pid, host = (out / PID).read_text(encoding="utf-8").split()
+            if host == socket.gethostname():  # on several machines rank 0 may be on another, whose parent is told too
                 os.kill(int(pid), signal.SIGUSR1)
         except (OSError, ValueError):  # not written yet, half written, or gone already
             return False

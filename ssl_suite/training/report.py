@@ -146,7 +146,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
 
     Args:
         summary: ``out``, ``valid_loss`` and, where they exist, ``steps``, ``seconds``, ``tokens_per_s``,
-            ``valid_accuracy``, ``modality``, ``objective`` and ``baselines`` (a name to nats, on the same validation data).
+            ``valid_accuracy``, ``modality``, ``objective`` and ``baselines`` (a name to nats, on the same data).
 
     Returns:
         Lines without line ends.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssl_suite.evaluation.embedding import ragged
+from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import forward_flops, training_flops
+from ssl_suite.objectives.mlm import PredictionHead
 
 MODEL = {"layers": 3, "width": 32, "heads": 2, "mlp_width": 40}
 LENGTHS = (7, 1, 20, 12)
@@ -52,6 +57,23 @@ def test_training_equals_the_counter() -> None:
     with FlopCounterMode(display=False) as counter:
         products(**MODEL).sum().backward()
     assert training_flops(MODEL, **arguments(PREDICTED)) == counter.get_total_flops()
+
+
+def test_training_the_real_encoder_equals_the_counter() -> None:
+    """The math backend, because the counter does not know the CPU's fused attention."""
+    spec = EncoderSpec(**MODEL, vocabulary=VOCABULARY, windows=(None,) * 3, thetas=(100.0,) * 3)
+    encoder, head = Encoder(spec), PredictionHead(spec)
+    batch = ragged([np.zeros(length, np.int64) for length in (5, 1, 18, 10)], cls=2, sep=3, max_length=64)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        head(encoder(batch)[:PREDICTED], encoder.embeddings.tok_embeddings.weight).sum().backward()
+    expected = training_flops(
+        MODEL,
+        lengths_squared_sum=batch.squares,
+        positions=batch.tokens,
+        predicted=PREDICTED,
+        vocabulary=VOCABULARY,
+    )
+    assert expected == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("name", ["layers", "width", "mlp_width"])

@@ -1,0 +1,82 @@
+"""Write a Hugging Face folder that opens without this package.
+
+examples:
+  ssl_suite export encoder=runs/first output=my-model
+  ssl_suite export encoder=runs/first output=at-2000 checkpoint=2000
+  python -c "from transformers import AutoModelForMaskedLM as A; A.from_pretrained('my-model')"
+
+settings:
+  encoder=RUN         a run folder
+  output=FOLDER       a new folder, or an earlier export, which is replaced
+  checkpoint=best     best (lowest validation loss), last, or a step
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_suite import __version__
+from ssl_suite.commands.words import Key, settle
+from ssl_suite.errors import SuiteError
+
+KEYS = {"encoder": Key(example="runs/first"), "output": Key(example="my-model"), "checkpoint": Key("best")}
+MARKS = ("config.json", "model.safetensors")  # of a folder that may be replaced
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="key=value", help="settings, see below")
+
+
+def main(args: argparse.Namespace) -> int:
+    settings = settle(args.words, KEYS)
+    folder = run(settings)
+    print(f"wrote {folder}\nopen it with transformers: AutoModelForMaskedLM.from_pretrained('{folder}')")
+    return 0
+
+
+def run(settings: dict[str, Any]) -> Path:
+    """Export one checkpoint of a run.
+
+    Raises:
+        SuiteError: no such run or checkpoint, or an output that is something else than an earlier export.
+    """
+    folder = check(settings["output"])
+    from ssl_suite.models import hub
+
+    loaded = hub.load(settings["encoder"], settings["checkpoint"])
+    learner = hub.Learner(loaded.encoder, loaded.objective)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        hub.export(learner, loaded.modality, folder, describe(Path(settings["encoder"]), loaded.config, loaded.step))
+    except OSError as error:
+        raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
+    return folder
+
+
+def check(output: str) -> Path:
+    """The output folder. One that holds anything but an earlier export is refused, because export replaces it."""
+    folder = Path(output).expanduser()
+    if folder.is_dir() and any(folder.iterdir()) and not all((folder / mark).is_file() for mark in MARKS):
+        raise SuiteError(f"output={output} holds other files, which would be lost: name a new folder.")
+    if folder.exists() and not folder.is_dir():
+        raise SuiteError(f"output={output} is a file: name a folder.")
+    return folder
+
+
+def describe(source: Path, cfg: Mapping[str, Any], step: int) -> str:
+    """The folder's README: that of a finished run, with the facts of this checkpoint."""
+    from ssl_suite.training import checkpoint, finish
+
+    manifest = checkpoint.manifest(source / "checkpoints" / f"step_{step:08d}")
+    summary: dict[str, Any] = {"steps": step, "data_key": "unknown", "git_commit": None, "version": __version__}
+    summary["config_sha256"] = hashlib.sha256((source / "config.yaml").read_bytes()).hexdigest()
+    with contextlib.suppress(OSError, ValueError):  # a run that has not finished has no summary yet
+        summary |= json.loads((source / "summary.json").read_text(encoding="utf-8"))
+    summary |= {"tokens": manifest["tokens"], "best_step": step, "best_valid_loss": manifest.get("valid_loss")}
+    return finish.card(cfg, summary)

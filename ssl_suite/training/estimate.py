@@ -1,0 +1,245 @@
+"""What a run will take, before it is spent: parameters, tokens, FLOPs, memory, and a short probe of the real step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_suite import registry, settings
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.loader import Collator
+from ssl_suite.data.prepare import Report, prepare
+from ssl_suite.data.rng import Rng
+from ssl_suite.evaluation.embedding import ragged
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models import hub
+from ssl_suite.training.distributed import Processes, processes, reduce_gradients
+from ssl_suite.training.optimiser import adamw
+from ssl_suite.training.trainer import batches, training_rows
+
+PROBE_SECONDS = 2.0
+STATE = 2  # numbers that AdamW keeps for each parameter
+SHORT = 62  # tokens of the sequences that activations are measured on; memory is linear in positions, so any will do
+FORWARD_SHARE = 1 / 3  # of a training pass: the backward pass costs twice the forward one
+FLOAT = 4  # bytes; weights, gradients and optimiser state are float32 in every precision
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the real training step cost on this device.
+
+    Attributes:
+        positions: of each forward and backward pass that was timed.
+        seconds_per_position: of forward and backward, the median.
+        optimiser_seconds: of clipping and the optimiser's step.
+        passes: how many were timed.
+    """
+
+    positions: int
+    seconds_per_position: float
+    optimiser_seconds: float
+    passes: int
+
+
+def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_SECONDS) -> dict[str, Any]:
+    """Everything that ``ssl_suite plan`` prints. Bytes, seconds and operations; the data are prepared on the way.
+
+    Args:
+        cfg: a validated configuration.
+        report: takes the lines that tell what goes on.
+        seconds: of the probe.
+
+    Raises:
+        SuiteError: as the run itself would, for its data and its settings.
+    """
+    world = settings.world_size(cfg["launch"])
+    with processes(cfg["train"]) as alone:
+        modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+        store = prepare(modality, cfg["data"], report=report)
+        share = dataclasses.replace(alone, world=world)
+        collator, step_rows = training_rows(store, modality, cfg, share)
+        learner = hub.build(cfg, modality, cfg["seed"]).to(alone.device)
+        spec = vars(learner.encoder.spec)
+        # All rows of the first step, whoever will work on them.
+        whole = collator.rows([step_rows.order.items(g) for g in range(step_rows.rows)])
+        first = next(batches(collator, step_rows, 0, 1))[0][1]
+        objective: Any = learner.objective
+        flops = objective.flops(spec, whole)
+        counts = count_parameters(learner)
+        activations = activation_bytes(learner, modality, alone) * first.values.shape[0]
+        memory = memory_bytes(counts["total"], activations, world if cfg["train"]["parallel"] == "fsdp" else 1)
+        available = device_memory(alone.device)
+        fits = available is None or memory["total"] < available
+        probe = measure(cfg, learner, collator, first, alone, seconds) if fits else None
+    steps, positions = cfg["train"]["steps"], cfg["train"]["tokens_per_batch"]
+    rows_per_epoch = len(step_rows.order.epoch(0))
+    facts: dict[str, Any] = {
+        "parameters": counts,
+        "data": {
+            "records": store.records,
+            **{f"{split}_windows": len(store.split(split)) for split in ("train", "valid")},
+            **{f"{split}_tokens": int(store.split(split).lengths_S.sum()) for split in ("train", "valid")},
+        },
+        "step": {"positions": positions, "tokens": whole.tokens, "rows": step_rows.rows, "flops": flops},
+        "run": {
+            "steps": steps,
+            "positions": steps * positions,
+            "epochs": steps * step_rows.rows / rows_per_epoch,
+            "flops": steps * flops,
+        },
+        "memory": memory,
+        "device": {"name": device_name(alone.device), "memory": available, "processes": world},
+        "probe": probe and dataclasses.asdict(probe),
+    }
+    return facts | times(cfg, facts, workers(cfg, alone.device))
+
+
+def count_parameters(learner: nn.Module) -> dict[str, int]:
+    """Parameters of the encoder and of the objective's head; shared ones count once."""
+    total = sum(weight.numel() for weight in learner.parameters())
+    encoder = sum(weight.numel() for weight in learner.get_submodule("encoder").parameters())
+    return {"encoder": encoder, "head": total - encoder, "total": total}
+
+
+def memory_bytes(parameters: int, activations: int, shards: int = 1) -> dict[str, int]:
+    """Bytes of a process: float32 weights, gradients and AdamW's two averages, each a ``shards``-th under FSDP2."""
+    weights = FLOAT * parameters // shards
+    parts = {"weights": weights, "gradients": weights, "optimiser": STATE * weights, "activations": activations}
+    return parts | {"total": sum(parts.values())}
+
+
+def activation_bytes(learner: nn.Module, modality: Modality, group: Processes) -> int:
+    """Bytes that autograd keeps for each position between forward and backward.
+
+    Measured: the difference between two sequences and one cancels what does not grow (copies of the weights in
+    bfloat16). No attention path keeps a matrix of scores, so memory is linear in positions.
+    """
+    one, two = (_saved_bytes(learner, modality, group, sequences) for sequences in (1, 2))
+    return round((two - one) / (SHORT + 2))
+
+
+def _saved_bytes(learner: nn.Module, modality: Modality, group: Processes, sequences: int) -> int:
+    """Size of all distinct storages that one forward pass keeps for its backward pass, parameters left out."""
+    kept: dict[int, Tensor] = {}  # by address; the tensors are held, or an address could be used again
+    own = {weight.untyped_storage().data_ptr() for weight in learner.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    vocabulary = modality.vocabulary
+    tokens = np.full(SHORT, vocabulary.targets[0], np.int64)
+    batch = ragged([tokens] * sequences, vocabulary.cls, vocabulary.sep, modality.max_length).to(group.device)
+    rng = Rng(0, 0, torch.zeros(1, dtype=torch.int64, device=group.device))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), group.autocast():
+        learner(batch, rng)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def measure(
+    cfg: Mapping[str, Any], learner: nn.Module, collator: Collator, first: Batch, group: Processes, seconds: float
+) -> Probe:
+    """Time the real step: forward, backward, clipping and AdamW on real rows.
+
+    On a machine where one forward pass of the run would exceed the budget, a single window stands for it.
+    """
+    train = cfg["train"]
+    encoder: Any = learner.encoder
+    if train["compile"] is True or (train["compile"] == "auto" and group.device.type == "cuda"):
+        encoder.compile(dynamic=False)
+    optimiser = adamw(learner, train)
+    parameters = [weight for weight in learner.parameters() if weight.requires_grad]
+    items = np.flatnonzero(first.keys_B.numpy() >= 0)
+    small = dataclasses.replace(collator, n=collator.max_length, slots=1).rows([first.keys_B.numpy()[items[:1]]])
+    batch = small.to(group.device)
+    timed = [_pass(learner, batch, group)]
+    if timed[0] < 4 * seconds:  # the first pass of a process is up to ten times slower: it allocates and sets up
+        timed = [_pass(learner, batch, group)]
+    if timed[0] * first.values.shape[0] / small.values.shape[0] < seconds or group.device.type == "cuda":
+        batch, timed = first.to(group.device), []
+        _pass(learner, batch, group)
+    until = time.monotonic() + seconds - sum(timed)
+    while time.monotonic() < until or not timed:
+        timed.append(_pass(learner, batch, group))
+    optimiser_seconds = min(_update(optimiser, parameters, train, group) for _ in range(2))  # the first allocates
+    learner.zero_grad(set_to_none=True)
+    n = batch.values.shape[0]
+    return Probe(n, float(np.median(timed)) / n, optimiser_seconds, len(timed))
+
+
+def _pass(learner: nn.Module, batch: Batch, group: Processes) -> float:
+    """Seconds of one forward and backward pass; gradients add up."""
+    rng = Rng(0, 0, torch.arange(batch.rows, device=group.device))
+    start = time.perf_counter()
+    with group.autocast():
+        loss, _, _ = learner(batch, rng)
+    loss.backward()
+    _wait(group.device)
+    return time.perf_counter() - start
+
+
+def _update(
+    optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], train: Mapping[str, Any], group: Processes
+) -> float:
+    count = torch.ones((), dtype=torch.float64, device=group.device)
+    start = time.perf_counter()
+    reduce_gradients(parameters, count, train["clip"], group)
+    optimiser.step()
+    _wait(group.device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def workers(cfg: Mapping[str, Any], device: torch.device) -> int:
+    """How many machines like the probe's share a step: one a GPU; processes on one CPU share its cores."""
+    if device.type == "cuda":
+        return settings.world_size(cfg["launch"])
+    return settings.node_range(cfg["launch"].get("nodes", 1))[1]
+
+
+def times(cfg: Mapping[str, Any], facts: Mapping[str, Any], share: int) -> dict[str, Any]:
+    """Seconds of a step, tokens/s and the time of the whole run, evaluations included; None without a probe.
+
+    Args:
+        facts: ``step`` and ``probe`` as ``plan`` makes them.
+        share: among how many equal machines a step is divided.
+    """
+    train, probe = cfg["train"], facts["probe"]
+    if probe is None:
+        return {"step_seconds": None, "tokens_per_s": None, "eta_seconds": None}
+    step = train["tokens_per_batch"] / share * probe["seconds_per_position"] + probe["optimiser_seconds"]
+    held_out = facts["data"]["valid_tokens"] + 2 * facts["data"]["valid_windows"]
+    evaluated = min(train["eval_tokens"], held_out) / share
+    evaluation = evaluated * probe["seconds_per_position"] * FORWARD_SHARE
+    total = train["steps"] * step + math.ceil(train["steps"] / train["eval_every"]) * evaluation
+    limit = 60 * train["minutes"] if train["minutes"] is not None else math.inf
+    return {
+        "step_seconds": step,
+        "tokens_per_s": facts["step"]["tokens"] / step,
+        "eta_seconds": min(total, limit),
+    }
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Bytes of the device's memory, None where the system does not say."""
+    from ssl_suite.commands.doctor import memory
+
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else memory()
+
+
+def device_name(device: torch.device) -> str:
+    """A name for a reader."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

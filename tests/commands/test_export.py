@@ -1,0 +1,67 @@
+"""export: a folder that transformers opens where this package cannot be imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from ssl_suite import cli
+from ssl_suite.models import hub
+
+OPEN = """
+import json, sys
+sys.modules["ssl_suite"] = None  # importing it now fails
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+model, tokenizer = (A.from_pretrained(sys.argv[1]) for A in (AutoModelForMaskedLM, AutoTokenizer))
+inputs = tokenizer("ACGT[MASK]A", return_tensors="pt")
+with torch.no_grad():
+    logits = model.eval()(**inputs).logits[0]
+print(json.dumps([model.num_parameters(), inputs["input_ids"][0].tolist(), list(logits.shape)]))
+"""
+
+
+def test_it_opens_without_this_package(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = tmp_path / "deep" / "model"
+    assert cli.main(["export", f"encoder={run_folder}", f"output={folder}"]) == 0
+    assert str(folder) in capsys.readouterr().out
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(folder)], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    parameters, ids, shape = json.loads(done.stdout.splitlines()[-1])
+    loaded = hub.load(str(run_folder))
+    learner = hub.Learner(loaded.encoder, loaded.objective)
+    vocabulary = loaded.modality.vocabulary
+    assert parameters == sum(weight.numel() for weight in learner.parameters())
+    bases = [vocabulary.tokens.index(letter) for letter in "ACGT"]
+    assert ids == [vocabulary.cls, *bases, vocabulary.mask, bases[0], vocabulary.sep]
+    assert shape == [8, len(vocabulary)]
+
+
+def test_the_checkpoint_asked_for_is_written(run_folder: Path, tmp_path: Path) -> None:
+    norms = {}
+    for which in ("best", "last", "10", "20"):
+        folder = tmp_path / "model"  # each replaces the one before
+        assert cli.main(["export", f"encoder={run_folder}", f"output={folder}", f"checkpoint={which}"]) == 0
+        norms[which] = load_file(folder / "model.safetensors")["model.final_norm.weight"]
+        assert f"exported at step {20 if which != '10' else 10}," in (folder / "README.md").read_text()
+    assert norms["best"].equal(norms["20"])
+    assert norms["last"].equal(norms["20"])
+    assert norms["20"].allclose(1.25 * norms["10"])
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_other_files_are_never_replaced(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    assert cli.main(["export", f"encoder={run_folder}", f"output={tmp_path}"]) == 2
+    assert "holds other files, which would be lost" in capsys.readouterr().err
+    assert cli.main(["export", f"encoder={run_folder}", f"output={tmp_path / 'thesis.tex'}"]) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+    assert cli.main(["export", f"encoder={run_folder}", f"output={tmp_path / 'x'}", "checkpoint=11"]) == 2
+    assert "there are steps: 10, 20" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""fill: the probabilities against transformers' own, the order, the faults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssl_suite import cli
+from ssl_suite.commands import export, fill
+
+SEQUENCES = ["ACGT[MASK]ACGT", "[MASK]TT[MASK][MASK]G", "[MASK]"]
+
+
+def test_the_probabilities_are_those_of_transformers(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    export.run({"encoder": str(run_folder), "output": str(tmp_path / "hub"), "checkpoint": "best"})
+    model = AutoModelForMaskedLM.from_pretrained(tmp_path / "hub").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hub")
+    assert cli.main(["fill", f"encoder={run_folder}", *SEQUENCES, "top=4", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert [result["sequence"] for result in results] == SEQUENCES
+    for result in results:
+        inputs = tokenizer(result["sequence"], return_tensors="pt")
+        places = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero().flatten().tolist()
+        with torch.no_grad():
+            shares = torch.softmax(model(**inputs).logits[0], -1)
+        assert [mask["position"] for mask in result["masks"]] == places
+        for mask in result["masks"]:
+            best = shares[mask["position"]].topk(4)
+            assert [t["token"] for t in mask["tokens"]] == tokenizer.convert_ids_to_tokens(best.indices.tolist())
+            assert [t["probability"] for t in mask["tokens"]] == pytest.approx(best.values.tolist(), abs=1e-5)
+
+
+def test_text_shows_each_mask(run_folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["fill", f"encoder={run_folder}", "top=2", "AC[MASK]GG[MASK]"]) == 0
+    first, *masks = capsys.readouterr().out.splitlines()
+    assert first == "AC[MASK]GG[MASK]"
+    assert [line.split(":")[0] for line in masks] == ["  position 3", "  position 6"]
+    assert all(len(line.split(":")[1].split()) == 4 for line in masks)
+
+
+def test_top_is_capped_by_the_vocabulary_and_sums_to_one(run_folder: Path) -> None:
+    (result,) = fill.run({"encoder": str(run_folder), "checkpoint": "best", "top": 999}, ["AC[MASK]"])
+    shares = [entry["probability"] for entry in result["masks"][0]["tokens"]]
+    assert sum(shares) == pytest.approx(1.0, abs=1e-5)
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ACGT"], "'ACGT' has no [MASK]"),
+        ([], "No sequence to fill"),
+        (["ACXX[MASK]"], "sequence 1"),
+        (["A" * 70 + "[MASK]"], "has 71 tokens, the model's window holds 62"),
+        (["AC[MASK]", "tpo=3"], "Did you mean 'top'?"),
+        (["AC[MASK]", "top=0"], "top=0 should be at least 1."),
+    ],
+)
+def test_faults_are_one_line(run_folder: Path, capsys: pytest.CaptureFixture, words: list[str], message: str) -> None:
+    assert cli.main(["fill", f"encoder={run_folder}", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1

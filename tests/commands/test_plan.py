@@ -1,0 +1,203 @@
+"""plan: every number that it prints, against an independent one."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssl_suite import cli, config, registry
+from ssl_suite.commands import plan
+from ssl_suite.data.prepare import prepare
+from ssl_suite.data.rng import Rng
+from ssl_suite.evaluation.embedding import ragged
+from ssl_suite.models import hub
+from ssl_suite.training import estimate
+from ssl_suite.training.distributed import Processes
+from ssl_suite.training.optimiser import adamw
+
+CPU = Processes(0, 1, 0, torch.device("cpu"), False)
+SMALL = [
+    *("model.layers=2", "model.width=64", "model.heads=2", "model.mlp_width=96", "modality.max_length=128"),
+    *("train.tokens_per_batch=2048", "train.tokens_per_row=512", "train.threads=1", "train.steps=60"),
+]
+
+
+@pytest.fixture(scope="module")
+def cfg(fasta: tuple[Path, dict[str, str]], tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Records of several lengths, one of them long enough to train on."""
+    folder = tmp_path_factory.mktemp("plan")
+    text = "".join(f">s{i}\n{'ACGGTTACAGT' * (3 + i % 40)}\n" for i in range(300))
+    (folder / "x.fa").write_text(text)
+    return config.compose([*SMALL, f"data.path={folder / 'x.fa'}", f"data.cache={folder / 'cache'}"])
+
+
+@pytest.fixture(scope="module")
+def facts(cfg: dict) -> dict:
+    return estimate.plan(cfg, report=lambda line: None, seconds=0.3)
+
+
+@pytest.fixture
+def learner(cfg: dict) -> hub.Learner:
+    return hub.build(cfg, registry.build(registry.MODALITIES, "modality", cfg["modality"]))
+
+
+@pytest.mark.parametrize("model", ["tiny", "mini"])
+def test_parameters_are_those_of_transformers(model: str) -> None:
+    from transformers import ModernBertConfig, ModernBertForMaskedLM
+
+    cfg = config.compose([f"model={model}"])
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    built = hub.build(cfg, modality)
+    written = hub.modernbert_config(built.encoder.spec, modality.vocabulary, 512, "ModernBertForMaskedLM")
+    twin = ModernBertForMaskedLM(ModernBertConfig(**written))
+    counts = estimate.count_parameters(built)
+    assert counts["total"] == twin.num_parameters()
+    assert counts["encoder"] == twin.model.num_parameters()
+    assert counts["head"] == counts["total"] - counts["encoder"]
+
+
+def test_flops_are_those_of_the_counter(cfg: dict, facts: dict, learner: hub.Learner) -> None:
+    """Of the run's first step, forward pass. Padding, of which plan counts nothing, is less than a hundredth.
+
+    The math backend, because the counter does not know the CPU's fused attention.
+    """
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    store = prepare(modality, cfg["data"], report=lambda line: None)
+    collator, rows = estimate.training_rows(store, modality, cfg, CPU)
+    counted, tokens = 0, 0
+    for numbers, batch in next(estimate.batches(collator, rows, 0, 1)):
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+            learner(batch, Rng(0, 0, numbers))
+        counted += counter.get_total_flops()
+        tokens += int((batch.values != modality.vocabulary.pad).sum())
+    assert facts["step"]["tokens"] == tokens
+    assert facts["step"]["flops"] / 3 == pytest.approx(counted, rel=0.02)
+    assert facts["run"]["flops"] == 60 * facts["step"]["flops"]
+
+
+def test_data_and_epochs_by_a_naive_count(cfg: dict, facts: dict) -> None:
+    data, run = facts["data"], facts["run"]
+    bases = sum(11 * (3 + i % 40) for i in range(300))
+    assert data["records"] == 300
+    assert 0.9 * bases < data["train_tokens"] + data["valid_tokens"] <= bases
+    assert run["positions"] == 60 * 2048
+    assert facts["step"]["rows"] == 4
+    framed = data["train_tokens"] + 2 * data["train_windows"]  # [CLS] and [SEP] are positions too
+    assert run["epochs"] == pytest.approx(run["positions"] / framed, rel=0.03)
+
+
+def test_memory_of_weights_and_optimiser_is_what_torch_allocates(cfg: dict, learner: hub.Learner) -> None:
+    optimiser = adamw(learner, cfg["train"])
+    for weight in learner.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimiser.step()
+    weights = sum(weight.untyped_storage().nbytes() for weight in learner.parameters())
+    state = sum(x.nbytes for entry in optimiser.state.values() for x in entry.values() if x.dim())
+    memory = estimate.memory_bytes(estimate.count_parameters(learner)["total"], 1000)
+    assert (memory["weights"], memory["gradients"], memory["optimiser"]) == (weights, weights, state)
+    assert memory["total"] == 2 * weights + state + 1000
+    halved = estimate.memory_bytes(estimate.count_parameters(learner)["total"], 1000, shards=2)
+    assert halved["total"] == pytest.approx((memory["total"] - 1000) / 2 + 1000, abs=8)
+
+
+def test_activations_are_what_the_allocator_gives_out(cfg: dict, learner: hub.Learner) -> None:
+    """The profiler sums up what a forward pass allocates and does not free while its graph is alive."""
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    vocabulary = modality.vocabulary
+    sequences = [torch.randint(5, 9, (126,)).numpy()] * 4
+    batch = ragged(sequences, vocabulary.cls, vocabulary.sep, 128)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
+        kept = learner(batch, Rng(0, 0, torch.zeros(1, dtype=torch.int64)))
+    allocated = sum(event.self_cpu_memory_usage for event in recorded.key_averages())
+    assert kept[0].requires_grad
+    expected = estimate.activation_bytes(learner, modality, CPU) * batch.values.shape[0]
+    assert expected == pytest.approx(allocated, rel=0.15)
+
+
+def test_the_probe_agrees_with_steps_timed_by_hand(facts: dict, learner: hub.Learner, cfg: dict) -> None:
+    """Within a factor of four: other work on the machine moves both."""
+    probe = facts["probe"]
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    sequences = [torch.randint(5, 9, (126,)).numpy()] * 4
+    batch = ragged(sequences, modality.vocabulary.cls, modality.vocabulary.sep, 128)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        learner(batch, Rng(0, 0, torch.zeros(1, dtype=torch.int64)))[0].backward()
+        seconds.append(time.perf_counter() - start)
+    torch.set_num_threads(threads)
+    by_hand = sorted(seconds)[3] / 512
+    assert by_hand / 4 < probe["seconds_per_position"] < by_hand * 4
+    assert probe["positions"] == 512
+    assert probe["passes"] >= 1
+
+
+def test_a_pass_too_long_for_the_budget_is_measured_on_one_window(cfg: dict) -> None:
+    facts = estimate.plan(cfg, report=lambda line: None, seconds=1e-9)
+    assert facts["probe"]["positions"] == 128
+    assert facts["eta_seconds"] > 0
+
+
+def test_times_add_up(cfg: dict) -> None:
+    train = {**cfg["train"], "steps": 250, "eval_every": 100, "eval_tokens": 900, "tokens_per_batch": 1000}
+    facts = {
+        "step": {"tokens": 990},
+        "data": {"valid_tokens": 500, "valid_windows": 50},
+        "probe": {"seconds_per_position": 0.001, "optimiser_seconds": 0.5},
+    }
+    found = estimate.times({**cfg, "train": train}, facts, share=1)
+    assert found["step_seconds"] == pytest.approx(1.5)
+    assert found["tokens_per_s"] == pytest.approx(660)
+    assert found["eta_seconds"] == pytest.approx(250 * 1.5 + 3 * 600 * 0.001 / 3)
+    assert estimate.times({**cfg, "train": train}, facts, share=4)["step_seconds"] == pytest.approx(0.75)
+    assert estimate.times({**cfg, "train": {**train, "minutes": 2}}, facts, share=1)["eta_seconds"] == 120
+    assert estimate.times(cfg, {**facts, "probe": None}, share=1)["eta_seconds"] is None
+
+
+def test_a_model_beyond_memory_is_not_probed(cfg: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "device_memory", lambda device: 1 << 20)
+    facts = estimate.plan(cfg, report=lambda line: None)
+    assert facts["probe"] is None
+    assert "not probed: it needs more than this device's 1.0 MiB" in plan.lines(cfg, facts)[-1]
+
+
+def test_the_command(cfg: dict, capsys: pytest.CaptureFixture) -> None:
+    words = [*SMALL, f"data.path={cfg['data']['path']}", f"data.cache={cfg['data']['cache']}"]
+    assert cli.main(["plan", *words, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["step"]["positions"] == 2048
+    assert cli.main(["plan", *words]) == 0
+    text = capsys.readouterr().out
+    assert f"{printed['parameters']['total']:,} parameters" in text
+    assert "60 steps, 122,880 positions" in text
+    assert [line.split()[0] for line in text.splitlines()] == [
+        *("model", "data", "step", "run", "memory", "device", "speed", "time")
+    ]
+
+
+def test_a_wrong_key_is_one_line(capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["plan", "modality=dna", "objectve=mlm"]) == 2
+    said = capsys.readouterr().err
+    assert "objective" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "0.5 "), (999, "999 "), (1000, "1 k"), (4.64e15, "4.64 P"), (1.2e26, "120 Y")]
+)
+def test_prefixes(value: float, text: str) -> None:
+    assert plan.si(value) == text
+
+
+def test_sizes_and_durations() -> None:
+    assert plan.size(3 * 2**30) == "3.0 GiB"
+    assert plan.size(5 * 2**20) == "5.0 MiB"
+    assert [plan.duration(s) for s in (45, 600, 12_000, 188_000)] == ["45 s", "10 min", "3 h 20 min", "2 d 4 h"]

@@ -1,0 +1,125 @@
+"""Bad input: one line that names file, record, fault and remedy, and nothing half-made."""
+
+from __future__ import annotations
+
+import gzip
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_suite.data import shards
+from ssl_suite.data.prepare import prepare
+from ssl_suite.data.store import Store
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.dna import DNA
+
+
+def random_bases(length: int, seed: int) -> str:
+    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+
+
+def write(path: Path, **records: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f">{name}\n{text}\n" for name, text in records.items()))
+    return path
+
+
+def run(path: Path, dna: DNA | None = None, **data: object) -> tuple[Store, list[str]]:
+    lines: list[str] = []
+    settings = {"path": str(path), "cache": str(path.parent / "cache"), **data}
+    return prepare(dna or DNA(max_length=102), settings, report=lines.append), lines
+
+
+def fault(path: Path, dna: DNA | None = None, **data: object) -> str:
+    with pytest.raises(SuiteError) as caught:
+        run(path, dna, **data)
+    assert "\n" not in str(caught.value)
+    left = list((path.parent / "cache").glob("dna-*")) if (path.parent / "cache").is_dir() else []
+    assert left == []  # nothing half-made is visible
+    return str(caught.value)
+
+
+def test_protein_given_as_dna(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.fa", ok=random_bases(3000, 0), sp="MKVLEFPQ")
+    message = fault(path)
+    assert message.startswith(f"{path}: record 'sp': ")
+    assert message.endswith("if this is protein, use modality=protein.")
+    store, lines = run(path, on_error="skip")
+    assert store.report["skipped"] == {"protein given as DNA": 1}
+    assert store.report["examples"] == [message]
+    assert "left out: 1 protein given as DNA" in lines[-1]
+
+
+def test_a_record_of_one_base_is_left_out_and_counted(tmp_path: Path) -> None:
+    store, lines = run(write(tmp_path / "x.fa", a=random_bases(3000, 0), b="A", c="ACGTACG"))
+    assert store.records == 1
+    assert store.report["left_out"]["records shorter than 8 tokens"] == 2
+    assert "2 records shorter than 8 tokens" in lines[-1]
+    message = fault(write(tmp_path / "other" / "x.fa", b="A"))
+    assert "holds no usable record: 1 shorter than 8 tokens" in message
+
+
+def test_windows_longer_than_every_record_hold_whole_records(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.fa", **{f"r{i}": random_bases(20 + i, i) for i in range(10)})
+    store, _ = run(path, DNA(max_length=512))
+    lengths = np.concatenate([store.split("train").lengths_S, store.split("valid").lengths_S])
+    assert sorted(lengths.tolist()) == list(range(20, 30))
+
+
+def test_too_little_for_two_splits(tmp_path: Path) -> None:
+    message = fault(write(tmp_path / "x.fa", a="ACGTACGTACGT"))
+    assert "1 window(s) leave none for validation; give more data, lower modality.max_length" in message
+    message = fault(write(tmp_path / "y.fa", a="ACGT" * 10 + "N" * 300))
+    assert "ambiguous ones left out) leave none for" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "message"),
+    [
+        ({"max_length": 7}, {}, "modality.max_length=7 should be at least 8."),
+        (
+            {"max_length": 12, "overlap": 10},
+            {},
+            "modality.overlap=10 should be at least 0 and below max_length - 2 = 10.",
+        ),
+        ({"overlap": -1}, {}, "modality.overlap=-1"),
+        ({}, {"valid_fraction": 0.0}, "data.valid_fraction=0.0 should be between 0 and 1."),
+        ({}, {"on_error": "ignore"}, "data.on_error=ignore should be stop or skip."),
+        ({}, {"workers": 0}, "data.workers=0"),
+    ],
+)
+def test_settings_that_cannot_work(tmp_path: Path, settings: dict, data: dict, message: str) -> None:
+    assert fault(write(tmp_path / "x.fa", a="ACGT" * 100), DNA(**settings), **data).startswith(message)
+
+
+def test_a_damaged_file_among_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_RECORDS", 2)  # some of its records are in finished shards by then
+    write(tmp_path / "in" / "a.fa", a=random_bases(3000, 0))
+    bad = tmp_path / "in" / "b.fa.gz"
+    text = "".join(f">r{i}\n{random_bases(90_000, i)}\n" for i in range(12))
+    bad.write_bytes(gzip.compress(text.encode())[:-5000])
+    assert fault(tmp_path / "in") == f"{bad}: gzip file is truncated; copy or download it again."
+    store, _ = run(tmp_path / "in", on_error="skip")
+    assert [store.record_name(i) for i in range(store.records)] == ["a.fa:a"]
+    assert store.report["skipped"] == {"file: truncated": 1}
+
+
+def test_all_faults_of_a_process_pool_arrive(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.fa", a=random_bases(3000, 0))
+    write(tmp_path / "in" / "b.fa", b="MKVLEFPQ")
+    assert "record 'b': " in fault(tmp_path / "in", workers=2)
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_store(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: the write fails with EFBIG instead of ENOSPC."""
+    path = write(tmp_path / "x.fa", a=random_bases(200_000, 0))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))  # Python ignores the signal that comes with it
+    try:
+        message = fault(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert message.endswith("cannot be written (File too large); free space or set data.cache.")
+    assert run(path)[0].report["tokens"] == 200_000

@@ -1,0 +1,123 @@
+"""The store: what it holds, against the input; damage is noticed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_suite.data.prepare import prepare
+from ssl_suite.data.store import Store
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.dna import DNA
+
+WORDS = dict(zip("ACGTN", range(5, 10), strict=True))
+
+
+@pytest.fixture
+def genome(tmp_path: Path) -> dict[str, str]:
+    draw = np.random.default_rng(0)
+    texts = {f"chr{i}": "".join(draw.choice(list("ACGT"), n)) for i, n in enumerate((5000, 3333, 90, 9))}
+    texts["chr1"] = texts["chr1"][:1000] + "N" * 400 + texts["chr1"][1400:]
+    (tmp_path / "in").mkdir()
+    for name in texts:
+        (tmp_path / "in" / f"{name}.fa").write_text(f">{name} x\n{texts[name]}\n")
+    return texts
+
+
+def built(tmp_path: Path, **settings: object) -> Store:
+    data = {"path": str(tmp_path / "in"), "cache": str(tmp_path / "cache"), "valid_fraction": 0.2}
+    return prepare(DNA(**{"max_length": 102, **settings}), data, report=lambda line: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("overlap", [0, 30])
+def test_values_windows_and_names(tmp_path: Path, genome: dict[str, str], overlap: int) -> None:
+    store = built(tmp_path, overlap=overlap)
+    assert store.values.dtype == np.uint8
+    assert store.values.tolist() == [WORDS[letter] for text in genome.values() for letter in text]
+    assert [store.record_name(i) for i in range(store.records)] == [f"{n}.fa:{n}" for n in genome]
+    assert store.record_lengths.tolist() == [len(text) for text in genome.values()]
+    bounds = np.concatenate([[0], np.cumsum(store.record_lengths)])
+    covered = {}
+    for name in ("train", "valid"):
+        windows = store.split(name)
+        assert (windows.starts_S.dtype, windows.lengths_S.dtype, windows.records_S.dtype) == (
+            np.int64,
+            np.int32,
+            np.int32,
+        )
+        assert len(windows) == store.report["windows"][name] > 0
+        assert windows.lengths_S.max() == 100
+        assert windows.lengths_S.min() >= 8
+        assert (bounds[windows.records_S] <= windows.starts_S).all()
+        assert (windows.starts_S + windows.lengths_S <= bounds[windows.records_S + 1]).all()
+        covered[name] = np.zeros(len(store.values), dtype=bool)
+        for start, length in zip(windows.starts_S, windows.lengths_S, strict=True):
+            covered[name][start : start + length] = True
+            assert np.mean(store.values[start : start + length] == WORDS["N"]) <= 0.5
+    assert not (covered["train"] & covered["valid"]).any()
+    if overlap == 0:
+        missing = ~(covered["train"] | covered["valid"])
+        left_out = store.report["left_out"]
+        assert missing.sum() == left_out["tokens in short tails"] + 100 * left_out["ambiguous windows"]
+        assert left_out["ambiguous windows"] >= 3
+
+
+def test_the_report_adds_up(tmp_path: Path, genome: dict[str, str]) -> None:
+    report = built(tmp_path).report
+    text = "".join(genome.values())
+    assert report["composition"] == {base: text.count(base) for base in "ACGTN"}
+    assert report["counts"] == {"bases": len(text), "ambiguous": 400}
+    assert (report["records"], report["tokens"], report["files"]) == (4, len(text), 4)
+    assert report["bytes"] == sum(path.stat().st_size for path in (tmp_path / "in").iterdir())
+    assert report["mb_per_s"] == pytest.approx(report["bytes"] / 1e6 / report["seconds"], rel=0.02)
+    assert report["mtokens_per_s"] == pytest.approx(report["tokens"] / 1e6 / report["seconds"], rel=0.02)
+
+
+@pytest.mark.parametrize(("k", "dtype"), [(3, np.uint8), (6, np.uint16), (8, np.int32)])
+def test_the_smallest_type_that_holds_the_ids(tmp_path: Path, genome: dict[str, str], k: int, dtype: type) -> None:
+    dna = DNA(tokenizer="kmer", k=k)
+    store = built(tmp_path, tokenizer="kmer", k=k)
+    assert store.values.dtype == dtype
+    assert int(store.values.max()) < len(dna.vocabulary)
+    assert store.record_lengths.tolist() == [n - k + 1 for n in (5000, 3333, 90)] + (
+        [9 - k + 1] if 9 - k + 1 >= 8 else []
+    )
+    # Overlapping words share letters, so blocks of different splits stand k - 1 words apart.
+    ends = {name: store.split(name).starts_S + store.split(name).lengths_S for name in ("train", "valid")}
+    for start, record in zip(store.split("valid").starts_S, store.split("valid").records_S, strict=True):
+        before = ends["train"][(store.split("train").records_S == record) & (ends["train"] <= start)]
+        assert before.size == 0 or start - before.max() >= k - 1
+
+
+def test_a_pickled_store_is_opened_again(tmp_path: Path, genome: dict[str, str]) -> None:
+    store = built(tmp_path)
+    content = pickle.dumps(store)
+    assert len(content) < 500
+    assert pickle.loads(content).values.tolist() == store.values.tolist()
+
+
+def test_a_split_that_does_not_exist(tmp_path: Path, genome: dict[str, str]) -> None:
+    with pytest.raises(SuiteError, match=r"no split 'vald'\. Did you mean 'valid'\?"):
+        built(tmp_path).split("vald")
+
+
+def test_damage_is_noticed_and_repaired(tmp_path: Path, genome: dict[str, str]) -> None:
+    store = built(tmp_path)
+    whole = store.values.tobytes()
+    path = store.folder / "values.bin"
+    path.write_bytes(whole[:-1])
+    with pytest.raises(SuiteError, match=r"values\.bin: is missing or damaged; delete"):
+        Store(store.folder)
+    again = built(tmp_path)
+    assert again.folder == store.folder
+    assert again.values.tobytes() == whole
+    (store.folder / "store.json").write_text("{")
+    with pytest.raises(SuiteError, match="is not a prepared store"):
+        Store(store.folder)
+    assert json.loads((built(tmp_path).folder / "store.json").read_text())["tokens"] == len(whole)
+    with pytest.raises(IndexError):
+        again.record_name(4)

@@ -1,0 +1,178 @@
+"""The promises of the trainer, with real processes: one and several agree, a killed run ends as if it had not been."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ssl_suite import config
+from ssl_suite.errors import SuiteError
+from ssl_suite.training import checkpoint
+from ssl_suite.training.trainer import train
+from tests.training import children
+
+WORDS = (
+    "model=tiny model.layers=1 model.width=32 model.heads=1 model.mlp_width=48 modality.max_length=64 "
+    "train.tokens_per_batch=1024 train.tokens_per_row=256 train.steps=20 train.log_every=1 train.eval_every=10 "
+    "train.eval_tokens=1024 train.checkpoint_every=5 train.lr=3e-3 train.threads=1 train.precision=fp32"
+)
+
+
+@pytest.fixture
+def genome(tmp_path: Path) -> Path:
+    """A FASTA file of 20 records of 300 to 1,500 bases with a repeating pattern, so that there is something to learn."""
+    choose = random.Random(0)
+    lines = []
+    for i in range(20):
+        unit = "".join(choose.choice("ACGT") for _ in range(7))
+        lines += [f">r{i}", (unit * 300)[: choose.randint(300, 1500)]]
+    path = tmp_path / "genome.fa"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def compose(genome: Path, *words: str) -> dict:
+    return config.compose([*WORDS.split(), f"data.path={genome}", *words])
+
+
+def work(cfg: dict, out: Path) -> None:
+    """What a child does."""
+    out.mkdir(parents=True, exist_ok=True)
+    config.write(out / "config.yaml", cfg)
+    train(cfg, out)
+
+
+def losses(out: Path) -> list[float]:
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def weights(out: Path, step: int = 20) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / f"step_{step:08d}" / checkpoint.WEIGHTS)
+
+
+def test_a_run_leaves_its_folder_and_learns(genome, tmp_path):
+    out = tmp_path / "run"
+    work(compose(genome, "train.steps=60", "train.eval_every=60", "train.checkpoint_every=20"), out)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["steps"] == 60 and summary["valid_loss"] < summary["baselines"]["unigram"] + 0.3
+    assert sum(losses(out)[-5:]) / 5 < losses(out)[0] - 0.5
+    assert 60 * 1024 * 0.9 < summary["tokens"] <= 60 * 1024
+    assert {p.name for p in (out / "checkpoints").iterdir()} == {"step_00000040", "step_00000060"}
+    for name in ("config.yaml", "metrics.jsonl", "loss.png", "tensorboard", "encoder/model.safetensors"):
+        assert (out / name).exists(), name
+
+
+@pytest.mark.parametrize(("world", "parallel"), [(2, "ddp"), (2, "fsdp"), (4, "ddp")])
+def test_processes_agree_with_one(genome, tmp_path, world, parallel):
+    cfg = compose(genome, f"train.parallel={parallel}")
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    children.run_group(work, cfg, alone, folder=tmp_path / "logs", world=1)
+    children.run_group(work, cfg, together, folder=tmp_path / "logs", world=world)
+    one, many = losses(alone), losses(together)
+    assert len(one) == 20
+    assert max(abs(a - b) for a, b in zip(one, many, strict=True)) < 1e-6 * max(one)
+    for name, x in weights(alone).items():
+        torch.testing.assert_close(weights(together)[name], x, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("world", [1, 4])
+def test_a_checkpoint_of_two_resumes_on_others(genome, tmp_path, world):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    children.run_group(work, compose(genome), straight, folder=tmp_path / "logs", world=1)
+    cfg = compose(genome, "train.parallel=fsdp")
+    children.run_group(_stop_after, cfg, broken, 9, folder=tmp_path / "logs", world=2)
+    assert [p.name for p in checkpoint.names(broken / "checkpoints")][-1] == "step_00000010"
+    children.run_group(work, cfg, broken, folder=tmp_path / "logs", world=world)
+    got = losses(broken)
+    assert max(abs(a - b) for a, b in zip(losses(straight), got, strict=True)) < 1e-6 * max(got)
+
+
+def _stop_after(cfg: dict, out: Path, step: int) -> None:
+    """Train, and let rank 0 alone receive SIGUSR1 once ``step`` steps are logged; all ranks must agree to stop."""
+    import threading
+
+    def watch() -> None:
+        while not (out / "metrics.jsonl").exists() or len((out / "metrics.jsonl").read_text().splitlines()) < step:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    cfg = cfg | {"train": cfg["train"] | {"checkpoint_every": 10, "eval_every": 1000}}
+    if os.environ.get("RANK", "0") == "0":
+        threading.Thread(target=watch, daemon=True).start()
+    work(cfg, out)
+
+
+def test_twenty_kills_change_nothing(genome, tmp_path):
+    """SIGKILL at a random moment, resume, twenty times over: weights bit-identical to the run that was left alone."""
+    cfg = compose(genome, "train.checkpoint_every=2", "train.keep=2")
+    calm = tmp_path / "calm"
+    began = time.monotonic()
+    children.finish([children.start(work, cfg, calm, folder=tmp_path / "logs")], tmp_path / "logs")
+    length = time.monotonic() - began
+    expected = weights(calm)
+    draw, killed = random.Random(0), 0
+    for i in range(20):
+        out = tmp_path / f"run_{i}"
+        child = children.start(work, cfg, out, folder=tmp_path / "logs")
+        child.join(draw.uniform(0.1, 0.9) * length)
+        killed += child.is_alive()
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        children.finish([children.start(work, cfg, out, folder=tmp_path / "logs")], tmp_path / "logs")
+        for name, x in weights(out).items():
+            assert torch.equal(x, expected[name]), (i, name)
+        assert losses(out) == losses(calm)
+    assert killed >= 15  # the kills really fell into the runs
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_signals_save_and_exit_0(genome, tmp_path, number):
+    cfg, out = compose(genome, "train.steps=100000", "train.checkpoint_every=100000"), tmp_path / "run"
+    child = children.start(work, cfg, out, folder=tmp_path / "logs")
+    while not (out / "metrics.jsonl").exists() or len((out / "metrics.jsonl").read_text().splitlines()) < 3:
+        assert child.is_alive()
+        time.sleep(0.02)
+    os.kill(child.pid, number)
+    child.join(30)
+    assert child.exitcode == 0
+    (saved,) = checkpoint.names(out / "checkpoints")
+    assert checkpoint.damage(saved) is None
+    assert checkpoint.manifest(saved)["step"] == len(losses(out)) < 100_000
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(genome, tmp_path, capsys):
+    out = tmp_path / "run"
+    work(compose(genome), out)
+    straight = weights(out)
+    newest = checkpoint.names(out / "checkpoints")[-1] / checkpoint.WEIGHTS
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    capsys.readouterr()
+    work(compose(genome), out)
+    said = capsys.readouterr().out
+    assert "step_00000020 is damaged (model.safetensors does not match its SHA-256)" in said
+    assert "resuming from step 15" in said
+    for name, x in weights(out).items():
+        assert torch.equal(x, straight[name])
+
+
+def test_not_a_number_stops_with_step_and_batch(genome, tmp_path):
+    with pytest.raises(SuiteError, match=r"step \d+: the loss is .* of .*genome\.fa:r\d+"):
+        work(compose(genome, "train.lr=1e30", "train.clip=null", "train.warmup=0"), tmp_path / "run")
+
+
+def test_accumulation_changes_nothing(genome, tmp_path):
+    for part, out in ((1, "one"), (4, "four")):
+        work(compose(genome, f"train.rows_per_forward={part}"), tmp_path / out)
+    one, four = losses(tmp_path / "one"), losses(tmp_path / "four")
+    assert max(abs(a - b) for a, b in zip(one, four, strict=True)) < 1e-6 * max(one)
