@@ -19,7 +19,7 @@ from ssl_suite.data.loader import Collator, RowOrder
 from ssl_suite.data.rng import Rng
 from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.hub import Learner
+from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.mlm import MaskedLM
 from ssl_suite.training.distributed import Processes, reduce_gradients
 from ssl_suite.training.optimiser import adamw
@@ -179,7 +179,7 @@ def modernbert(work: Work) -> nn.Module:
 
 
 CONTESTANTS = {
-    "ours": lambda work, row: Ours(work, row),
+    "ours": Ours,
     "bert": lambda work, row: Peer(work, bert(work, 0.0), 1),
     "modernbert": lambda work, row: Peer(work, modernbert(work), 1),
     "bert_default": lambda work, row: Peer(work, bert(work, 0.1), 1),

@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when it succeeded, 2 after a fault of the input (one line on stderr), 130 when interrupted.
     """
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except SuiteError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

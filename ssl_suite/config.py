@@ -43,7 +43,9 @@ def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[
         if word.key not in groups:
             overrides.check_key(word, known, groups)
     ready = [str(word) if word.key in groups else overrides.for_hydra(word) for word in parsed]
-    return validate(_hydra(ready, folders))
+    cfg = _hydra(ready, folders)
+    # Under resume=true the values that must fit together are those of the saved run: runs.settle checks them.
+    return validate(cfg, fit=cfg.get("resume") is not True)
 
 
 def sweep(words: Sequence[str], config_dir: str | Path | None = None) -> list[list[str]]:
@@ -52,8 +54,8 @@ def sweep(words: Sequence[str], config_dir: str | Path | None = None) -> list[li
     return [[str(word) for word in job] for job in overrides.expand(overrides.parse(text, groups) for text in words)]
 
 
-def validate(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Check all of ``cfg`` and return it with ``train.tokens_per_row`` filled in.
+def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
+    """Check all of ``cfg`` (with ``fit`` also what its sections must agree on); fill in ``train.tokens_per_row``.
 
     Raises:
         SuiteError: one line about the first fault.
@@ -66,7 +68,8 @@ def validate(cfg: dict[str, Any]) -> dict[str, Any]:
     if train["tokens_per_row"] is None:
         row = settings.row_length(train["tokens_per_batch"], cfg["modality"]["max_length"])
         cfg = {**cfg, "train": {**train, "tokens_per_row": row}}
-    settings.check_fit(cfg)
+    if fit:
+        settings.check_fit(cfg)
     return cfg
 
 

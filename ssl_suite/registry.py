@@ -49,7 +49,7 @@ def check_arguments(cls: type, settings: Mapping[str, Any], group: str, skip: Ma
         SuiteError: naming the key as the user writes it (``group.key``), what was given and what is expected.
     """
     parameters = inspect.signature(cls).parameters
-    hints = typing.get_type_hints(cls.__init__)
+    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
     choices = [key for key in parameters if key not in (skip or {})]
     for key, value in settings.items():
         if key not in choices:

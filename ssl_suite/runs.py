@@ -54,10 +54,11 @@ def settle(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, An
         raise SuiteError(f"Nothing to resume: there is no {frozen}. Leave out resume=true to start a run there.")
     if frozen.is_file() and has_started(out):
         saved = config.read(frozen)
+        offer = "" if cfg["resume"] else ", add resume=true to go on with its own"
         if cfg["resume"]:
-            cfg = config.validate({**_overlay(saved, cfg, words), "resume": True})
-        _compare(saved, cfg, out, "" if cfg["resume"] else ", add resume=true to go on with its own")
-    return {**cfg, "out": str(out), "resume": False}, out
+            cfg = _overlay(saved, cfg, words)
+        _compare(saved, cfg, out, offer)
+    return config.validate({**cfg, "out": str(out), "resume": False}), out
 
 
 def has_started(out: Path) -> bool:

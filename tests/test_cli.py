@@ -93,9 +93,11 @@ def test_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main(["run"])
 
 
-def test_a_closed_pipe_is_not_an_error() -> None:
-    command = f"{sys.executable} -m ssl_suite run --cfg job | true; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_is_not_an_error(unbuffered: str) -> None:
+    command = f"{sys.executable} -m ssl_suite --help | true; exit ${{PIPESTATUS[0]}}"
+    variables = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=variables, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment with the wheel; it borrows the dependencies of the one that runs the tests.
+    """The interpreter of a fresh environment with the wheel; it borrows the dependencies of the tests' environment.
 
     A path in a ``.pth`` file is searched, but ``.pth`` files in that path are not read: an editable install of the
     checkout there stays out of sight.

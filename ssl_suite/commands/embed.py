@@ -74,10 +74,10 @@ def run(settings: dict[str, Any]) -> str:
     from ssl_suite.data.sources import resolve_path
     from ssl_suite.evaluation import vector_files
     from ssl_suite.evaluation.embedding import Embedder
-    from ssl_suite.models import hub
+    from ssl_suite.training import restore
 
     output = vector_files.check(settings["output"])
-    loaded = hub.load(settings["encoder"], settings["checkpoint"], device())
+    loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
     sources = resolve_path(settings["input"], loaded.modality.suffixes)
     faults = FaultCounter(settings["on_error"])
     embedder = Embedder(

@@ -48,12 +48,14 @@ def run(settings: dict[str, Any]) -> Path:
     """
     folder = check(settings["output"])
     from ssl_suite.models import hub
+    from ssl_suite.training import restore
 
-    loaded = hub.load(settings["encoder"], settings["checkpoint"])
-    learner = hub.Learner(loaded.encoder, loaded.objective)
+    loaded = restore.load_run(settings["encoder"], settings["checkpoint"])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        hub.export(learner, loaded.modality, folder, describe(Path(settings["encoder"]), loaded.config, loaded.step))
+        hub.export(
+            loaded.learner, loaded.modality, folder, describe(Path(settings["encoder"]), loaded.config, loaded.step)
+        )
     except OSError as error:
         raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
     return folder

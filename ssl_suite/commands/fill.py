@@ -22,7 +22,7 @@ from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
     from ssl_suite.modalities.base import Modality
-    from ssl_suite.models.hub import Loaded
+    from ssl_suite.training.restore import Loaded
 
 KEYS = {"encoder": Key(example="runs/first"), "checkpoint": Key("best"), "top": Key(5, int, least=1)}
 MASK = "[MASK]"
@@ -53,9 +53,9 @@ def run(settings: dict[str, Any], sequences: list[str]) -> list[dict[str, Any]]:
         ``{"sequence", "masks": [{"position", "tokens": [{"token", "probability"}]}]}``; positions count tokens from 1.
     """
     from ssl_suite.commands.embed import device
-    from ssl_suite.models import hub
+    from ssl_suite.training import restore
 
-    loaded = hub.load(settings["encoder"], settings["checkpoint"], device())
+    loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
     if not hasattr(loaded.objective, "head"):
         name = loaded.config["objective"]["name"]
         raise SuiteError(f"encoder={settings['encoder']} was trained with objective={name}, which predicts no tokens.")
@@ -69,7 +69,8 @@ def ids_of(modality: Modality, sequence: str, number: int) -> list[int]:
     """Token ids; each [MASK] hides one token, and what stands between two is encoded by itself.
 
     Raises:
-        SuiteError: letters that the modality does not know, or more tokens than the model's window holds.
+        SuiteError: letters that the modality does not know, a piece too short for a token, or more tokens than the
+            model's window holds.
     """
     from ssl_suite.modalities.base import Record
 
@@ -79,7 +80,10 @@ def ids_of(modality: Modality, sequence: str, number: int) -> list[int]:
             ids.append(modality.vocabulary.mask)
         if piece.strip():
             record = Record(f"sequence {number}", piece.strip(), "command line")
-            ids += modality.encode(record).values.tolist()
+            values = modality.encode(record).values.tolist()
+            if not values:
+                raise SuiteError(f"'{shorten(piece.strip())}' is shorter than one token: give more around {MASK}.")
+            ids += values
     if len(ids) > modality.max_length - 2:
         raise SuiteError(
             f"'{shorten(sequence)}' has {len(ids)} tokens, the model's window holds {modality.max_length - 2}: "

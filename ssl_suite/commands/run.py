@@ -36,11 +36,12 @@ def main(args: argparse.Namespace) -> int:
         from ssl_suite.training import sweep
 
         return sweep.run(args.words, args.config_dir, show=args.cfg is not None)
+    from ssl_suite import runs
+
     cfg = config.compose(args.words, args.config_dir)
     if args.cfg:
-        print(config.dump(cfg), end="")
+        print(config.dump(runs.settle(cfg, args.words)[0] if cfg["resume"] else cfg), end="")
         return 0
-    from ssl_suite import runs
     from ssl_suite.training import launch
 
     return launch.start(*runs.settle(cfg, args.words))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,7 +63,8 @@ class Batch:
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: change(x) for name, x in tensors.items() if isinstance(x, Tensor)})
+        changed: dict[str, Any] = {name: change(x) for name, x in tensors.items() if isinstance(x, Tensor)}
+        return replace(self, **changed)
 
     def sequence_ids_N(self) -> Tensor:
         """(N,) int64: the number of the sequence each position belongs to."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,7 +137,7 @@ class Collator:
         )
 
 
-def prefetch(batches: Iterator, depth: int = 2, pin: bool = False) -> Iterator:
+def prefetch(batches: Iterator, depth: int = 2, pin: bool = False) -> Generator[Any]:
     """Draw from ``batches`` in a thread, ``depth`` ahead; an exception there is raised here.
 
     Closing the generator stops the thread: no thread outlives a run that ends early.

@@ -21,7 +21,7 @@ from typing import Any
 
 from ssl_suite.data import cache
 from ssl_suite.data.assemble import assemble
-from ssl_suite.data.faults import FaultCounter
+from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.shards import Task, tokenise
 from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, Store
@@ -85,7 +85,14 @@ def check_settings(modality: Modality, data: Mapping[str, Any]) -> None:
 
 def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> str:
     """SHA-256 over the names and contents of all inputs and all that changes the store."""
-    contents = [cache.content_hash(path, data.get("cache")) for path in sources.paths]
+    contents = []
+    for path in sources.paths:
+        try:
+            contents.append(cache.content_hash(path, data.get("cache")))
+        except BadRecord:
+            if data.get("on_error") != "skip":
+                raise
+            contents.append("unreadable")  # counted when it is read
     parts = {
         "format": FORMAT,
         "inputs": list(zip(sources.labels(), contents, strict=True)),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ssl_suite.data.store import Store
 from ssl_suite.evaluation import markov
@@ -22,7 +22,7 @@ def count_models(
     store: Store,
     modality: Modality,
     evaluator: Evaluator | None = None,
-    objective: nn.Module | None = None,
+    objective: Any = None,
     two_sided: Sequence[int] = TWO_SIDED,
 ) -> dict[str, float]:
     """Cross-entropies in nats of count models fitted on the training split, by name; best read beside a loss.
@@ -46,7 +46,7 @@ def count_models(
     return found
 
 
-def hidden_positions(evaluator: Evaluator, objective: nn.Module, shape: tuple[int, ...]) -> np.ndarray:
+def hidden_positions(evaluator: Evaluator, objective: Any, shape: tuple[int, ...]) -> np.ndarray:
     """(W, T) bool: where an evaluation of a masked objective shows [MASK]; W validation windows of up to T tokens."""
     whole = dataclasses.replace(evaluator.group, rank=0, world=1, device=torch.device("cpu"))
     mask_WT = np.zeros(shape, dtype=bool)

@@ -61,7 +61,7 @@ class Embedder:
     """Applies one encoder.
 
     Args:
-        encoder, modality: as ``ssl_suite.models.hub.load`` gives them; the encoder's device is used.
+        encoder, modality: as ``ssl_suite.training.restore.load_run`` gives them; the encoder's device is used.
         pooling: ``mean`` over a record's tokens, or the state of [CLS].
         layer: 0 is the embedding, 1..L the layers, -1 the last one after the final norm (so is L), -2 the one before.
         batch_tokens: positions of a forward pass; memory grows with it, the result does not depend on it.

@@ -81,7 +81,7 @@ Fault = Callable[[SuiteError], None]
 
 
 class Modality(Protocol):
-    """The interface. ``name`` is the registry key; the constructor's keywords are the keys of ``conf/modality/NAME``."""
+    """``name`` is the registry key; the constructor's keywords are the keys of ``conf/modality/NAME.yaml``."""
 
     name: str
     max_length: int  # positions of one sequence, [CLS] and [SEP] included

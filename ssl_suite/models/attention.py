@@ -1,16 +1,17 @@
 """Attention over a ragged batch: two paths, one meaning.
 
 CUDA in half precision: ``torch.nn.attention.varlen.varlen_attn`` over the offsets, static shapes, no padding.
-Everywhere else: ``scaled_dot_product_attention`` on each group of neighbouring sequences of equal length, so no FLOP
-goes to padding there either. ``varlen_attn`` has no CPU kernel and FlexAttention no CPU backward.
+Everywhere else: PyTorch's attention on each group of neighbouring sequences of equal length, so no FLOP goes to padding
+there either. ``varlen_attn`` has no CPU kernel and FlexAttention no CPU backward.
 
-On 2 CPU cores, 16 windows of 512 with 4 heads of 64, forward and backward: one SDPA call on the group 81 GFLOP/s, one
-call a window 61, plain softmax(QK)V 51; hence the grouping.
+On 2 CPU cores, 16 windows of 512 with 4 heads of 64, forward and backward: one call on the group 81 GFLOP/s, one call a
+window 61, plain softmax(QK)V 51; hence the grouping.
 """
 
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,51 +19,135 @@ from torch import Tensor
 
 from ssl_suite.data.batch import Batch
 
+Rope = tuple[Tensor, Tensor]  # cosines and sines, each (N, 1, 1, E/2)
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
-def attention(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, batch: Batch, window: int | None = None) -> Tensor:
-    """Each position attends to its own sequence only.
+
+def attention(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None = None) -> Tensor:
+    """Each position attends to its own sequence only, with rotary positions.
 
     Args:
-        q_NHE, k_NHE, v_NHE: (N, H, E) queries, keys and values.
+        qkv_N3HE: (N, 3, H, E) queries, keys and values, not yet rotated.
+        rope: see ``rope_table``.
         batch: the layout (offsets, host lengths, the run's longest sequence).
         window: attend to positions at most this far away; None is the whole sequence.
 
     Returns:
         (N, H, E), scaled by 1 / sqrt(E) inside the softmax (Vaswani et al. 2017).
     """
-    if q_NHE.is_cuda and q_NHE.dtype in (torch.bfloat16, torch.float16):
-        return _varlen(q_NHE, k_NHE, v_NHE, batch, window)
-    return _per_group(q_NHE, k_NHE, v_NHE, batch, window)
+    if qkv_N3HE.is_cuda and qkv_N3HE.dtype in (torch.bfloat16, torch.float16):
+        return _varlen(qkv_N3HE, rope, batch, window)
+    if qkv_N3HE.device.type == "cpu" and (window is None or max(batch.lengths) <= window + 1):
+        return _on_cpu(qkv_N3HE, rope, batch)
+    return _per_group(qkv_N3HE, rope, batch, window)
 
 
-def _varlen(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, batch: Batch, window: int | None) -> Tensor:
+def rope_table(positions_N: Tensor, width: int, theta: float) -> Rope:
+    """Cosines and sines of the rotary angles, each (N, 1, 1, E/2) float32 (Su et al. 2021, arXiv:2104.09864)."""
+    exponent = torch.arange(0, width, 2, dtype=torch.float32, device=positions_N.device) / width
+    angles = positions_N.float()[:, None] * (1.0 / theta**exponent)
+    return angles.cos()[:, None, None], angles.sin()[:, None, None]
+
+
+def rotate(x_N2HE: Tensor, rope: Rope) -> Tensor:
+    """Turn each pair (i, i + E/2) of the last axis by its position's angle; float32 inside, the input's type out."""
+    cos, sin = rope
+    first, second = x_N2HE.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_N2HE.dtype)
+
+
+def _varlen(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
+    qk_N2HE = rotate(qkv_N3HE[:, :2], rope)
     reach = (-1, -1) if window is None else (window, window)
     offsets, longest = batch.offsets_B1, batch.max_length
-    return varlen_attn(q_NHE, k_NHE, v_NHE, offsets, offsets, longest, longest, window_size=reach)
+    q, k, v = qk_N2HE[:, 0], qk_N2HE[:, 1], qkv_N3HE[:, 2]
+    out_NHE = varlen_attn(q, k, v, offsets, offsets, longest, longest, window_size=reach)
+    assert isinstance(out_NHE, Tensor)  # it returns a pair only when asked for its log-sum-exp
+    return out_NHE
+
+
+def _groups(batch: Batch) -> list[tuple[slice, int, int]]:
+    """Runs of neighbouring sequences of one length: (their positions, how many, the length)."""
+    groups, start = [], 0
+    for length, run in groupby(batch.lengths):
+        count = sum(1 for _ in run)
+        if length:
+            groups.append((slice(start, start + count * length), count, length))
+            start += count * length
+    return groups
+
+
+def _grouped(x_NHE: Tensor, group: tuple[slice, int, int]) -> Tensor:
+    """A view of a group as (count, H, length, E)."""
+    span, count, length = group
+    return x_NHE[span].unflatten(0, (count, length)).transpose(1, 2)
 
 
 @torch.compiler.disable
-def _per_group(q_NHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, batch: Batch, window: int | None) -> Tensor:
-    """SDPA on runs of neighbouring sequences of one length (a Python step per run, not per token).
-
-    Outside compiled graphs, because the lengths differ from batch to batch and every new set would recompile.
-    """
-    sizes = [(length, sum(1 for _ in run)) for length, run in groupby(batch.lengths) if length]
-    spans = [length * count for length, count in sizes]
+def _per_group(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None) -> Tensor:
+    """SDPA on each group. Outside compiled graphs: the lengths change with the batch, and each set would recompile."""
+    qk_N2HE = rotate(qkv_N3HE[:, :2], rope)
     outputs = []
-    for (length, count), q, k, v in zip(
-        sizes, q_NHE.split(spans), k_NHE.split(spans), v_NHE.split(spans), strict=True
-    ):
-        grouped = [x.unflatten(0, (count, length)).transpose(1, 2) for x in (q, k, v)]
-        mask = _band(length, window, q.device) if window is not None and length > window + 1 else None
-        out = F.scaled_dot_product_attention(*grouped, attn_mask=mask)
-        outputs.append(out.transpose(1, 2).flatten(0, 1))
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    for group in _groups(batch):
+        q, k, v = (_grouped(x, group) for x in (qk_N2HE[:, 0], qk_N2HE[:, 1], qkv_N3HE[:, 2]))
+        mask = _band(group[2], window, q.device) if window is not None and group[2] > window + 1 else None
+        outputs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)
 
 
 def _band(length: int, window: int, device: torch.device) -> Tensor:
     """(length, length) bool, True where two positions are at most ``window`` apart."""
     place = torch.arange(length, device=device)
     return (place[:, None] - place[None, :]).abs() <= window
+
+
+@torch.compiler.disable
+def _on_cpu(qkv_N3HE: Tensor, rope: Rope, batch: Batch) -> Tensor:
+    return _CpuAttention.apply(qkv_N3HE, *rope, batch)
+
+
+class _CpuAttention(torch.autograd.Function):
+    """Rotation and flash attention with one buffer for the gradient of all three inputs.
+
+    Written with plain autograd, slicing q, k and v out of one tensor costs a zero-filled gradient and an addition for
+    each slice and a concatenation for each half of a rotation: 6 % of a step of `mini` (benchmarks/LOG.md).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv_N3HE: Tensor, cos: Tensor, sin: Tensor, batch: Batch) -> Tensor:
+        qk_N2HE = torch.empty_like(qkv_N3HE[:, :2])
+        _rotate_into(qk_N2HE, qkv_N3HE[:, :2], cos, sin, 1)
+        v_NHE = qkv_N3HE[:, 2]
+        out_NHE = torch.empty_like(v_NHE)
+        ctx.groups, ctx.sums = _groups(batch), []
+        for group in ctx.groups:
+            q, k, v = (_grouped(x, group) for x in (qk_N2HE[:, 0], qk_N2HE[:, 1], v_NHE))
+            out, log_sum = _flash(q, k, v)
+            _grouped(out_NHE, group).copy_(out)
+            ctx.sums.append(log_sum)
+        ctx.save_for_backward(qk_N2HE, v_NHE, out_NHE, cos, sin)
+        return out_NHE
+
+    @staticmethod
+    def backward(ctx: Any, grad_NHE: Tensor) -> tuple[Tensor, None, None, None]:
+        qk_N2HE, v_NHE, out_NHE, cos, sin = ctx.saved_tensors
+        grad_qkv = grad_NHE.new_empty(grad_NHE.shape[0], 3, *grad_NHE.shape[1:])
+        for group, log_sum in zip(ctx.groups, ctx.sums, strict=True):
+            tensors = (grad_NHE, qk_N2HE[:, 0], qk_N2HE[:, 1], v_NHE, out_NHE)
+            grads = _flash_backward(*(_grouped(x, group) for x in tensors), log_sum, 0.0, False)
+            span = group[0]
+            for i in (0, 1):
+                turned = grads[i].transpose(1, 2).flatten(0, 1)[:, None]
+                _rotate_into(grad_qkv[span, i : i + 1], turned, cos[span], sin[span], -1)
+            _grouped(grad_qkv[:, 2], group).copy_(grads[2])
+        return grad_qkv, None, None, None
+
+
+def _rotate_into(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> None:
+    """``rotate`` without temporaries; ``sign=-1`` turns back, which is also the gradient of turning."""
+    (first, second), (out_first, out_second) = x.chunk(2, -1), out.chunk(2, -1)
+    torch.mul(first, cos, out=out_first).addcmul_(second, sin, value=-sign)
+    torch.mul(second, cos, out=out_second).addcmul_(first, sin, value=sign)

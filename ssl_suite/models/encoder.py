@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_suite.data.batch import Batch
-from ssl_suite.models.attention import attention
+from ssl_suite.models.attention import Rope, attention, rope_table
+from ssl_suite.models.gated import gelu_gate
 
 HEAD_WIDTH = 64  # the width flash kernels are tuned for
 
@@ -79,6 +78,11 @@ class TokenEmbedder(nn.Module):
         self.tok_embeddings = nn.Embedding(spec.vocabulary, spec.width, padding_idx=spec.pad)
         self.norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
 
+    @property
+    def table_VD(self) -> Tensor:
+        """The embedding table, which a head may share."""
+        return self.tok_embeddings.weight
+
     def forward(self, values_N: Tensor) -> Tensor:
         return self.norm(self.tok_embeddings(values_N))
 
@@ -92,12 +96,10 @@ class Attention(nn.Module):
         self.Wqkv = nn.Linear(spec.width, 3 * spec.width, bias=False)
         self.Wo = nn.Linear(spec.width, spec.width, bias=False)
 
-    def forward(self, x_ND: Tensor, rope: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+    def forward(self, x_ND: Tensor, rope: Rope, batch: Batch) -> Tensor:
         n, width = x_ND.shape
         qkv_N3HE = self.Wqkv(x_ND).view(n, 3, self.heads, width // self.heads)
-        qk_N2HE = rotate(qkv_N3HE[:, :2], *rope)
-        out_NHE = attention(qk_N2HE[:, 0], qk_N2HE[:, 1], qkv_N3HE[:, 2], batch, self.window)
-        return self.Wo(out_NHE.reshape(n, width))
+        return self.Wo(attention(qkv_N3HE, rope, batch, self.window).reshape(n, width))
 
 
 class GeGLU(nn.Module):
@@ -109,8 +111,7 @@ class GeGLU(nn.Module):
         self.Wo = nn.Linear(spec.mlp_width, spec.width, bias=False)
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        value, gate = self.Wi(x_ND).chunk(2, dim=-1)
-        return self.Wo(F.gelu(value) * gate)
+        return self.Wo(gelu_gate(self.Wi(x_ND)))
 
 
 class Layer(nn.Module):
@@ -123,7 +124,7 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
         self.mlp = GeGLU(spec)
 
-    def forward(self, x_ND: Tensor, rope: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+    def forward(self, x_ND: Tensor, rope: Rope, batch: Batch) -> Tensor:
         x_ND = x_ND + self.attn(self.attn_norm(x_ND), rope, batch)
         return x_ND + self.mlp(self.mlp_norm(x_ND))
 
@@ -139,7 +140,7 @@ class Encoder(nn.Module):
     def __init__(self, spec: EncoderSpec, embedder: nn.Module | None = None) -> None:
         super().__init__()
         self.spec = spec
-        self.embeddings = embedder or TokenEmbedder(spec)
+        self.embeddings: Any = embedder or TokenEmbedder(spec)
         self.layers = nn.ModuleList(Layer(spec, index) for index in range(spec.layers))
         self.final_norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
         self.reset_parameters()
@@ -168,16 +169,3 @@ class Encoder(nn.Module):
             x_ND = layer(x_ND, tables[theta], batch)
             states.append(x_ND)
         return states
-
-
-def rope_table(positions_N: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary angles, each (N, 1, 1, E/2) float32 (Su et al. 2021, arXiv:2104.09864)."""
-    exponent = torch.arange(0, width, 2, dtype=torch.float32, device=positions_N.device) / width
-    angles = positions_N.float()[:, None] * (1.0 / theta**exponent)
-    return angles.cos()[:, None, None], angles.sin()[:, None, None]
-
-
-def rotate(x_N2HE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (i, i + E/2) of the last axis by its position's angle; float32 inside, the input's type out."""
-    first, second = x_N2HE.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_N2HE.dtype)

@@ -1,4 +1,4 @@
-"""To and from the Hugging Face format, and the one way to open an encoder by reference.
+"""To and from the Hugging Face format.
 
 Every checkpoint is a ``transformers.ModernBert`` folder in waiting: parameters carry its names, behind ``model.``.
 """
@@ -10,45 +10,20 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssl_suite import config as configuration
 from ssl_suite import registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.training import checkpoint
+from ssl_suite.models.learner import Learner
 
 PREFIX = "model."
-MODALITY = "modality"  # the run's folder with what the tokeniser learned
-
-
-class Learner(nn.Module):
-    """The encoder and the objective as one module, so that DDP and FSDP2 see one forward."""
-
-    def __init__(self, encoder: nn.Module, objective: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.objective = encoder, objective
-
-    def forward(self, batch: Any, rng: Any) -> Any:
-        return self.objective(self.encoder, batch, rng)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An opened run: its parts in evaluation mode on one device, and its frozen configuration."""
-
-    encoder: Encoder
-    objective: nn.Module
-    modality: Modality
-    config: dict[str, Any]
-    step: int
 
 
 def build(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
@@ -69,53 +44,6 @@ def build(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
             if own[name].shape == head[name].shape:
                 own[name].copy_(head[name])
     return Learner(encoder, objective)
-
-
-def load(reference: str, which: str = "best", device: torch.device | str = "cpu") -> Loaded:
-    """Open a run folder.
-
-    Args:
-        reference: a run folder.
-        which: ``best`` (lowest validation loss), ``last``, or a step number.
-
-    Raises:
-        SuiteError: no such folder, no checkpoint in it, or a damaged one.
-    """
-    folder = Path(reference)
-    if not (folder / "config.yaml").is_file():
-        raise SuiteError(f"encoder={reference} is not a run folder (no config.yaml in it); give the out= of a run.")
-    cfg = configuration.read(folder / "config.yaml")
-    chosen = _choose(folder / "checkpoints", which)
-    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
-    modality.load(folder / MODALITY)
-    # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
-    spec = EncoderSpec(**_tuples(json.loads((folder / MODALITY / "encoder_spec.json").read_text())))
-    encoder = Encoder(spec)
-    objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], modality=modality, spec=spec)
-    learner = Learner(encoder, objective).to(device)
-    learner.load_state_dict(load_file(chosen / checkpoint.WEIGHTS, device=str(device)))
-    learner.eval()
-    return Loaded(encoder, objective, modality, cfg, checkpoint.manifest(chosen)["step"])
-
-
-def _choose(root: Path, which: str) -> Path:
-    folders = checkpoint.names(root)
-    by_name = {"best": checkpoint.best(root), "last": folders[-1] if folders else None}
-    found = by_name[which] if which in by_name else root / f"step_{int(which) if which.isdigit() else -1:08d}"
-    if found is None or found not in folders:
-        steps = ", ".join(str(int(f.name[5:])) for f in folders) or "none"
-        raise SuiteError(f"{root}: no checkpoint '{which}'; there are steps: {steps}. Choose best, last or a step.")
-    fault = checkpoint.damage(found)
-    if fault:
-        raise SuiteError(f"{found}: {fault}; choose another with checkpoint=STEP, or resume the run to write it anew.")
-    return found
-
-
-def save_modality(learner: Learner, modality: Modality, out: Path) -> None:
-    """What ``load`` needs beside a checkpoint: the tokeniser and the encoder's shapes. Written when a run starts."""
-    modality.save(out / MODALITY)
-    spec = json.dumps(vars(learner.encoder.spec), indent=1)
-    (out / MODALITY / "encoder_spec.json").write_text(spec, encoding="utf-8")
 
 
 def modernbert_config(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int, architecture: str) -> dict[str, Any]:
@@ -150,18 +78,14 @@ def modernbert_config(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int
     return config.to_dict() | {"architectures": [architecture], "dtype": "float32"}
 
 
-def export(
-    learner: Learner, modality: Modality, folder: Path, card: str, max_length: int | None = None
-) -> None:
+def export(learner: Learner, modality: Modality, folder: Path, card: str, max_length: int | None = None) -> None:
     """Write a folder that ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open without this package.
 
     Written beside and renamed: an existing folder is replaced as a whole.
     """
     architecture, head = learner.objective.hub_weights()
     weights = {PREFIX + name: x for name, x in learner.encoder.state_dict().items()} | dict(head)
-    cfg = modernbert_config(
-        learner.encoder.spec, modality.vocabulary, max_length or modality.max_length, architecture
-    )
+    cfg = modernbert_config(learner.encoder.spec, modality.vocabulary, max_length or modality.max_length, architecture)
     beside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -237,6 +161,7 @@ def _spec(cfg: Mapping[str, Any], vocabulary: Vocabulary) -> EncoderSpec:
     from transformers import ModernBertConfig
 
     known = ModernBertConfig(**cfg)
+    kinds, rope = known.layer_types or [], cast(dict[str, Any], known.rope_parameters)
     return EncoderSpec(
         layers=known.num_hidden_layers,
         width=known.hidden_size,
@@ -244,12 +169,8 @@ def _spec(cfg: Mapping[str, Any], vocabulary: Vocabulary) -> EncoderSpec:
         mlp_width=known.intermediate_size,
         vocabulary=len(vocabulary),
         pad=vocabulary.pad,
-        windows=tuple(None if kind == "full_attention" else known.local_attention // 2 for kind in known.layer_types),
-        thetas=tuple(float(known.rope_parameters[kind]["rope_theta"]) for kind in known.layer_types),
+        windows=tuple(None if kind == "full_attention" else known.local_attention // 2 for kind in kinds),
+        thetas=tuple(float(rope[kind]["rope_theta"]) for kind in kinds),
         eps=known.norm_eps,
         init_std=known.initializer_range,
     )
-
-
-def _tuples(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}

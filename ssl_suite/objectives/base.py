@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
+from ssl_suite.models.encoder import Encoder
 
 Metrics = dict[str, tuple[Tensor, Tensor]]
 """A name to (sum, count), both scalars on the device: sums add up over rows, processes and steps."""
@@ -21,7 +22,7 @@ class Objective(Protocol):
     ``conf/objective/NAME.yaml``.
     """
 
-    def forward(self, encoder: nn.Module, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
+    def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """``(loss_sum, count, metrics)``: the gradient of a step is that of all loss sums over all counts."""
         ...
 

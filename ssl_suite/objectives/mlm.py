@@ -18,7 +18,7 @@ from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models.encoder import EncoderSpec
+from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import training_flops
 from ssl_suite.objectives import masking
 from ssl_suite.objectives.base import Metrics
@@ -80,7 +80,7 @@ class MaskedLM(nn.Module):
         self.static = static
         self.head = PredictionHead(spec)
 
-    def forward(self, encoder: nn.Module, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
+    def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """Cross-entropy in nats summed over the predicted positions, and their count.
 
         Metrics: ``accuracy``, and ``masked_loss``, the cross-entropy where [MASK] is shown. The latter is what count
@@ -88,7 +88,7 @@ class MaskedLM(nn.Module):
         """
         picks_K, labels_K, shown_N = self.corrupt(batch, rng)
         hidden_ND = encoder(batch.with_values(shown_N))
-        logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.tok_embeddings.weight).float()
+        logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.table_VD).float()
         loss_K = F.cross_entropy(logits_KV, labels_K, reduction="none", ignore_index=-100)
         count = (labels_K != -100).sum()
         hidden_K = (shown_N[picks_K] == self.vocabulary.mask) & (labels_K != -100)

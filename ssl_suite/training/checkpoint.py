@@ -48,10 +48,11 @@ def save(
         SuiteError: disk full, no permission; on every process, with the older checkpoints untouched.
     """
     weights, state = get_state_dict(learner, optimiser, options=_FULL)
+    moments: Any = state.get("state", {})  # empty on all processes but the main one
     fault = None
     if group.main:
         try:
-            _write(root, step, weights, _flatten(state["state"]), facts)
+            _write(root, step, weights, _flatten(moments), facts)
         except (OSError, SafetensorError) as error:
             kept = names(root)
             fault = (
@@ -64,7 +65,7 @@ def save(
         raise SuiteError(fault)
 
 
-def _write(root: Path, step: int, weights: dict[str, Tensor], state: dict[str, Tensor], facts: dict) -> None:
+def _write(root: Path, step: int, weights: dict[str, Any], state: dict[str, Tensor], facts: dict) -> None:
     root.mkdir(parents=True, exist_ok=True)
     final, beside = root / f"step_{step:08d}", root / f".writing_{step:08d}"
     shutil.rmtree(beside, ignore_errors=True)
@@ -89,11 +90,7 @@ def _write(root: Path, step: int, weights: dict[str, Tensor], state: dict[str, T
 
 def prune(root: Path, keep: int) -> None:
     """Remove all but the newest ``keep`` checkpoints and the one with the lowest validation loss."""
-    folders = names(root)
-    losses = {folder: manifest(folder).get("valid_loss") for folder in folders}
-    scored = [folder for folder in folders if losses[folder] is not None]
-    best = {min(scored, key=lambda folder: losses[folder])} if scored else set()
-    for folder in set(folders[:-keep]) - best:
+    for folder in set(names(root)[:-keep]) - {best(root)}:
         os.replace(folder, root / f".old_{folder.name}")  # gone at once; a kill while deleting leaves no half one
     _clean(root)
 
@@ -113,7 +110,7 @@ def manifest(folder: Path) -> dict[str, Any]:
 def best(root: Path) -> Path | None:
     """The checkpoint with the lowest validation loss, else the newest."""
     folders = names(root)
-    scored = [(manifest(f)["valid_loss"], f) for f in folders if manifest(f).get("valid_loss") is not None]
+    scored = [(loss, f) for f in folders if (loss := manifest(f).get("valid_loss")) is not None]
     return min(scored)[1] if scored else (folders[-1] if folders else None)
 
 
@@ -147,10 +144,10 @@ def load(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, gro
         The facts given to ``save``, and ``step``.
     """
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=group.world > 1)
-    weights: dict[str, Tensor] = load_file(folder / WEIGHTS) if group.main else {}
+    weights: dict[str, Any] = dict(load_file(folder / WEIGHTS)) if group.main else {}
     set_model_state_dict(learner, weights, options=options)
     _, template = get_state_dict(learner, optimiser, options=_FULL)
-    state = template | {"state": _unflatten(load_file(folder / STATE))} if group.main else {}
+    state: Any = template | {"state": _unflatten(load_file(folder / STATE))} if group.main else {}
     set_optimizer_state_dict(learner, optimiser, state, options=options)
     return manifest(folder)
 

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_suite.errors import SuiteError
+from ssl_suite.models.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def processes(train: Mapping[str, Any]) -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
-def spread(learner: nn.Module, parallel: str, group: Processes) -> nn.Module:
+def spread(learner: Learner, parallel: str, group: Processes) -> nn.Module:
     """Wrap for data parallelism: DDP, or FSDP2 with one shard group per encoder layer and one for the rest."""
     if group.world == 1:
         return learner
@@ -102,7 +103,8 @@ def spread(learner: nn.Module, parallel: str, group: Processes) -> nn.Module:
     mesh = torch.distributed.init_device_mesh(group.device.type, (group.world,))
     for layer in learner.encoder.layers:
         fully_shard(layer, mesh=mesh)
-    return fully_shard(learner, mesh=mesh)
+    fully_shard(learner, mesh=mesh)
+    return learner
 
 
 @contextlib.contextmanager

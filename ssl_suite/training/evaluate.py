@@ -1,4 +1,4 @@
-"""The objective's loss on held-out data: the same rows and the same draws at every step, of every run, on any machine."""
+"""The objective's loss on held-out data: the same rows and draws at every step, of every run, on any machine."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from ssl_suite.data.store import Store
 from ssl_suite.evaluation.baselines import count_models
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub
-from ssl_suite.training import checkpoint, report
+from ssl_suite.training import checkpoint, report, restore
 from ssl_suite.training.evaluate import Evaluator
 
 
@@ -35,10 +35,10 @@ def finish(
     Args:
         say: prints a line to the user.
     """
-    best = hub.load(str(out), "best")
+    best = restore.load_run(str(out), "best")
     baselines = count_models(store, modality, evaluator, best.objective)
     summary = summarise(cfg, out, store, best.step, baselines)
-    hub.export(hub.Learner(best.encoder, best.objective), modality, out / "encoder", card(cfg, summary))
+    hub.export(best.learner, modality, out / "encoder", card(cfg, summary))
     beside = out / ".summary.writing"
     beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, out / "summary.json")
@@ -92,11 +92,14 @@ def git_state() -> tuple[str | None, bool | None]:
     if not (package / ".git").exists():
         return None, None
     try:
-        run = {"cwd": package, "capture_output": True, "text": True, "check": True, "timeout": 20}
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], **run).stdout.strip()
-        return commit, bool(subprocess.run(["git", "status", "--porcelain"], **run).stdout.strip())
+        return _git(package, "rev-parse", "HEAD"), bool(_git(package, "status", "--porcelain"))
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
 def card(cfg: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -110,8 +113,8 @@ tags: [ssl_suite, {cfg["modality"]["name"]}, {cfg["objective"]["name"]}]
 # {cfg["modality"]["name"]} encoder, pre-trained with {cfg["objective"]["name"]}
 
 {cfg["model"]["name"]}: {cfg["model"]["layers"]} layers, {cfg["model"]["width"]} wide, ModernBERT layout.
-Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported at step {summary["best_step"]:,}, validation
-loss {loss}.
+Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported at step {summary["best_step"]:,}:
+validation loss {loss}.
 
 ```python
 from transformers import AutoModel, AutoTokenizer

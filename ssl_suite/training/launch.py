@@ -122,7 +122,7 @@ def _workers(cfg: Mapping[str, Any], out: Path, where: list[str]) -> int:
     if signals:
         print(f"stopped before the workers could save; see {out / LOG}", file=sys.stderr)
         return 128 + signals[-1]
-    print(f"{_last_words(out / LOG)}\na worker failed; all of its output is in {out / LOG}", file=sys.stderr)
+    print(*_last_words(out / LOG), f"The whole output is in {out / LOG}.", sep="\n", file=sys.stderr)
     return 1
 
 
@@ -144,8 +144,14 @@ def _tell_rank_0(out: Path) -> Callable[[subprocess.Popen, int, bool], bool]:
     return deliver
 
 
-def _last_words(log: Path) -> str:
-    """The end of the workers' stderr, without what torchrun adds after a worker has died."""
+def _last_words(log: Path) -> list[str]:
+    """The end of the workers' stderr, without torchrun's own lines and traceback, and which worker ended how."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    died = next((i for i, line in enumerate(lines) if re.match(r"[EW]\d{4} .*(exitcode|closing signal)", line)), None)
-    return "\n".join(lines[:died][-TAIL_LINES:] or lines[-TAIL_LINES:])
+    verdict = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+    died = next((i for i, line in enumerate(lines) if verdict.search(line)), len(lines))
+    words = [line for line in lines[:died] if not re.match(r"[EWI]\d{4} ", line)]
+    found = verdict.search(lines[died]) if died < len(lines) else None
+    if found is None:
+        return [*words[-TAIL_LINES:], "torchrun failed."]
+    hint = " (killed; was the memory full?)" if found[1] == "-9" else ""
+    return [*words[-TAIL_LINES:], f"Worker {found[2]} failed with exit code {found[1]}{hint}."]

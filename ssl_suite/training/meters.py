@@ -1,9 +1,10 @@
-"""What a run logs: metrics.jsonl and TensorBoard always, Weights & Biases by switch, and the progress on the terminal."""
+"""What a run logs: metrics.jsonl and TensorBoard always, W&B by switch, and the progress on the terminal."""
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Mapping
@@ -42,14 +43,14 @@ def peak_flops(device: torch.device, bf16: bool) -> float | None:
 
 
 def matmul_flops(device: torch.device, n: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of an (n, n) float32 matrix product, the best of ``repeats`` after one to warm up."""
+    """FLOP/s of an (n, n) float32 matrix product, the median of ``repeats`` after one to warm up."""
     a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
     seconds = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         (a @ b)[0, 0].item()  # reading one number waits for a GPU
         seconds.append(time.perf_counter() - start)
-    return 2 * n**3 / min(seconds[1:])
+    return 2 * n**3 / statistics.median(seconds[1:])
 
 
 class Log:
@@ -124,7 +125,7 @@ class Progress:
 
             columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"))
             self._bar = Progress(*columns, TextColumn("ETA"), TimeRemainingColumn(elapsed_when_finished=True))
-            self._task = self._bar.add_task("train", total=steps, completed=done, facts="")
+            self._task = self._bar.add_task("train", total=self._steps, completed=done, facts="")
             self._bar.start()
 
     def step(self, step: int) -> None:

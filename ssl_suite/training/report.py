@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,29 @@ if TYPE_CHECKING:
 
 # Okabe and Ito 2008, "Color universal design": told apart by every common kind of colour vision, and in grey.
 TRAINING, VALIDATION = "#0072B2", "#D55E00"
-BASELINES = ("#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-EXAMPLES = {"dna": '"ACGT[MASK]ACGT"'}  # what to fill, by modality
+BASELINES = ("#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
+EXAMPLES = {"dna": '"ACGTACGT[MASK]ACGTACGT"'}  # what to fill, by modality
 SIZE, DPI = (8.0, 4.5), 120  # inches, dots an inch: 960 x 540
 Curve = tuple[list[float], list[float]]
 
 
-def read_metrics(path: Path) -> tuple[Curve, Curve]:
-    """(steps, training losses) and (steps, validation losses) of a ``metrics.jsonl``.
+@dataclass(frozen=True)
+class Curves:
+    """Losses over steps.
+
+    Attributes:
+        train, valid: (steps, losses).
+        masked: whether they are the losses at [MASK] alone, which is what count models compare with. Positions that
+            show a symbol are easier: on DNA with 80/10/10 the loss over all of them is about 0.06 nats lower.
+    """
+
+    train: Curve
+    valid: Curve
+    masked: bool
+
+
+def read_metrics(path: Path) -> Curves:
+    """The losses of a ``metrics.jsonl``: ``masked_loss`` where the objective reports it, else ``loss``.
 
     A run that was killed may have left half a last line, and one that was resumed repeats the steps after its last
     checkpoint: the half line is passed over, and of a step told twice the later telling counts.
@@ -35,7 +51,7 @@ def read_metrics(path: Path) -> tuple[Curve, Curve]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise SuiteError(f"{path} cannot be read ({error.strerror}): name a run folder that has trained.") from error
-    curves: dict[str, dict[int, float]] = {"loss": {}, "valid_loss": {}}
+    found: dict[str, dict[int, float]] = {"loss": {}, "valid_loss": {}, "masked_loss": {}, "valid_masked_loss": {}}
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
@@ -43,15 +59,17 @@ def read_metrics(path: Path) -> tuple[Curve, Curve]:
             if number == len(lines):
                 break
             raise SuiteError(f"{path}, line {number} is not JSON ({error.msg}): remove it.") from error
-        for name, curve in curves.items():
+        for name, curve in found.items():
             if entry.get(name) is not None:
                 curve[entry["step"]] = entry[name]
-    train, valid = (sorted(curve.items()) for curve in curves.values())
-    return _columns(train), _columns(valid)
+    masked = bool(found["masked_loss"] or found["valid_masked_loss"])
+    train, valid = (found[f"{split}{'masked_' if masked else ''}loss"] for split in ("", "valid_"))
+    return Curves(_columns(train), _columns(valid), masked)
 
 
-def _columns(points: Sequence[tuple[float, float]]) -> Curve:
-    return [step for step, _ in points], [loss for _, loss in points]
+def _columns(losses: Mapping[int, float]) -> Curve:
+    steps = sorted(losses)
+    return [float(step) for step in steps], [losses[step] for step in steps]
 
 
 def smooth(losses: Sequence[float], points: float) -> list[float]:
@@ -77,7 +95,8 @@ def draw(metrics: Path, picture: Path, baselines: Mapping[str, float] | None = N
     Raises:
         SuiteError: the metrics cannot be read, or hold no loss.
     """
-    train, valid = read_metrics(metrics)
+    curves = read_metrics(metrics)
+    train, valid = curves.train, curves.valid
     if not train[0] and not valid[0]:
         raise SuiteError(f"{metrics} holds no loss to draw: train for at least train.log_every steps.")
     # The object interface: pyplot would keep global state and look for a display.
@@ -90,7 +109,7 @@ def draw(metrics: Path, picture: Path, baselines: Mapping[str, float] | None = N
     _curves(axes, train, valid)
     _baselines(axes, baselines or {})
     axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per predicted symbol)")
+    axes.set_ylabel(f"loss {'at [MASK] ' if curves.masked else ''}(nats per symbol)")
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
@@ -123,13 +142,20 @@ def _baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
             f"{name} {loss:.3f}",
             xy=(1.0, loss),
             xycoords=axes.get_yaxis_transform(),
-            xytext=(14, 11 * below),
+            xytext=(18, 11 * below),
             textcoords="offset points",
             color=colour,
             fontsize=9,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.8,
+                "shrinkA": 0,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
         )
 
 
@@ -145,8 +171,9 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
     """The closing text of a run: its loss against the baselines, and the commands to try next.
 
     Args:
-        summary: ``out``, ``valid_loss`` and, where they exist, ``steps``, ``seconds``, ``tokens_per_s``,
-            ``valid_accuracy``, ``modality``, ``objective`` and ``baselines`` (a name to nats, on the same data).
+        summary: ``out``, ``valid_loss`` and, where they exist, ``valid_masked_loss``, ``steps``, ``seconds``,
+            ``tokens_per_s``, ``valid_accuracy``, ``modality``, ``objective`` and ``baselines`` (a name to nats, on the
+            same data).
 
     Returns:
         Lines without line ends.
@@ -158,14 +185,16 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         rate = f", {summary['tokens_per_s']:,.0f} tokens/s" if summary.get("tokens_per_s") is not None else ""
         lines.append(f"Trained {summary['steps']:,} steps{spent}{rate}.")
     if valid is not None:
-        right = summary.get("valid_accuracy")
+        right, masked = summary.get("valid_accuracy"), summary.get("valid_masked_loss")
         accuracy = f", accuracy {right:.1%}" if right is not None else ""
         lines.append(f"Validation loss {valid:.4f} nats{accuracy}.")
-        baselines = summary.get("baselines") or {}
+        if masked is not None:
+            lines.append(f"At positions that show [MASK], where counting can be compared: {masked:.4f} nats.")
+        compared, baselines = valid if masked is None else masked, summary.get("baselines") or {}
         width = max(map(len, baselines), default=0)
         for name, loss in baselines.items():
-            side = "below" if valid < loss else "above"
-            lines.append(f"  {name:<{width}}  {loss:.4f}  the model is {abs(loss - valid):.4f} {side}")
+            side = "below" if compared < loss else "above"
+            lines.append(f"  {name:<{width}}  {loss:.4f}  the model is {abs(loss - compared):.4f} {side}")
     name, word = summary.get("modality", "dna"), shlex.quote(f"encoder={out}")
     lines += [
         f"Loss curve: {out}/loss.png   encoder: {out}/encoder",

@@ -88,8 +88,9 @@ class Window:
         """The line of this window, and a fresh one. Waits for the device.
 
         Returns:
-            Means, ``grad_norm``, ``tokens_per_s`` (tokens that carry data, over all processes), ``tokens_per_step``, ``mfu`` (model FLOP/s over ``peak * world``, None without a peak), ``data_wait`` (share
-            of the time this process waited for data).
+            Means; ``grad_norm``, their mean; ``tokens_per_s``, tokens that carry data, over all processes;
+            ``tokens_per_step``; ``mfu``, model FLOP/s over ``peak * world``, None without a peak; ``data_wait``, the
+            share of the time this process waited for data.
         """
         assert self._total is not None and self._norms is not None
         vector = self._total.tolist()

@@ -24,7 +24,7 @@ from ssl_suite.data.store import Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub
-from ssl_suite.training import checkpoint
+from ssl_suite.training import checkpoint, restore
 from ssl_suite.training.distributed import Processes, gradient_sync, processes, reduce_gradients, spread
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.finish import finish
@@ -56,7 +56,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     learner = hub.build(cfg, modality, seed).to(group.device)
     model_facts = vars(learner.encoder.spec)
     if group.main:
-        hub.save_modality(learner, modality, out)
+        restore.save_modality(learner, modality, out)
     if settings["compile"] is True or (settings["compile"] == "auto" and group.device.type == "cuda"):
         learner.encoder.compile(dynamic=False)
     model = spread(learner, settings["parallel"], group)
@@ -67,7 +67,9 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     root = out / "checkpoints"
     progress = Progress(steps, quiet=not group.main)
     found = group.from_main(checkpoint.sound(root, progress.say) if group.main else None)
-    facts = checkpoint.load(found, model, optimiser, group) if found else {"step": 0, "seconds": 0.0, "tokens": 0}
+    facts: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "valid": {}}
+    if found:
+        facts |= checkpoint.load(found, model, optimiser, group)
     first = done = facts["step"]
     if found:
         progress.say(f"resuming from step {done} of {steps}.")
@@ -78,7 +80,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     gc.freeze()  # model and store live as long as the process: keep them out of every later collection
 
     # Loop.
-    valid: dict[str, float] = facts.get("valid", {})
+    valid: dict[str, float] = facts["valid"]
     window, look, began = Window(group.device), LateLook(group.device), time.monotonic()
     ready = prefetch(batches(collator, step_rows, done, steps), pin=group.device.type == "cuda")
     progress.start(done)
@@ -156,7 +158,9 @@ def open_store(modality: Modality, data: Mapping[str, Any], group: Processes) ->
     return store or prepare(modality, data, report=lambda text: None)
 
 
-def training_rows(store: Store, modality: Modality, cfg: Mapping[str, Any], group: Processes) -> tuple[Collator, StepRows]:
+def training_rows(
+    store: Store, modality: Modality, cfg: Mapping[str, Any], group: Processes
+) -> tuple[Collator, StepRows]:
     """How the training split becomes rows, and which of them are this process's."""
     settings = cfg["train"]
     n = settings["tokens_per_row"]

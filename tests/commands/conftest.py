@@ -10,7 +10,7 @@ import torch
 
 from ssl_suite import config, registry
 from ssl_suite.models import hub
-from ssl_suite.training import checkpoint
+from ssl_suite.training import checkpoint, restore
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.optimiser import adamw
 
@@ -26,7 +26,7 @@ def make_run(out: Path, words: list[str], steps: tuple[int, ...] = (10, 20)) -> 
         for weight in learner.parameters():
             weight.mul_(8.0) if weight.dim() > 1 else None
     config.write(out / "config.yaml", cfg)
-    hub.save_modality(learner, modality, out)
+    restore.save_modality(learner, modality, out)
     group = Processes(0, 1, 0, torch.device("cpu"), False)
     for step in steps:
         facts = {"seconds": 1.0, "tokens": 512 * step, "valid_loss": 2.0 - step / 100}

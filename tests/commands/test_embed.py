@@ -15,7 +15,7 @@ from ssl_suite import cli
 from ssl_suite.commands import export
 from ssl_suite.evaluation.embedding import Embedder
 from ssl_suite.modalities.base import Record
-from ssl_suite.models import hub
+from ssl_suite.training import restore
 
 WINDOW = 62
 
@@ -77,7 +77,7 @@ def test_layers_and_checkpoints_differ(run_folder: Path, fasta: tuple[Path, dict
 
 
 def test_batch_size_and_order_of_input_do_not_matter(run_folder: Path) -> None:
-    loaded = hub.load(str(run_folder))
+    loaded = restore.load_run(str(run_folder))
     rng = np.random.default_rng(1)
     records = [
         Record(f"r{i}", "".join(rng.choice(list("ACGT"), n)), "x") for i, n in enumerate(rng.integers(1, 300, 60))
@@ -97,7 +97,7 @@ def test_batch_size_and_order_of_input_do_not_matter(run_folder: Path) -> None:
 
 def test_work_is_done_as_the_input_comes(run_folder: Path) -> None:
     """Memory stays flat: results leave before the input has been read to its end."""
-    loaded = hub.load(str(run_folder))
+    loaded = restore.load_run(str(run_folder))
     read_so_far = 0
 
     def records():

@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 from ssl_suite import cli
-from ssl_suite.models import hub
+from ssl_suite.models.learner import Learner
+from ssl_suite.training import restore
 
 OPEN = """
 import json, sys
@@ -34,8 +35,8 @@ def test_it_opens_without_this_package(run_folder: Path, tmp_path: Path, capsys:
         [sys.executable, "-c", OPEN, str(folder)], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     parameters, ids, shape = json.loads(done.stdout.splitlines()[-1])
-    loaded = hub.load(str(run_folder))
-    learner = hub.Learner(loaded.encoder, loaded.objective)
+    loaded = restore.load_run(str(run_folder))
+    learner = Learner(loaded.encoder, loaded.objective)
     vocabulary = loaded.modality.vocabulary
     assert parameters == sum(weight.numel() for weight in learner.parameters())
     bases = [vocabulary.tokens.index(letter) for letter in "ACGT"]
@@ -49,7 +50,7 @@ def test_the_checkpoint_asked_for_is_written(run_folder: Path, tmp_path: Path) -
         folder = tmp_path / "model"  # each replaces the one before
         assert cli.main(["export", f"encoder={run_folder}", f"output={folder}", f"checkpoint={which}"]) == 0
         norms[which] = load_file(folder / "model.safetensors")["model.final_norm.weight"]
-        assert f"exported at step {20 if which != '10' else 10}," in (folder / "README.md").read_text()
+        assert f"exported at step {20 if which != '10' else 10}:" in (folder / "README.md").read_text()
     assert norms["best"].equal(norms["20"])
     assert norms["last"].equal(norms["20"])
     assert norms["20"].allclose(1.25 * norms["10"])

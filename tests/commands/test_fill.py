@@ -10,6 +10,7 @@ import torch
 
 from ssl_suite import cli
 from ssl_suite.commands import export, fill
+from tests.commands.conftest import make_run
 
 SEQUENCES = ["ACGT[MASK]ACGT", "[MASK]TT[MASK][MASK]G", "[MASK]"]
 
@@ -68,3 +69,11 @@ def test_faults_are_one_line(run_folder: Path, capsys: pytest.CaptureFixture, wo
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_a_piece_too_short_for_a_word_is_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = make_run(tmp_path / "kmer", ["modality.tokenizer=kmer", "modality.k=4", "modality.stride=4"], steps=(1,))
+    assert cli.main(["fill", f"encoder={words}", "ACG[MASK]ACGT"]) == 2
+    assert "'ACG' is shorter than one token" in capsys.readouterr().err
+    assert cli.main(["fill", f"encoder={words}", "top=1", "ACGTTTTT[MASK]ACGT"]) == 0
+    assert "position 3:" in capsys.readouterr().out

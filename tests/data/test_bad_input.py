@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import os
 import resource
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,27 @@ def test_a_damaged_file_among_good_ones(tmp_path: Path, monkeypatch: pytest.Monk
     store, _ = run(tmp_path / "in", on_error="skip")
     assert [store.record_name(i) for i in range(store.records)] == ["a.fa:a"]
     assert store.report["skipped"] == {"file: truncated": 1}
+
+
+def test_an_unreadable_file_among_good_ones() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        write(folder / "in" / "a.fa", a=random_bases(3000, 0))
+        write(folder / "in" / "b.fa", b=random_bases(3000, 1)).chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)  # permissions do not bind root
+        try:
+            message = fault(folder / "in")
+            store, _ = run(folder / "in", on_error="skip")
+        finally:
+            if user == 0:
+                os.seteuid(user)
+        assert (
+            message == f"{folder / 'in' / 'b.fa'}: cannot be read (Permission denied); check the path and its rights."
+        )
+        assert (store.records, store.report["skipped"]) == (1, {"file: unreadable": 1})
 
 
 def test_all_faults_of_a_process_pool_arrive(tmp_path: Path) -> None:

@@ -83,11 +83,10 @@ def test_prefetch_keeps_order_passes_errors_and_stops():
         yield from range(5)
         raise ValueError("bad row")
 
-    got = []
+    ready = prefetch(source())
+    assert [next(ready) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="bad row"):
-        for item in prefetch(source()):
-            got.append(item)
-    assert got == [0, 1, 2, 3, 4]
+        next(ready)
 
     def endless():
         while True:

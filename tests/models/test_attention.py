@@ -1,13 +1,25 @@
 import pytest
 import torch
 
-from ssl_suite.models.attention import attention
+from ssl_suite.models.attention import _per_group, attention, rope_table
 from tests.conftest import ragged
 
 
-def naive(q, k, v, ids, positions, window):
+def turned(x, positions):
+    """Rotary positions as multiplication by complex numbers, theta 100."""
+    half = x.shape[-1] // 2
+    angles = positions[:, None].double() * 100.0 ** (-torch.arange(half).double() / half)
+    z = (
+        torch.complex(x[..., :half].double(), x[..., half:].double())
+        * torch.polar(torch.ones_like(angles), angles)[:, None]
+    )
+    return torch.cat((z.real, z.imag), -1)
+
+
+def naive(qkv, ids, positions, window):
     """A softmax over the whole row with a block-diagonal mask, in float64."""
-    q, k, v = (x.double().transpose(0, 1) for x in (q, k, v))
+    q, k = turned(qkv[:, 0], positions).transpose(0, 1), turned(qkv[:, 1], positions).transpose(0, 1)
+    v = qkv[:, 2].double().transpose(0, 1)
     scores = q @ k.transpose(1, 2) / q.shape[-1] ** 0.5
     seen = ids[:, None] == ids[None, :]
     if window is not None:
@@ -20,22 +32,24 @@ def naive(q, k, v, ids, positions, window):
 def test_equals_block_diagonal_softmax(lengths, window):
     batch = ragged(lengths, max_length=40)
     torch.manual_seed(0)
-    q, k, v = (torch.randn(sum(lengths), 2, 16, requires_grad=True) for _ in range(3))
-    expected = naive(q, k, v, batch.sequence_ids_N(), batch.positions_N(), window)
-    got = attention(q, k, v, batch, window)
-    torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)
+    qkv = torch.randn(sum(lengths), 3, 2, 16, requires_grad=True)
+    rope = rope_table(batch.positions_N(), 16, 100.0)
+    expected = naive(qkv, batch.sequence_ids_N(), batch.positions_N(), window)
     weights = torch.randn_like(expected)
-    wanted = torch.autograd.grad((expected * weights).sum(), (q, k, v))
-    for grad, other in zip(torch.autograd.grad((got * weights).sum(), (q, k, v)), wanted, strict=True):
-        torch.testing.assert_close(grad, other, atol=1e-5, rtol=1e-4)
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), qkv)
+    for path in (attention, _per_group):
+        got = path(qkv, rope, batch, window)
+        torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=1e-5)
+        (grad,) = torch.autograd.grad((got * weights).sum(), qkv)
+        torch.testing.assert_close(grad, wanted, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="varlen_attn runs on CUDA only")
 @pytest.mark.parametrize("window", [None, 3])
 def test_varlen_path_equals_the_cpu_path(window):
     batch = ragged([1, 20, 20, 5, 0, 0], max_length=40)
-    q, k, v = (torch.randn(46, 2, 64) for _ in range(3))
-    expected = attention(q, k, v, batch, window)
-    half = [x.cuda().bfloat16() for x in (q, k, v)]
-    got = attention(*half, batch.to(torch.device("cuda")), window)
+    qkv = torch.randn(46, 3, 2, 64)
+    expected = attention(qkv, rope_table(batch.positions_N(), 64, 100.0), batch, window)
+    there = batch.to(torch.device("cuda"))
+    got = attention(qkv.cuda().bfloat16(), rope_table(there.positions_N(), 64, 100.0), there, window)
     torch.testing.assert_close(got.float().cpu(), expected, atol=2e-2, rtol=2e-2)

@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ModernB
 from ssl_suite import config, registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.models import hub
+from ssl_suite.models.learner import Learner
 from tests.conftest import ragged
 
 LENGTHS = [40, 7, 100, 1, 33]
@@ -24,14 +25,16 @@ def published(folder, vocabulary: int, **changes) -> ModernBertForMaskedLM:
     torch.manual_seed(1)
     special = {"pad_token_id": 0, "bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
     shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 2}
-    cfg = ModernBertConfig(vocab_size=vocabulary, local_attention=16, initializer_range=0.2, **shape, **special, **changes)
+    cfg = ModernBertConfig(
+        vocab_size=vocabulary, local_attention=16, initializer_range=0.2, **shape, **special, **changes
+    )
     model = ModernBertForMaskedLM(cfg).eval()
     torch.nn.init.normal_(model.decoder.bias)
     model.save_pretrained(folder)
     return model
 
 
-def logits_of(learner: hub.Learner, batch) -> torch.Tensor:
+def logits_of(learner: Learner, batch) -> torch.Tensor:
     head = learner.objective.head
     return head(learner.encoder(batch), learner.encoder.embeddings.tok_embeddings.weight)
 
@@ -97,7 +100,10 @@ def test_another_vocabulary_takes_the_body_and_fresh_embeddings(tmp_path):
 def test_starting_points_that_cannot_be_are_one_clear_line(tmp_path):
     _, dna = parts()
     published(tmp_path / "short", len(dna.vocabulary))
-    weights = {"model.embeddings.norm.weight": torch.ones(64), "model.embeddings.tok_embeddings.weight": torch.ones(20, 64)}
+    weights = {
+        "model.embeddings.norm.weight": torch.ones(64),
+        "model.embeddings.tok_embeddings.weight": torch.ones(20, 64),
+    }
     save_file(weights, tmp_path / "short" / "model.safetensors")
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text(json.dumps({"model_type": "bert"}))

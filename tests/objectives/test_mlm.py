@@ -109,7 +109,7 @@ def test_spans(span):
     for step in range(50):
         picks = mlm.corrupt(batch, rng(step))[0].sort().values.numpy()
         assert len(picks) == round(0.15 * 2040)
-        breaks = np.flatnonzero((np.diff(picks) > 1)) + 1
+        breaks = np.flatnonzero(np.diff(picks) > 1) + 1
         lengths += [len(run) for run in np.split(picks, breaks)]
     if span == 3:  # runs of 3, or longer where spans touch; shorter only beside a sequence's end or at K's limit
         assert np.mean(np.array(lengths) < 3) < 0.06

@@ -1,4 +1,4 @@
-"""Real processes for tests: forked from a server that has imported torch once, so each starts in a tenth of a second."""
+"""Real processes for tests, forked from a server that has imported torch once: each starts in a tenth of a second."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """``run(*words) -> (exit code, stdout, stderr)``, children's output included, in this process: it has torch loaded."""
+    """``run(*words) -> (exit code, stdout, stderr)``, children included, in this process: it has torch loaded."""
     monkeypatch.chdir(place)
 
     def call(*words: str) -> Result:
@@ -121,7 +121,9 @@ def test_a_worker_that_dies_is_reported(place: Path, run: Callable[..., Result])
     after_a_checkpoint(place / "r", lambda: os.kill(int(pid.read_text().split()[0]), signal.SIGKILL))
     code, _, err = run(*TINY, *ENDLESS, "launch.processes=2", "out=r")
     assert code == 1
-    assert err.endswith("a worker failed; all of its output is in r/torchrun.log\n")
+    assert err.endswith(
+        "Worker 0 failed with exit code -9 (killed; was the memory full?).\nThe whole output is in r/torchrun.log.\n"
+    )
     assert "torch/distributed/run.py" not in err
 
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -28,7 +29,7 @@ def test_cosine_follows_the_library():
 def test_warm_up_rises_evenly_to_the_peak():
     rates = [learning_rate(s, TRAIN) for s in range(21)]
     assert rates[0] > 0 and rates[20] == 1e-3
-    assert all(b - a == pytest.approx(1e-3 / 21) for a, b in zip(rates, rates[1:], strict=False))
+    assert all(b - a == pytest.approx(1e-3 / 21) for a, b in itertools.pairwise(rates))
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("cosine", 1e-4), ("linear", 1e-4), ("constant", 1e-3)])

@@ -77,7 +77,18 @@ def test_smoothing_is_the_bias_free_moving_average() -> None:
 def test_a_killed_and_resumed_run_reads_well(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text('{"step": 2, "loss": 5}\n{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 3, "lo')
-    assert report.read_metrics(metrics) == (([1, 2], [3, 2]), ([], []))
+    assert report.read_metrics(metrics) == report.Curves(([1, 2], [3, 2]), ([], []), masked=False)
+
+
+def test_the_loss_at_masked_positions_is_the_one_compared(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    lines = [{"step": 1, "loss": 1.3, "masked_loss": 1.4}, {"step": 1, "valid_loss": 1.31, "valid_masked_loss": 1.39}]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert report.read_metrics(metrics) == report.Curves(([1], [1.4]), ([1], [1.39]), masked=True)
+    summary = {"out": "x", "valid_loss": 1.33, "valid_masked_loss": 1.4, "baselines": {"unigram": 1.386}}
+    text = "\n".join(report.summary_lines(summary))
+    assert "unigram  1.3860  the model is 0.0140 above" in text
+    assert "1.4000 nats" in text
 
 
 def test_faults_are_one_line(tmp_path: Path) -> None:
@@ -112,7 +123,7 @@ def test_closing_lines_compare_with_every_baseline() -> None:
     assert "Validation loss 1.3500 nats, accuracy 32.1%." in text
     assert "unigram          1.3860  the model is 0.0360 below" in text
     assert "order-5, masked  1.3180  the model is 0.0320 above" in text
-    assert 'ssl_suite fill encoder=runs/r1 "ACGT[MASK]ACGT"' in text
+    assert 'ssl_suite fill encoder=runs/r1 "ACGTACGT[MASK]ACGTACGT"' in text
     assert "ssl_suite embed encoder=runs/r1 input=" in text
     assert "ssl_suite fill 'encoder=my runs/r1' " in "\n".join(report.summary_lines({"out": "my runs/r1"}))
     assert "None" not in text

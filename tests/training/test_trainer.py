@@ -26,7 +26,7 @@ WORDS = (
 
 @pytest.fixture
 def genome(tmp_path: Path) -> Path:
-    """A FASTA file of 20 records of 300 to 1,500 bases with a repeating pattern, so that there is something to learn."""
+    """A FASTA file of 20 records of 300 to 1,500 bases, each a repeated unit, so that there is something to learn."""
     choose = random.Random(0)
     lines = []
     for i in range(20):

@@ -1,0 +1,21 @@
+"""What is trained: an encoder under an objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ssl_suite.models.encoder import Encoder
+
+
+class Learner(nn.Module):
+    """The encoder and the objective as one module, so that DDP and FSDP2 see one forward."""
+
+    def __init__(self, encoder: Encoder, objective: Any) -> None:
+        super().__init__()
+        self.encoder: Encoder = encoder
+        self.objective: Any = objective
+
+    def forward(self, batch: Any, rng: Any) -> Any:
+        return self.objective(self.encoder, batch, rng)
