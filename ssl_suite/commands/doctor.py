@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_suite import machine
 from ssl_suite.errors import SuiteError
 
 REQUIRED = (
@@ -77,7 +78,7 @@ def version(package: str) -> str | None:
 def _devices() -> list[dict[str, Any]]:
     import torch
 
-    cpu = {"name": "cpu", "model": _cpu_model(), "memory": memory(), "bf16": False}
+    cpu = {"name": "cpu", "model": _cpu_model(), "memory": machine.memory(), "bf16": False}
     gpus = []
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
@@ -94,14 +95,6 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def memory() -> int | None:
-    """Bytes of main memory, None where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # not on every system
-        return None
 
 
 def _attention(devices: list[dict[str, Any]]) -> dict[str, str]:

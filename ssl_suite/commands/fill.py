@@ -97,7 +97,8 @@ def predict(loaded: Loaded, ids: list[int], top: int) -> list[dict[str, Any]]:
     import numpy as np
     import torch
 
-    from ssl_suite.evaluation.embedding import autocast, ragged
+    from ssl_suite.data.batch import ragged
+    from ssl_suite.evaluation.embedding import autocast
 
     vocabulary = loaded.modality.vocabulary
     device = next(loaded.encoder.parameters()).device

@@ -55,11 +55,10 @@ def lines(cfg: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     if facts["probe"] is None:
         return [*text, f"time        not probed: it needs more than this device's {size(device['memory'])}"]
     rate = step["flops"] / facts["step_seconds"]
-    limited = cfg["train"]["minutes"] is not None and facts["eta_seconds"] == 60 * cfg["train"]["minutes"]
     return [
         *text,
         f"speed       {facts['tokens_per_s']:,.0f} tokens/s, {si(rate)}FLOP/s, {facts['step_seconds']:.3g} s a step",
-        f"time        about {duration(facts['eta_seconds'])}{' (train.minutes ends it)' if limited else ''}",
+        f"time        about {duration(facts['eta_seconds'])}",
     ]
 
 

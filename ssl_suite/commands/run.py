@@ -42,6 +42,7 @@ def main(args: argparse.Namespace) -> int:
     if args.cfg:
         print(config.dump(runs.settle(cfg, args.words)[0] if cfg["resume"] else cfg), end="")
         return 0
-    from ssl_suite.training import launch
+    from ssl_suite.training import estimate, launch
 
-    return launch.start(*runs.settle(cfg, args.words))
+    cfg, out = runs.settle(cfg, args.words)
+    return launch.start(estimate.steps_for_minutes(cfg, out), out)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -75,3 +76,19 @@ class Batch:
         """(N,) int64: each position's place inside its own sequence, from 0."""
         ids_N = self.sequence_ids_N()
         return torch.arange(self.values.shape[0], device=self.values.device) - self.offsets_B1[ids_N].long()
+
+
+def ragged(sequences: list[np.ndarray], cls: int, sep: int, max_length: int) -> Batch:
+    """[CLS] sequence [SEP] end to end: as many positions as there are tokens, no padding."""
+    lengths = np.array([len(sequence) + 2 for sequence in sequences], np.int64)
+    parts = [part for sequence in sequences for part in ([cls], sequence, [sep])]
+    return Batch(
+        values=torch.from_numpy(np.concatenate(parts).astype(np.int64)),
+        offsets_B1=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)),
+        max_length=max_length,
+        lengths=tuple(lengths.tolist()),
+        real_B=torch.ones(len(lengths), dtype=torch.bool),
+        keys_B=torch.arange(len(lengths)),
+        tokens=int(lengths.sum()),
+        squares=int((lengths**2).sum()),
+    )

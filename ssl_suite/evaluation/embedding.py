@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.errors import SuiteError
 
@@ -161,19 +161,3 @@ def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """bfloat16 where the varlen attention path needs it, as in training; float32 elsewhere."""
     half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half)
-
-
-def ragged(sequences: list[np.ndarray], cls: int, sep: int, max_length: int) -> Batch:
-    """[CLS] sequence [SEP] end to end: as many positions as there are tokens, no padding."""
-    lengths = np.array([len(sequence) + FRAME for sequence in sequences], np.int64)
-    parts = [part for sequence in sequences for part in ([cls], sequence, [sep])]
-    return Batch(
-        values=torch.from_numpy(np.concatenate(parts).astype(np.int64)),
-        offsets_B1=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)),
-        max_length=max_length,
-        lengths=tuple(lengths.tolist()),
-        real_B=torch.ones(len(lengths), dtype=torch.bool),
-        keys_B=torch.arange(len(lengths)),
-        tokens=int(lengths.sum()),
-        squares=int((lengths**2).sum()),
-    )

@@ -7,18 +7,19 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_suite import registry, settings
-from ssl_suite.data.batch import Batch
+from ssl_suite import config, machine, registry, runs, settings
+from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.loader import Collator
 from ssl_suite.data.prepare import Report, prepare
 from ssl_suite.data.rng import Rng
-from ssl_suite.evaluation.embedding import ragged
+from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
@@ -79,8 +80,6 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
         available = device_memory(alone.device)
         fits = available is None or memory["total"] < available
         probe = measure(cfg, learner, collator, first, alone, seconds) if fits else None
-    steps, positions = cfg["train"]["steps"], cfg["train"]["tokens_per_batch"]
-    rows_per_epoch = len(step_rows.order.epoch(0))
     facts: dict[str, Any] = {
         "parameters": counts,
         "data": {
@@ -88,18 +87,49 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
             **{f"{split}_windows": len(store.split(split)) for split in ("train", "valid")},
             **{f"{split}_tokens": int(store.split(split).lengths_S.sum()) for split in ("train", "valid")},
         },
-        "step": {"positions": positions, "tokens": whole.tokens, "rows": step_rows.rows, "flops": flops},
-        "run": {
-            "steps": steps,
-            "positions": steps * positions,
-            "epochs": steps * step_rows.rows / rows_per_epoch,
-            "flops": steps * flops,
+        "step": {
+            "positions": cfg["train"]["tokens_per_batch"],
+            "tokens": whole.tokens,
+            "rows": step_rows.rows,
+            "flops": flops,
         },
         "memory": memory,
         "device": {"name": device_name(alone.device), "memory": available, "processes": world},
         "probe": probe and dataclasses.asdict(probe),
     }
-    return facts | times(cfg, facts, workers(cfg, alone.device))
+    facts |= times(cfg, facts, workers(cfg, alone.device))
+    steps = facts["run"]["steps"]
+    facts["run"] |= {
+        "positions": steps * cfg["train"]["tokens_per_batch"],
+        "epochs": steps * step_rows.rows / len(step_rows.order.epoch(0)),
+        "flops": steps * flops,
+    }
+    return facts
+
+
+def steps_for_minutes(cfg: Mapping[str, Any], out: Path, report: Report = print) -> dict[str, Any]:
+    """``cfg`` with ``train.steps`` set so that the run takes about ``train.minutes`` here; unchanged without minutes.
+
+    The number is settled once and frozen, so the schedule ends with the run and a resumed run takes the same steps.
+
+    Raises:
+        SuiteError: the run will be on another machine (``launch=slurm``), or too large to be timed here.
+    """
+    train = cfg["train"]
+    if train["minutes"] is None:
+        return dict(cfg)
+    if runs.has_started(out):
+        saved = config.read(out / runs.CONFIG)["train"]
+        if saved["minutes"] == train["minutes"]:
+            return {**cfg, "train": {**train, "steps": saved["steps"]}}
+    if cfg["launch"]["name"] == "slurm":
+        raise SuiteError("train.minutes is timed on this machine, and launch=slurm runs on another: set train.steps.")
+    facts = plan(cfg, report)
+    if facts["eta_seconds"] is None:
+        raise SuiteError("train.minutes: the model does not fit this machine's memory, so no step can be timed.")
+    steps = facts["run"]["steps"]
+    report(f"train.minutes={train['minutes']}: {steps:,} steps of {facts['step_seconds']:.3g} s.")
+    return {**cfg, "train": {**train, "steps": steps}}
 
 
 def count_parameters(learner: nn.Module) -> dict[str, int]:
@@ -211,33 +241,38 @@ def workers(cfg: Mapping[str, Any], device: torch.device) -> int:
 
 
 def times(cfg: Mapping[str, Any], facts: Mapping[str, Any], share: int) -> dict[str, Any]:
-    """Seconds of a step, tokens/s and the time of the whole run, evaluations included; None without a probe.
+    """Steps of the run, seconds of a step, tokens/s and the time of it all, evaluations included.
 
     Args:
-        facts: ``step`` and ``probe`` as ``plan`` makes them.
+        facts: ``data``, ``step`` and ``probe`` as ``plan`` makes them.
         share: among how many equal machines a step is divided.
+
+    Returns:
+        ``run`` with ``steps``: ``train.steps``, or as many as fit into ``train.minutes``; the times are None without a
+        probe.
     """
     train, probe = cfg["train"], facts["probe"]
     if probe is None:
-        return {"step_seconds": None, "tokens_per_s": None, "eta_seconds": None}
+        unknown = {"step_seconds": None, "tokens_per_s": None, "eta_seconds": None}
+        return {"run": {"steps": train["steps"]}, **unknown}
     step = train["tokens_per_batch"] / share * probe["seconds_per_position"] + probe["optimiser_seconds"]
     held_out = facts["data"]["valid_tokens"] + 2 * facts["data"]["valid_windows"]
     evaluated = min(train["eval_tokens"], held_out) / share
     evaluation = evaluated * probe["seconds_per_position"] * FORWARD_SHARE
-    total = train["steps"] * step + math.ceil(train["steps"] / train["eval_every"]) * evaluation
-    limit = 60 * train["minutes"] if train["minutes"] is not None else math.inf
+    steps = train["steps"]
+    if train["minutes"] is not None:
+        steps = max(1, int(60 * train["minutes"] / (step + evaluation / train["eval_every"])))
     return {
+        "run": {"steps": steps},
         "step_seconds": step,
         "tokens_per_s": facts["step"]["tokens"] / step,
-        "eta_seconds": min(total, limit),
+        "eta_seconds": steps * step + math.ceil(steps / train["eval_every"]) * evaluation,
     }
 
 
 def device_memory(device: torch.device) -> int | None:
     """Bytes of the device's memory, None where the system does not say."""
-    from ssl_suite.commands.doctor import memory
-
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else memory()
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine.memory()
 
 
 def device_name(device: torch.device) -> str:

@@ -15,10 +15,10 @@ import torch
 
 from ssl_suite import __version__
 from ssl_suite.data.store import Store
-from ssl_suite.evaluation.baselines import count_models
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub
 from ssl_suite.training import checkpoint, report, restore
+from ssl_suite.training.baselines import count_models
 from ssl_suite.training.evaluate import Evaluator
 
 

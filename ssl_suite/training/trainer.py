@@ -40,7 +40,13 @@ def train(cfg: Mapping[str, Any], out: Path) -> None:
     Raises:
         SuiteError: bad input, a full disk, or a loss that is no longer a number.
     """
-    with processes(cfg["train"]) as group, StopSignals() as stop:
+    with StopSignals() as stop:
+        train_until(cfg, out, stop)
+
+
+def train_until(cfg: Mapping[str, Any], out: Path, stop: StopSignals) -> None:
+    """``train``, for a caller that listens for signals already."""
+    with processes(cfg["train"]) as group:
         _train(cfg, out, group, stop)
 
 

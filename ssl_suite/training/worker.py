@@ -9,19 +9,21 @@ from pathlib import Path
 
 from ssl_suite import config
 from ssl_suite.errors import SuiteError
+from ssl_suite.training.stopping import StopSignals
 
 
 def main(out: Path) -> int:
     """Train; on a user's fault leave its line in ``error.txt`` for the parent, and return 2."""
-    from ssl_suite.training.trainer import train
+    from ssl_suite.training.trainer import train_until
 
-    if os.environ.get("RANK", "0") == "0":
-        (out / "worker.pid").write_text(f"{os.getpid()} {socket.gethostname()}")
-    try:
-        train(config.read(out / "config.yaml"), out)
-    except SuiteError as error:
-        (out / "error.txt").write_text(f"{error}\n", encoding="utf-8")
-        return 2
+    with StopSignals() as stop:  # before the parent learns whom to signal
+        if os.environ.get("RANK", "0") == "0":
+            (out / "worker.pid").write_text(f"{os.getpid()} {socket.gethostname()}")
+        try:
+            train_until(config.read(out / "config.yaml"), out, stop)
+        except SuiteError as error:
+            (out / "error.txt").write_text(f"{error}\n", encoding="utf-8")
+            return 2
     return 0
 
 

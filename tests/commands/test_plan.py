@@ -15,10 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_suite import cli, config, registry
 from ssl_suite.commands import plan
+from ssl_suite.data.batch import ragged
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.rng import Rng
-from ssl_suite.evaluation.embedding import ragged
+from ssl_suite.errors import SuiteError
 from ssl_suite.models import hub
+from ssl_suite.models.attention import _per_group
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import estimate
 from ssl_suite.training.distributed import Processes
@@ -66,11 +68,14 @@ def test_parameters_are_those_of_transformers(model: str) -> None:
     assert counts["head"] == counts["total"] - counts["encoder"]
 
 
-def test_flops_are_those_of_the_counter(cfg: dict, facts: dict, learner: Learner) -> None:
+def test_flops_are_those_of_the_counter(
+    cfg: dict, facts: dict, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of the run's first step, forward pass. Padding, of which plan counts nothing, is less than a hundredth.
 
-    The math backend, because the counter does not know the CPU's fused attention.
+    By way of SDPA's math backend, because the counter does not know the CPU's fused attention.
     """
+    monkeypatch.setattr("ssl_suite.models.encoder.attention", _per_group)
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     store = prepare(modality, cfg["data"], report=lambda line: None)
     collator, rows = estimate.training_rows(store, modality, cfg, CPU)
@@ -162,7 +167,9 @@ def test_times_add_up(cfg: dict) -> None:
     assert found["tokens_per_s"] == pytest.approx(660)
     assert found["eta_seconds"] == pytest.approx(250 * 1.5 + 3 * 600 * 0.001 / 3)
     assert estimate.times({**cfg, "train": train}, facts, share=4)["step_seconds"] == pytest.approx(0.75)
-    assert estimate.times({**cfg, "train": {**train, "minutes": 2}}, facts, share=1)["eta_seconds"] == 120
+    timed = estimate.times({**cfg, "train": {**train, "minutes": 2}}, facts, share=1)
+    assert timed["run"]["steps"] == 79  # 1.5 s and a hundredth of an evaluation of 0.2 s each
+    assert timed["eta_seconds"] == pytest.approx(79 * 1.5 + 0.2) and timed["eta_seconds"] <= 120
     assert estimate.times(cfg, {**facts, "probe": None}, share=1)["eta_seconds"] is None
 
 
@@ -204,3 +211,16 @@ def test_sizes_and_durations() -> None:
     assert plan.size(3 * 2**30) == "3.0 GiB"
     assert plan.size(5 * 2**20) == "5.0 MiB"
     assert [plan.duration(s) for s in (45, 600, 12_000, 188_000)] == ["45 s", "10 min", "3 h 20 min", "2 d 4 h"]
+
+
+def test_minutes_settle_the_steps_once(cfg: dict, tmp_path: Path) -> None:
+    timed = {**cfg, "train": {**cfg["train"], "minutes": 0.05}}
+    settled = estimate.steps_for_minutes(timed, tmp_path / "run", report=lambda line: None)
+    assert settled["train"]["steps"] >= 1 and settled["train"]["steps"] != cfg["train"]["steps"]
+    assert estimate.steps_for_minutes(cfg, tmp_path / "run", report=lambda line: None) == cfg
+    # A run that has begun keeps its number, whatever the machine does now.
+    (tmp_path / "run" / "checkpoints" / "step_00000001").mkdir(parents=True)
+    config.write(tmp_path / "run" / "config.yaml", {**timed, "train": {**timed["train"], "steps": 17}})
+    assert estimate.steps_for_minutes(timed, tmp_path / "run", report=lambda line: None)["train"]["steps"] == 17
+    with pytest.raises(SuiteError, match=r"set train.steps"):
+        estimate.steps_for_minutes({**timed, "launch": {"name": "slurm"}}, tmp_path / "new")

@@ -8,7 +8,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_suite.evaluation.embedding import ragged
+from ssl_suite.data.batch import ragged
+from ssl_suite.models.attention import _per_group
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import forward_flops, training_flops
 from ssl_suite.objectives.mlm import PredictionHead
@@ -59,8 +60,9 @@ def test_training_equals_the_counter() -> None:
     assert training_flops(MODEL, **arguments(PREDICTED)) == counter.get_total_flops()
 
 
-def test_training_the_real_encoder_equals_the_counter() -> None:
-    """The math backend, because the counter does not know the CPU's fused attention."""
+def test_training_the_real_encoder_equals_the_counter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By way of SDPA's math backend, because the counter does not know the CPU's fused attention."""
+    monkeypatch.setattr("ssl_suite.models.encoder.attention", _per_group)
     spec = EncoderSpec(**MODEL, vocabulary=VOCABULARY, windows=(None,) * 3, thetas=(100.0,) * 3)
     encoder, head = Encoder(spec), PredictionHead(spec)
     batch = ragged([np.zeros(length, np.int64) for length in (5, 1, 18, 10)], cls=2, sep=3, max_length=64)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from ssl_suite.evaluation import markov
+from ssl_suite.models import markov
 
 
 def random_ids(seed: int, shape: tuple[int, ...] | int, alphabet: int, unknown: float = 0.0) -> np.ndarray:

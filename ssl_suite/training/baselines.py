@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ssl_suite.data.store import Store
-from ssl_suite.evaluation import markov
 from ssl_suite.modalities.base import Modality
+from ssl_suite.models import markov
 from ssl_suite.training.evaluate import Evaluator
 
 ORDERS = (0, 1, 3, 5)  # read left to right
@@ -21,8 +21,8 @@ TWO_SIDED = (3, 5)  # given both sides, as the encoder is
 def count_models(
     store: Store,
     modality: Modality,
-    evaluator: Evaluator | None = None,
-    objective: Any = None,
+    evaluator: Evaluator,
+    objective: Any,
     two_sided: Sequence[int] = TWO_SIDED,
 ) -> dict[str, float]:
     """Cross-entropies in nats of count models fitted on the training split, by name; best read beside a loss.
@@ -32,16 +32,20 @@ def count_models(
     the window: what a bidirectional model of that order could do. Orders whose table is too large are left out.
     """
     targets = modality.vocabulary.targets
-    found = markov.cross_entropies(store, targets, ORDERS)
-    if evaluator is None or not hasattr(objective, "corrupt"):
-        return found
+    alphabet = targets[1] - targets[0]
+    chain = markov.fit_store(store, targets, max(ORDERS))
     ids_WT = markov.window_symbols(store.values, store.split("valid"), targets)
+    found = {}
+    for order in (order for order in ORDERS if order <= chain.order):
+        total, count = markov.sequential(chain.at(order), ids_WT)
+        found["unigram" if order == 0 else f"order-{order}"] = total / max(1, count)
+    if not hasattr(objective, "corrupt"):
+        return found
     mask_WT = hidden_positions(evaluator, objective, ids_WT.shape)
     used_W = mask_WT.any(1)
     for order in two_sided:
-        if markov.highest_order(targets[1] - targets[0], order) == order:
-            chain = markov.fit_store(store, targets, order)
-            total, count = markov.masked(chain, ids_WT[used_W], mask_WT[used_W])
+        if markov.highest_order(alphabet, order) == order <= chain.order:
+            total, count = markov.masked(chain.at(order), ids_WT[used_W], mask_WT[used_W])
             found[f"order-{order} both sides"] = total / max(1, count)
     return found
 
