@@ -15,7 +15,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 
 # Eight heads, and rotary frequencies for near neighbours: the first thing to learn about a genome is which base stands
 # next to which, and one head looks at about one distance (benchmarks/LOG.md).
-RUN_ARGS ?= model=tiny model.heads=8 model.rope_theta=32 modality.max_length=128 train.lr=3e-3 train.steps=1800 \
+RUN_ARGS ?= model=tiny model.heads=8 model.rope_theta=32 modality.max_length=128 train.lr=3e-3 train.steps=1600 \
 	train.tokens_per_batch=2048 train.tokens_per_row=2048 train.eval_every=300 train.checkpoint_every=300 train.log_every=50
 TEST_ARGS ?= -q
 BENCH_ARGS ?= --quick
