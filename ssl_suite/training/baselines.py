@@ -25,11 +25,12 @@ def count_models(
     objective: Any,
     two_sided: Sequence[int] = TWO_SIDED,
 ) -> dict[str, float]:
-    """Cross-entropies in nats of count models fitted on the training split, by name; best read beside a loss.
+    """Cross-entropies in nats of count models fitted on the training split, by name.
 
-    ``unigram`` and ``order-k`` read the validation windows left to right. ``order-k both sides`` is the same chain
-    asked for exactly the positions that ``evaluator`` and ``objective`` hide behind [MASK], given everything else in
-    the window: what a bidirectional model of that order could do. Orders whose table is too large are left out.
+    ``unigram`` and ``order-k`` read the validation windows left to right. ``order-k both sides`` is the same chain asked
+    for exactly the positions that ``evaluator`` and ``objective`` hide behind [MASK], given the window as the encoder
+    sees it, its random symbols included: what a bidirectional model of that order could do. Orders whose table is too
+    large are left out.
     """
     targets = modality.vocabulary.targets
     alphabet = targets[1] - targets[0]
@@ -41,7 +42,7 @@ def count_models(
         found["unigram" if order == 0 else f"order-{order}"] = total / max(1, count)
     if not hasattr(objective, "corrupt"):
         return found
-    mask_WT = hidden_positions(evaluator, objective, ids_WT.shape)
+    mask_WT = hide(ids_WT, evaluator, objective, targets[0])
     used_W = mask_WT.any(1)
     for order in two_sided:
         if markov.highest_order(alphabet, order) == order <= chain.order:
@@ -50,13 +51,25 @@ def count_models(
     return found
 
 
-def hidden_positions(evaluator: Evaluator, objective: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """(W, T) bool: where an evaluation of a masked objective shows [MASK]; W validation windows of up to T tokens."""
+def hide(ids_WT: np.ndarray, evaluator: Evaluator, objective: Any, first: int) -> np.ndarray:
+    """Show W validation windows of up to T symbols as an evaluation of a masked objective shows them.
+
+    Args:
+        ids_WT: (W, T) symbols from 0, changed in place where the encoder sees a random one.
+        first: the id of symbol 0.
+
+    Returns:
+        (W, T) bool: where it sees [MASK]; ``ids_WT`` keeps the answer there.
+    """
     whole = dataclasses.replace(evaluator.group, rank=0, world=1, device=torch.device("cpu"))
-    mask_WT = np.zeros(shape, dtype=bool)
+    mask_WT = np.zeros(ids_WT.shape, dtype=bool)
     for batch, rng in evaluator.batches(whole):
         picks_K, labels_K, shown_N = objective.corrupt(batch, rng)
-        picks_K = picks_K[(shown_N[picks_K] == objective.vocabulary.mask) & (labels_K != -100)]
-        windows_K = batch.keys_B[batch.sequence_ids_N()[picks_K]]
-        mask_WT[windows_K, batch.positions_N()[picks_K] - 1] = True  # position 0 is [CLS]
+        picks_K = picks_K[labels_K != -100]
+        windows = batch.keys_B[batch.sequence_ids_N()[picks_K]].numpy()
+        places = batch.positions_N()[picks_K].numpy() - 1  # position 0 is [CLS]
+        shown = shown_N[picks_K].numpy()
+        masked = shown == objective.vocabulary.mask
+        mask_WT[windows[masked], places[masked]] = True
+        ids_WT[windows[~masked], places[~masked]] = shown[~masked] - first
     return mask_WT

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+import torch
+
+from ssl_suite import config, registry
+from ssl_suite.data.prepare import prepare
+from ssl_suite.models import hub, markov
+from ssl_suite.training.baselines import count_models, hide
+from ssl_suite.training.distributed import Processes
+from ssl_suite.training.evaluate import Evaluator
+
+
+@pytest.fixture
+def parts():
+    words = ["model=tiny", "modality.max_length=64", "train.tokens_per_row=256", "train.eval_tokens=2048"]
+    cfg = config.compose([*words, "objective.mask_share=0.6", "objective.random_share=0.3"])
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    store = prepare(modality, cfg["data"], report=lambda text: None)
+    evaluator = Evaluator(store, modality, cfg["train"], Processes(0, 1, 0, torch.device("cpu"), False))
+    return store, modality, evaluator, hub.build(cfg, modality).objective
+
+
+def test_windows_are_shown_as_the_encoder_sees_them(parts):
+    store, modality, evaluator, objective = parts
+    before = markov.window_symbols(store.values, store.split("valid"), modality.vocabulary.targets)
+    ids = before.copy()
+    mask = hide(ids, evaluator, objective, 5)
+    seen = np.zeros_like(mask)
+    for batch, rng in evaluator.batches(evaluator.group):
+        _, _, shown = objective.corrupt(batch, rng)
+        for key, piece in zip(batch.keys_B.tolist(), shown.split(list(batch.lengths)), strict=True):
+            if key >= 0:
+                inside = piece[1:-1].numpy()
+                seen[key, : len(inside)] = True
+                assert np.array_equal(mask[key, : len(inside)], inside == modality.vocabulary.mask)
+                visible = ~mask[key, : len(inside)]
+                assert np.array_equal(ids[key, : len(inside)][visible], inside[visible] - 5)
+    assert np.array_equal(ids[mask], before[mask])  # the answers stay
+    assert np.array_equal(ids[~seen], before[~seen])
+    assert 0.05 < (ids != before)[seen].mean() / 0.15 / 0.3 < 1.0  # a random base is another one in 3 of 4 draws
+
+
+def test_count_models_are_those_of_the_chain(parts):
+    store, modality, evaluator, objective = parts
+    found = count_models(store, modality, evaluator, objective, two_sided=(3,))
+    targets = modality.vocabulary.targets
+    expected = markov.cross_entropies(store, targets, (0, 1, 3, 5))
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert found["order-3"] < found["unigram"] < np.log(4) + 1e-6
+    assert "order-3 both sides" in found and "order-5 both sides" not in found
