@@ -27,10 +27,10 @@ def count_models(
 ) -> dict[str, float]:
     """Cross-entropies in nats of count models fitted on the training split, by name.
 
-    ``unigram`` and ``order-k`` read the validation windows left to right. ``order-k both sides`` is the same chain asked
-    for exactly the positions that ``evaluator`` and ``objective`` hide behind [MASK], given the window as the encoder
-    sees it, its random symbols included: what a bidirectional model of that order could do. Orders whose table is too
-    large are left out.
+    ``unigram`` and ``order-k`` read the validation windows left to right. ``order-k both sides`` is the same chain
+    asked for exactly the positions that ``evaluator`` and ``objective`` hide behind [MASK], given the window as the
+    encoder sees it, its random symbols included: what a bidirectional model of that order could do. Orders whose table
+    is too large are left out.
     """
     targets = modality.vocabulary.targets
     alphabet = targets[1] - targets[0]
