@@ -318,5 +318,6 @@ def cross_entropies(
     for order in orders:
         if order <= chain.order:
             total, count = sequential(chain.at(order), ids_WT)
-            result["unigram" if order == 0 else f"order-{order}"] = total / max(1, count)
+            if count:  # nothing to score has no entropy, not one of 0
+                result["unigram" if order == 0 else f"order-{order}"] = total / count
     return result

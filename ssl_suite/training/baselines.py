@@ -30,7 +30,7 @@ def count_models(
     ``unigram`` and ``order-k`` read the validation windows left to right. ``order-k both sides`` is the same chain
     asked for exactly the positions that ``evaluator`` and ``objective`` hide behind [MASK], given the window as the
     encoder sees it, its random symbols included: what a bidirectional model of that order could do. Orders whose table
-    is too large are left out.
+    is too large, or that have nothing to score, are left out.
     """
     targets = modality.vocabulary.targets
     alphabet = targets[1] - targets[0]
@@ -39,7 +39,8 @@ def count_models(
     found = {}
     for order in (order for order in ORDERS if order <= chain.order):
         total, count = markov.sequential(chain.at(order), ids_WT)
-        found["unigram" if order == 0 else f"order-{order}"] = total / max(1, count)
+        if count:
+            found["unigram" if order == 0 else f"order-{order}"] = total / count
     if not hasattr(objective, "corrupt"):
         return found
     mask_WT = hide(ids_WT, evaluator, objective, targets[0])
@@ -47,7 +48,8 @@ def count_models(
     for order in two_sided:
         if markov.highest_order(alphabet, order) == order <= chain.order:
             total, count = markov.masked(chain.at(order), ids_WT[used_W], mask_WT[used_W])
-            found[f"order-{order} both sides"] = total / max(1, count)
+            if count:
+                found[f"order-{order} both sides"] = total / count
     return found
 
 
