@@ -18,24 +18,11 @@ from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import SPECIAL_TOKENS, Record
 from ssl_suite.modalities.dna import DNA, PIECE
 from ssl_suite.modalities.dna_letters import AMBIGUOUS, BASES, LETTERS
+from tests.modalities.made import encoded, fitted_bpe, random_bases
 
 IUPAC = st.text(alphabet=LETTERS + "U" + (LETTERS + "U").lower(), max_size=200)
 KMERS = [{"tokenizer": "kmer", "k": k, "stride": stride} for k, stride in ((2, 1), (3, 3), (6, 1), (6, 6), (8, 1))]
 PAD, UNK, CLS, SEP = 0, 1, 2, 3
-
-
-def encoded(dna: DNA, text: str) -> list[int]:
-    return dna.encode(Record("r", text, "x.fa")).values.tolist()
-
-
-def random_bases(length: int, seed: int = 0) -> str:
-    return "".join(np.random.default_rng(seed).choice(list(BASES), length))
-
-
-def fitted_bpe(**settings: object) -> DNA:
-    dna = DNA(tokenizer="bpe", vocab_size=100, **settings)  # type: ignore[arg-type]
-    dna.fit(iter([Record("r", random_bases(20_000) + "NNRY" + "ACGTTT" * 500, "x.fa")]))
-    return dna
 
 
 def naive_spelling(text: str, ambiguous: str, soft_mask: str) -> str:

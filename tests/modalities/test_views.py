@@ -9,25 +9,11 @@ from Bio.Seq import Seq
 
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
-from ssl_suite.modalities.base import Record
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.dna_letters import BASES
+from tests.modalities.made import encoded, fitted_bpe, random_bases
 
 PAD, UNK, CLS, SEP = 0, 1, 2, 3
-
-
-def encoded(dna: DNA, text: str) -> list[int]:
-    return dna.encode(Record("r", text, "x.fa")).values.tolist()
-
-
-def random_bases(length: int, seed: int = 0) -> str:
-    return "".join(np.random.default_rng(seed).choice(list(BASES), length))
-
-
-def fitted_bpe(**settings: object) -> DNA:
-    dna = DNA(tokenizer="bpe", vocab_size=100, **settings)  # type: ignore[arg-type]
-    dna.fit(iter([Record("r", random_bases(20_000) + "NNRY" + "ACGTTT" * 500, "x.fa")]))
-    return dna
 
 
 def laid_out(dna: DNA, texts: list[list[str]], n: int) -> Batch:
