@@ -27,8 +27,10 @@ COMMANDS = {
     "fill": "ssl_suite.commands.fill:main",
     "export": "ssl_suite.commands.export:main",
     "data list": "ssl_suite.commands.data:list_sets",
+    "data fetch": "ssl_suite.commands.data:fetch",
     "data prepare": "ssl_suite.commands.data:prepare",
     "data verify": "ssl_suite.commands.data:verify",
+    "data units": "ssl_suite.commands.data:units",
 }
 
 EXAMPLES = """examples:

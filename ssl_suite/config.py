@@ -38,7 +38,13 @@ def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[
     chosen = [word for word in parsed if word.key in groups]
     for word in chosen:
         overrides.check_option(word, groups)
-    known = overrides.with_sections(overrides.flatten(_hydra([str(word) for word in chosen], folders)))
+    first = _hydra([str(word) for word in chosen], folders)
+    source = first["data"].get("source") or {}
+    if source.get("modality") not in (None, first["modality"]["name"]) and "modality" not in {w.key for w in chosen}:
+        # A data set that is known by name brings its modality; one that is asked for stands, and is refused later.
+        parsed.append(overrides.parse(f"modality={source['modality']}", groups))
+        first = _hydra([str(word) for word in (*chosen, parsed[-1])], folders)
+    known = overrides.with_sections(overrides.flatten(first))
     for word in parsed:
         if word.key not in groups:
             overrides.check_key(word, known, groups)
@@ -64,6 +70,9 @@ def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
     for group, given in GIVEN.items():
         section = {key: value for key, value in cfg[group].items() if key != "name"}
         registry.check_arguments(_class_of(group, cfg[group]["name"]), section, group, skip=dict.fromkeys(given))
+    if cfg["modality"].get("max_length") is None:  # the modality's other settings give it, as a picture's size does
+        built = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+        cfg = {**cfg, "modality": {**cfg["modality"], "max_length": built.max_length}}
     train = cfg["train"]
     if train["tokens_per_row"] is None:
         row = settings.row_length(train["tokens_per_batch"], cfg["modality"]["max_length"])

@@ -233,3 +233,10 @@ def test_sweep_is_the_product() -> None:
     assert jobs[-1] == ["modality=dna", "model=mini", "seed=2", "data.path=b c.fa"]
     assert config.sweep(["data.path='a,b.fa'"]) == [["data.path='a,b.fa'"]]
     assert config.sweep(["train.betas=[0.9,0.99]"]) == [["train.betas=[0.9,0.99]"]]
+
+
+def test_a_data_set_that_is_known_by_name_brings_its_modality() -> None:
+    assert config.compose(["data=swissprot2014_sample"])["modality"]["name"] == "protein"
+    assert config.compose(["data=yeast", "modality.k=4"])["modality"]["k"] == 4
+    assert config.compose(["data=swissprot2014_sample", "modality.max_length=99"])["modality"]["max_length"] == 99
+    assert config.compose(["data=swissprot2014_sample", "modality=dna"])["modality"]["name"] == "dna"

@@ -1,6 +1,6 @@
-"""Data sets: what is known by name, tokenise once, look for leaks.
+"""Data sets: what is known by name, fetch it, tokenise once, look for leaks.
 
-``data list``, ``data prepare`` and ``data verify``; the work is done in ``ssl_suite.data``.
+``data list``, ``fetch``, ``prepare``, ``verify`` and ``units``; the work is done in ``ssl_suite.data``.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_suite.commands.words import Key, settle
+from ssl_suite.commands.embed import device
+from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
     from ssl_suite.data.store import Store
     from ssl_suite.modalities.base import Modality
+
+PLACES = {"data.root": Key(default=None, example="/data"), "data.cache": Key(default=None, example="/big/cache")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,24 +34,46 @@ def list_sets(args: argparse.Namespace) -> int:
 
     examples:
       ssl_suite data list
-      ssl_suite data list data.root=/data        looks for the files there instead of in $SSL_DATA_DIR
-      ssl_suite data list --json                 with sources, licences, citations and checksums
+      ssl_suite data list data.root=/data        looks there too, instead of in $SSL_DATA_DIR
+      ssl_suite data list --json                 with files, sources, licences, citations and checksums
 
-    ssl_suite run data=NAME uses one of them. A file of your own needs no entry: data.path=my.fasta.
+    here: it can be used. fetch: `ssl_suite data fetch NAME` gets it. absent: it is published nowhere in this form, and
+    `data fetch` says what to place where. ssl_suite run data=NAME uses one of them; a file of your own needs no entry:
+    data.path=my.fasta.
     """
-    from ssl_suite.data.catalogue import list_entries
+    from ssl_suite.data import catalogue
 
-    entries = list_entries(settle(args.words, {"data.root": Key(default=None, example="/data")})["data.root"])
+    settings = settle(args.words, PLACES)
+    entries = catalogue.list_entries(settings["data.root"], settings["data.cache"], args.config_dir)
     if args.json:
         print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
-        return 0
-    from rich.table import Table
+    else:
+        _show(catalogue.table(entries), 100)
+    return 0
 
-    table = Table("name", "modality", "what it is", "size", "licence", "file below data.root", "here", box=None)
-    for entry in entries:
-        size = f"{entry.bytes / 1e6:,.1f} MB"
-        table.add_row(entry.name, entry.modality, entry.title, size, entry.licence, entry.file, entry.state)
-    _show(table)
+
+def fetch(args: argparse.Namespace) -> int:
+    """Download a data set known by name from its official source; goes on where it was when it is interrupted.
+
+    examples:
+      ssl_suite data fetch librispeech_dev_clean                   into data.cache, where data=NAME finds it
+      ssl_suite data fetch squad11 data.root=/data                 into a folder of your own
+
+    Checks length and SHA-256, and unpacks archives. Where there is no network it says which file to place where.
+    """
+    from ssl_suite.data import catalogue
+    from ssl_suite.data.fetch import fetch
+
+    words, names = split_free(args.words)
+    if len(names) != 1:
+        raise SuiteError("data fetch takes the name of one data set: see `ssl_suite data list`.")
+    settings = settle(words, PLACES)
+    root, cache = settings["data.root"], settings["data.cache"]
+    entry = catalogue.find(catalogue.list_entries(root, cache, args.config_dir), names[0])
+    to = sys.stderr if args.json else sys.stdout
+    base = fetch(entry, root, cache, lambda text: print(text, file=to, flush=True), sys.stderr.isatty())
+    if args.json:
+        print(json.dumps({"name": entry.name, "folder": str(base)}))
     return 0
 
 
@@ -88,6 +115,35 @@ def verify(args: argparse.Namespace) -> int:
     return 0
 
 
+def units(args: argparse.Namespace) -> int:
+    """Fit the codebook of a signal modality, give every frame its unit, and report how well it serves.
+
+    examples:
+      ssl_suite data units modality=speech
+      ssl_suite data units modality=image data.path=photos/ modality.codes=1024 output=codebook.safetensors
+      ssl_suite data units modality=speech data=fsdd modality.units=run:runs/first@2
+
+    Runs with the same settings find it in the cache. output= keeps a copy. Reported are the codes in use, their
+    perplexity, the reconstruction error as a share of the variance, and the commonest code; a collapsed codebook and
+    unused codes are warned of.
+    """
+    from ssl_suite.training.units import settle as fit
+
+    words = [word for word in args.words if not word.startswith("output=")]
+    output = next((word.removeprefix("output=") for word in args.words if word not in words), None)
+    args.words = words
+    modality, store = _prepared(args)
+    to = sys.stderr if args.json else sys.stdout
+    facts = fit(modality, store, device(), report=lambda text: print(text, file=to, flush=True))
+    if facts is None:
+        raise SuiteError(f"modality={modality.name} reads tokens: units are for images and speech.")
+    if output is not None:
+        modality.codebook.save(Path(output))  # type: ignore[attr-defined]
+        facts["path"] = output
+    print(json.dumps(facts, indent=1) if args.json else f"codebook: {facts['path']}")
+    return 0
+
+
 def _prepared(args: argparse.Namespace) -> tuple[Modality, Store]:
     """The modality and the prepared store that the words describe. With ``--json``, progress goes to stderr."""
     from ssl_suite import config, registry
@@ -99,9 +155,9 @@ def _prepared(args: argparse.Namespace) -> tuple[Modality, Store]:
     return modality, store
 
 
-def _show(table: Any) -> None:
-    """Print a table at its own width where the output is not a terminal, so that scripts see whole cells."""
+def _show(table: Any, width: int = 240) -> None:
+    """Print a table, ``width`` letters wide where the output is not a terminal."""
     from rich.console import Console
 
     console = Console()
-    Console(width=None if console.is_terminal else 240).print(table)
+    Console(width=None if console.is_terminal else width).print(table)

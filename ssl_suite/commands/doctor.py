@@ -25,10 +25,11 @@ from ssl_suite.errors import SuiteError
 
 REQUIRED = (
     *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core"),
+    *("torchvision", "torchaudio", "miditok", "symusic", "soundfile", "pillow"),
     *("pyyaml", "rich", "tensorboard", "matplotlib"),
 )
 OPTIONAL = {  # package: (the extra that brings it, what it is for)
-    "datasets": ("bench", "comparing the store with Arrow"),
+    "datasets": ("hub", "data.path=hf:NAME"),
     "psutil": ("bench", "peak memory in the benchmarks"),
     "huggingface_hub": ("pretrained", "downloading checkpoints"),
     "wandb": ("wandb", "train.wandb=true"),

@@ -59,6 +59,9 @@ def run(settings: dict[str, Any], sequences: list[str]) -> list[dict[str, Any]]:
     if not hasattr(loaded.objective, "head"):
         name = loaded.config["objective"]["name"]
         raise SuiteError(f"encoder={settings['encoder']} was trained with objective={name}, which predicts no tokens.")
+    if loaded.modality.frame is not None:
+        name = loaded.modality.name
+        raise SuiteError(f"encoder={settings['encoder']} reads {name}, which cannot be typed; fill works on tokens.")
     return [
         {"sequence": sequence, "masks": predict(loaded, ids_of(loaded.modality, sequence, number), settings["top"])}
         for number, sequence in enumerate(sequences, 1)
@@ -102,7 +105,7 @@ def predict(loaded: Loaded, ids: list[int], top: int) -> list[dict[str, Any]]:
 
     vocabulary = loaded.modality.vocabulary
     device = next(loaded.encoder.parameters()).device
-    batch = ragged([np.array(ids)], vocabulary.cls, vocabulary.sep, loaded.modality.max_length).to(device)
+    batch = ragged([np.array(ids)], vocabulary, loaded.modality.max_length).to(device)
     picks_K = (batch.values == vocabulary.mask).nonzero().flatten()
     encoder: Any = loaded.encoder
     head: Any = loaded.objective.head

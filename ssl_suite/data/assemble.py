@@ -26,7 +26,7 @@ class Totals:
     """Sums over shards."""
 
     def __init__(self, vocabulary: int) -> None:
-        self.tokens = self.records = 0
+        self.tokens = self.records = self.bounds = 0
         self.counts: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
         self.examples: list[str] = []
@@ -78,11 +78,11 @@ def assemble(
     counts, left_out = windows.write(
         folder,
         split.segments(plan, table),
-        np.memmap(folder / "values.bin", dtype=dtype, mode="r"),
+        np.memmap(folder / "values.bin", dtype=dtype, mode="r") if modality.frame is None else None,
         window,
         modality.overlap,
         modality.vocabulary.targets,
-        getattr(modality, "max_ambiguous", 1.0),
+        modality.max_ambiguous,
     )
     for name in SPLITS:
         if counts[name] == 0:
@@ -96,6 +96,7 @@ def assemble(
     report |= speed(report, time.monotonic() - begun)
     index = {"format": FORMAT, "key": key, "dtype": dtype.name, "files": sources.labels(), "report": report}
     index |= {"tokens": totals.tokens, "records": totals.records, "windows": counts}
+    index |= {"width": None if modality.frame is None else modality.frame.width, "bounds": totals.bounds}
     write_json(folder / "store.json", index)
     return folder
 
@@ -127,9 +128,10 @@ def speed(report: Mapping[str, Any], seconds: float) -> dict[str, float]:
 def join(tasks: list[Task], folder: Path) -> Totals:
     """Append the shards of all files to the store's files."""
     totals = Totals(len(tasks[0].modality.vocabulary))
-    names = ("lengths", "digests", "given", "files", "names", "name_ends")
+    blobs = {"names": "name_ends", "tags": "tag_ends", "bounds": "bound_ends"}  # each with its records' ends
+    names = ("lengths", "digests", "given", "files", *blobs, *blobs.values())
     out = {name: open(folder / "records" / f"{name}.bin", "wb") for name in names}  # noqa: SIM115
-    name_bytes = 0
+    written = dict.fromkeys(blobs, 0)
     try:
         with open(folder / "values.bin", "wb") as values:
             for task in tasks:
@@ -138,14 +140,15 @@ def join(tasks: list[Task], folder: Path) -> Totals:
                         shutil.copyfileobj(file, values, COPY)
                     arrays = shard.arrays
                     totals.add(shard.notes, arrays.pop("composition"))
-                    arrays["files"] = np.full(len(arrays["lengths"]), task.number, dtype=np.int32)
-                    arrays["name_ends"] = arrays["name_ends"] + name_bytes
-                    name_bytes += len(arrays["names"])
+                    for blob, ends in blobs.items():
+                        arrays[ends] = arrays[ends] + written[blob]
+                        written[blob] += len(arrays[blob])
                     for name in names:
                         out[name].write(np.ascontiguousarray(arrays[name]).data)
     finally:
         for opened in out.values():
             opened.close()
+    totals.bounds = written["bounds"]
     return totals
 
 

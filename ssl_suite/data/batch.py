@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from ssl_suite.modalities.base import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Batch:
     """B whole sequences end to end.
 
     Attributes:
-        values: (N,) int64 ids, or (N, F) float frames.
+        values: (N,) int64 ids: tokens, or units where a position is a frame of a signal.
         offsets_B1: (B+1,) int32, where each sequence begins; the first is 0, the last is N. Sequences may be empty:
             B is a constant of the run, so that shapes are static.
         max_length: the longest sequence any batch of the run may hold (a host integer, constant).
@@ -35,7 +38,8 @@ class Batch:
             throughput and FLOP counts.
         rows: how many packing rows the batch holds, each of N / rows positions and B / rows sequences.
         segments_N: (N,) int64, 0 or 1 in pair tasks, else None.
-        units_N: (N,) int64, the nearest codebook entry of each frame for continuous modalities, else None.
+        frames_NF: (N, F) the raw signal of each position, uint8 pixels or int16 samples, zeros at special tokens;
+            None for tokens.
     """
 
     values: Tensor
@@ -48,11 +52,11 @@ class Batch:
     squares: int
     rows: int = 1
     segments_N: Tensor | None = None
-    units_N: Tensor | None = None
+    frames_NF: Tensor | None = None
 
-    def with_values(self, values: Tensor) -> Batch:
-        """The same layout with other values, as masking and augmentation need it."""
-        return replace(self, values=values)
+    def with_values(self, values: Tensor, frames_NF: Tensor | None = None) -> Batch:
+        """The same layout with other ids (and frames), as masking and augmentation need it."""
+        return replace(self, values=values, frames_NF=self.frames_NF if frames_NF is None else frames_NF)
 
     def to(self, device: torch.device) -> Batch:
         """Every tensor on ``device``; copies are non-blocking (the source is pinned on CUDA)."""
@@ -78,13 +82,28 @@ class Batch:
         return torch.arange(self.values.shape[0], device=self.values.device) - self.offsets_B1[ids_N].long()
 
 
-def ragged(sequences: list[np.ndarray], cls: int, sep: int, max_length: int) -> Batch:
-    """[CLS] sequence [SEP] end to end: as many positions as there are tokens, no padding."""
+def ragged(sequences: list[np.ndarray], vocabulary: Vocabulary, max_length: int) -> Batch:
+    """[CLS] sequence [SEP] end to end: as many positions as there are tokens, no padding.
+
+    Args:
+        sequences: each (length,) ids, or (length, F) frames, whose ids are then the first unit's: whoever looks at a
+            signal without a codebook has frames only.
+        vocabulary: for the special tokens.
+        max_length: of the batch.
+    """
     lengths = np.array([len(sequence) + 2 for sequence in sequences], np.int64)
-    parts = [part for sequence in sequences for part in ([cls], sequence, [sep])]
+    ends = np.cumsum(lengths)
+    signal = sequences[0].ndim == 2
+    values = np.full(ends[-1], vocabulary.targets[0], np.int64)
+    frames = np.zeros((ends[-1], sequences[0].shape[1]), sequences[0].dtype) if signal else None
+    inside = np.ones(ends[-1], dtype=bool)
+    inside[ends - lengths] = inside[ends - 1] = False
+    (values if frames is None else frames)[inside] = np.concatenate(sequences)
+    values[ends - lengths], values[ends - 1] = vocabulary.cls, vocabulary.sep
     return Batch(
-        values=torch.from_numpy(np.concatenate(parts).astype(np.int64)),
-        offsets_B1=torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)),
+        values=torch.from_numpy(values),
+        frames_NF=None if frames is None else torch.from_numpy(frames),
+        offsets_B1=torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
         max_length=max_length,
         lengths=tuple(lengths.tolist()),
         real_B=torch.ones(len(lengths), dtype=torch.bool),

@@ -106,8 +106,9 @@ class Collator:
 
     def rows(self, rows: list[np.ndarray]) -> Batch:
         """One batch of ``len(rows)`` rows. An empty row is all padding (it evens out the processes' shares)."""
-        windows, v = self.store.split(self.split), self.vocabulary
+        windows, v, ids, signal = self.store.split(self.split), self.vocabulary, self.store.ids, self.store.values
         values = np.full(len(rows) * self.n, v.pad, dtype=np.int64)
+        frames = np.zeros((len(values), signal.shape[1]), signal.dtype) if signal.ndim == 2 else None
         lengths = np.zeros((len(rows), self.slots + 1), dtype=np.int64)
         keys = np.full((len(rows), self.slots + 1), -1, dtype=np.int64)
         for r, items in enumerate(rows):
@@ -115,7 +116,9 @@ class Collator:
             for slot, item in enumerate(items):
                 start, length = int(windows.starts_S[item]), int(windows.lengths_S[item])
                 values[place] = v.cls
-                values[place + 1 : place + 1 + length] = self.store.values[start : start + length]
+                values[place + 1 : place + 1 + length] = ids[start : start + length]
+                if frames is not None:
+                    frames[place + 1 : place + 1 + length] = signal[start : start + length]
                 values[place + 1 + length] = v.sep
                 lengths[r, slot], keys[r, slot] = length + FRAME, item
                 place += length + FRAME
@@ -126,6 +129,7 @@ class Collator:
         data = flat[keys.reshape(-1) >= 0]
         return Batch(
             values=torch.from_numpy(values),
+            frames_NF=None if frames is None else torch.from_numpy(frames),
             offsets_B1=torch.from_numpy(offsets),
             max_length=self.max_length,
             lengths=tuple(flat.tolist()),

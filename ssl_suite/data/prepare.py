@@ -22,14 +22,13 @@ from typing import Any
 from ssl_suite.data import cache
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.data.shards import Task, tokenise
+from ssl_suite.data.shards import Task, tasks_of, tokenise
 from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Record
 
 SHORTEST = 8  # positions of a window, two of them special
-PARALLEL_FROM = 64 << 20  # bytes of input: a worker process takes 2 s to start, in which one reads some 80 MB
 Report = Callable[[str], None]
 
 
@@ -47,7 +46,7 @@ def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = pri
         SuiteError: unusable input, settings, or cache folder.
     """
     check_settings(modality, data)
-    sources = resolve(modality, data)
+    sources = resolve(modality, data, report)
     folder = cache.cache_folder(data.get("cache"))
     key = store_key(modality, data, sources)
     target = folder / f"{modality.name}-{key[:24]}"
@@ -97,7 +96,8 @@ def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> 
         "format": FORMAT,
         "inputs": list(zip(sources.labels(), contents, strict=True)),
         "modality": modality.fingerprint(),
-        "window": [modality.max_length, modality.overlap, getattr(modality, "max_ambiguous", 1.0)],
+        "window": [modality.max_length, modality.overlap, modality.max_ambiguous],
+        "tags": [sources.tags.get(path) for path in sources.paths],
         "data": {name: data.get(name) for name in ("column", "id_column", "on_error", "valid_fraction")},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
@@ -129,10 +129,7 @@ def make(
         begun = time.monotonic()
         report(f"data: preparing {sources.described}")
         trained_tokenizer(modality, data, sources, work)
-        tasks = [
-            Task(modality, path, i, work, data.get("on_error", "stop"), reading(data))
-            for i, path in enumerate(sources.paths)
-        ]
+        tasks = tasks_of(modality, sources.paths, work, data.get("on_error", "stop"), reading(data), sources.tags)
         reused = tokenise_all(tasks, data.get("workers"), report)
         built = assemble(tasks, sources, data, key, work / "store", begun, reused)
         shutil.copytree(work / "tokenizer", built / "tokenizer")
@@ -172,16 +169,16 @@ def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sour
 
 def tokenise_all(tasks: list[Task], workers: int | None, report: Report) -> int:
     """Run the tasks, in processes where that pays. Returns the number of shards reused from before."""
-    size = sum(task.path.stat().st_size for task in tasks)
+    sizes = {task.number: sum(path.stat().st_size for _, path in task.files if path.exists()) for task in tasks}
     processes = min(workers or len(os.sched_getaffinity(0)), len(tasks))
     progress = Progress(report)
-    if processes == 1 or (workers is None and size < PARALLEL_FROM):
+    if processes == 1 or (workers is None and sum(sizes.values()) < tasks[0].modality.parallel_from):
         return sum(tokenise(task, progress) for task in tasks)
     reused = 0
     context = multiprocessing.get_context("spawn")  # fork would copy the locks of torch's threads
     with ProcessPoolExecutor(processes, mp_context=context, initializer=die_with_parent) as pool:
         # The largest first, so that no long task starts when the others are done.
-        order = sorted(tasks, key=lambda task: -task.path.stat().st_size)
+        order = sorted(tasks, key=lambda task: -sizes[task.number])
         waiting = {pool.submit(tokenise_in_worker, task) for task in order}
         try:
             while waiting:

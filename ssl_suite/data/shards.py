@@ -1,6 +1,6 @@
-"""Tokenising one file into shards: the unit of parallel work, and of what survives a kill.
+"""Tokenising files into shards: the unit of parallel work, and of what survives a kill.
 
-A shard is ``FILE-NUMBER.values`` (token ids) and ``FILE-NUMBER.npz`` (an entry a record, and counts). The second is
+A shard is ``TASK-NUMBER.values`` (ids or frames) and ``TASK-NUMBER.npz`` (an entry a record, and counts). The second is
 renamed into place when the first is complete and synced, so a shard that has it is finished and is never redone.
 Memory holds one shard's index and one record.
 """
@@ -12,7 +12,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,15 @@ from ssl_suite.data.cache import sync
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.split import given_split
 from ssl_suite.data.windows import MINIMUM
-from ssl_suite.modalities.base import Modality, Record
+from ssl_suite.modalities.base import Encoded, Modality, Record
 
-SHARD_TOKENS = 1 << 26  # two or three seconds of work are lost in a kill
+SHARD_BYTES = 1 << 26  # two or three seconds of work are lost in a kill
 SHARD_RECORDS = 1 << 18  # some 30 MB of index
+SMALL, GROUP, MOST = (
+    4 << 20,
+    (1 << 20, 32 << 20),
+    4096,
+)  # a synced shard a file would cost 5 ms for each of 10,000 MIDI files
 SMALL_VOCABULARY = 64  # up to here the composition is counted
 SHORT = f"records shorter than {MINIMUM} tokens"  # where they are counted
 PIECE = 1 << 20  # tokens counted at a time
@@ -33,28 +38,65 @@ PIECE = 1 << 20  # tokens counted at a time
 
 @dataclass(frozen=True)
 class Task:
-    """One file to tokenise, with all a worker process needs.
+    """Files to tokenise, with all a worker process needs: a large one alone, or many small ones.
 
     Attributes:
         modality: with its tokeniser trained.
-        path: the file; ``number`` its place among the inputs.
+        number: of the task.
+        files: (place among the inputs, path) of each.
         folder: where the shards go.
         on_error: ``stop`` or ``skip``.
         reading: further keywords of ``modality.read``.
+        tags: by file, tags of all its records; they win over a record's own.
     """
 
     modality: Modality
-    path: Path
     number: int
+    files: tuple[tuple[int, Path], ...]
     folder: Path
     on_error: str
     reading: dict[str, Any]
+    tags: dict[int, dict[str, str]] = field(default_factory=dict)
 
     @property
     def dtype(self) -> np.dtype:
-        """The smallest type that holds every id."""
+        """Of a frame, or the smallest type that holds every id."""
+        if self.modality.frame is not None:
+            return np.dtype(self.modality.frame.dtype)
         size = len(self.modality.vocabulary)
         return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.int32)
+
+    @property
+    def width(self) -> int:
+        """Numbers a position."""
+        return self.modality.frame.width if self.modality.frame is not None else 1
+
+
+def tasks_of(
+    modality: Modality,
+    paths: list[Path],
+    folder: Path,
+    on_error: str,
+    reading: dict[str, Any],
+    tags: dict[Path, dict[str, str]] | None = None,
+) -> list[Task]:
+    """Distribute the input files over tasks: ``SMALL`` files share one, up to ``MOST`` files or a sixteenth of all
+    bytes, so that processes have something to share. It depends on the files alone: finished shards stay valid."""
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]  # the reader says what is wrong
+    largest = min(GROUP[1], max(GROUP[0], sum(sizes) // 16))
+    groups: list[list[tuple[int, Path]]] = []
+    room = files = 0
+    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        if size > SMALL or size > room or not files:
+            groups.append([])
+            room, files = (0, 0) if size > SMALL else (largest, MOST)
+        groups[-1].append((number, path))
+        room, files = room - size, files - 1
+    tagged = {i: (tags or {})[path] for i, path in enumerate(paths) if path in (tags or {})}
+    return [
+        Task(modality, i, tuple(group), folder, on_error, reading, {n: tagged[n] for n, _ in group if n in tagged})
+        for i, group in enumerate(groups)
+    ]
 
 
 class Shard:
@@ -65,26 +107,35 @@ class Shard:
         self.base = task.folder / f"{task.number:06d}-{number:06d}"
         self.beside = Path(f"{self.base}.values.{os.getpid()}")
         self.file = open(self.beside, "wb")  # noqa: SIM115
-        self.lengths, self.given = array("q"), array("B")
-        self.digests, self.names, self.name_ends = bytearray(), bytearray(), array("q")
+        self.lengths, self.given, self.files = array("q"), array("B"), array("i")
+        self.digests, self.bounds, self.bound_ends = bytearray(), array("q"), array("q")
+        self.names, self.name_ends, self.tags, self.tag_ends = bytearray(), array("q"), bytearray(), array("q")
         self.tokens = 0
         self.counts: Counter[str] = Counter()
         self.dtype, self.identity = task.dtype, task.modality.identity
 
-    def add(self, record: Record, values: np.ndarray, given: int) -> None:
-        """Append a record's tokens."""
+    def add(self, number: int, record: Record, encoded: Encoded, given: int) -> None:
+        """Append a record of the ``number``-th input file."""
+        values = encoded.values
         self.file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
         self.tokens += len(values)
+        self.files.append(number)
         self.lengths.append(len(values))
         self.given.append(given)
         self.digests += self.identity(values)[:16].ljust(16, b"\0")
-        self.names += record.name.encode("utf-8")
+        self.names += record.name.encode("utf-8", "replace")
         self.name_ends.append(len(self.names))
+        if record.tags:
+            self.tags += json.dumps(record.tags, ensure_ascii=False).encode("utf-8", "replace")
+        self.tag_ends.append(len(self.tags))
+        if encoded.bounds is not None:
+            self.bounds.extend(encoded.bounds.tolist())
+        self.bound_ends.append(len(self.bounds))
 
     def composition(self) -> np.ndarray:
         """(vocabulary,) how often each token was written; zeros for large vocabularies."""
         counts = np.zeros(len(self.task.modality.vocabulary), dtype=np.int64)
-        if self.tokens and len(counts) <= SMALL_VOCABULARY:
+        if self.tokens and len(counts) <= SMALL_VOCABULARY and self.task.modality.frame is None:
             values = np.memmap(f"{self.base}.values", dtype=self.dtype, mode="r")
             for start in range(0, self.tokens, PIECE):  # here and not record by record: a third of the time of reads
                 counts += np.bincount(values[start : start + PIECE], minlength=len(counts))
@@ -92,7 +143,8 @@ class Shard:
 
     def full(self) -> bool:
         """Whether the next record belongs into another shard."""
-        return self.tokens >= SHARD_TOKENS or len(self.lengths) >= SHARD_RECORDS
+        size = self.tokens * self.task.width * self.dtype.itemsize
+        return size >= SHARD_BYTES or len(self.lengths) >= SHARD_RECORDS
 
     def finish(self, consumed: int, faults: FaultCounter, last: bool) -> None:
         """Make it permanent. ``consumed``: records the reader has yielded so far; ``last``: the file is done."""
@@ -115,9 +167,14 @@ class Shard:
                 file,
                 lengths=np.frombuffer(self.lengths, np.int64),
                 given=np.frombuffer(self.given, np.uint8),
+                files=np.frombuffer(self.files, np.int32),
                 digests=np.frombuffer(self.digests, np.uint64).reshape(-1, 2),
                 names=np.frombuffer(self.names, np.uint8),
                 name_ends=np.frombuffer(self.name_ends, np.int64),
+                tags=np.frombuffer(self.tags, np.uint8),
+                tag_ends=np.frombuffer(self.tag_ends, np.int64),
+                bounds=np.frombuffer(self.bounds, np.int64),
+                bound_ends=np.frombuffer(self.bound_ends, np.int64),
                 composition=self.composition(),
                 notes=np.frombuffer(json.dumps(notes).encode("utf-8"), np.uint8),
             )
@@ -142,7 +199,7 @@ class Finished:
 
 
 def finished(task: Task) -> Iterator[Finished]:
-    """The finished shards of a file, in order, up to the first that is missing or incomplete."""
+    """The finished shards of a task, in order, up to the first that is missing or incomplete."""
     for number in range(10**6):
         base = task.folder / f"{task.number:06d}-{number:06d}"
         values = Path(f"{base}.values")
@@ -150,7 +207,7 @@ def finished(task: Task) -> Iterator[Finished]:
             with np.load(f"{base}.npz") as file:
                 arrays = {name: file[name] for name in file.files}
             notes = json.loads(arrays.pop("notes").tobytes())
-            if values.stat().st_size != notes["tokens"] * task.dtype.itemsize:
+            if values.stat().st_size != notes["tokens"] * task.width * task.dtype.itemsize:
                 return
         except (OSError, ValueError, KeyError, EOFError):
             return
@@ -160,10 +217,10 @@ def finished(task: Task) -> Iterator[Finished]:
 
 
 def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) -> int:
-    """Make the shards of a file that are not there yet.
+    """Make the shards of a task that are not there yet.
 
     Args:
-        task: the file.
+        task: the files.
         progress: called with the tokens of each shard made.
 
     Returns:
@@ -182,18 +239,17 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
     faults = FaultCounter(task.on_error)
     try:
         faults.paused = consumed > 0  # what comes before the first new record was counted by the earlier shards
-        records = task.modality.read(task.path, faults, **task.reading)
-        for place, record in enumerate(records, start=1):
+        for place, (file, record) in enumerate(records(task, faults), start=1):
             if place <= consumed:
                 faults.paused = place < consumed
                 continue
-            use(shard, record, faults)
+            use(shard, file, record, faults)
             if shard.full():
                 shard.finish(place, faults, last=False)
                 progress(shard.tokens)
                 number, consumed = number + 1, place
                 shard, faults.counts, faults.examples = Shard(task, number), Counter(), []
-    except BadRecord as error:
+    except BadRecord as error:  # of a file that has a task of its own
         shard.discard()
         if task.on_error != "skip":
             raise
@@ -207,6 +263,29 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
     return reused
 
 
+def records(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
+    """(file, record) of all files, with the tags that hold for a whole file."""
+    for number, record in untagged(task, faults):
+        more = task.tags.get(number)
+        yield number, replace(record, tags={**record.tags, **more}) if more else record
+
+
+def untagged(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
+    """(file, record) of all files. Of small ones that share a task, a damaged file gives none of its records."""
+    for number, path in task.files:
+        if len(task.files) == 1:
+            yield from ((number, record) for record in task.modality.read(path, faults, **task.reading))
+            return
+        counts, examples = faults.counts.copy(), list(faults.examples)
+        try:
+            whole = list(task.modality.read(path, faults, **task.reading))
+        except BadRecord as error:
+            faults.counts, faults.examples = counts, examples
+            faults(BadRecord(str(error), f"file: {error.reason}"))
+            continue
+        yield from ((number, record) for record in whole)
+
+
 def without_file(task: Task) -> Shard:
     """An empty shard instead of those of a damaged file: where such a file ends is no record's end."""
     for old in task.folder.glob(f"{task.number:06d}-*"):
@@ -214,7 +293,7 @@ def without_file(task: Task) -> Shard:
     return Shard(task, 0)
 
 
-def use(shard: Shard, record: Record, faults: FaultCounter) -> None:
+def use(shard: Shard, file: int, record: Record, faults: FaultCounter) -> None:
     """Encode one record into the shard, or count why not."""
     try:
         given = given_split(record)
@@ -227,4 +306,4 @@ def use(shard: Shard, record: Record, faults: FaultCounter) -> None:
         shard.counts[SHORT] += 1
         return
     shard.counts.update(encoded.counts)
-    shard.add(record, encoded.values, given)
+    shard.add(file, record, encoded, given)

@@ -1,20 +1,27 @@
-"""Which files a run reads: a file, a folder, a glob, a catalogue entry, or the built-in sample."""
+"""Which files a run reads: a file, a folder, a glob, a name on the hub, a catalogue entry, or the built-in sample."""
 
 from __future__ import annotations
 
 import difflib
 import glob
+import importlib
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.data.cache import cache_folder
+from ssl_suite.data.catalogue import ROOT_VARIABLE, File, Source, held_to, locate, places, read_source
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
+from ssl_suite.registry import MODALITIES
 from ssl_suite.resources import folder
 
-ROOT_VARIABLE = "SSL_DATA_DIR"
+HUB, TORCHVISION = "hf:", "torchvision:"
+PACKED = (".gz", ".bgz")
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,13 @@ class Sources:
         paths: existing files, sorted, each once.
         described: what they are, for a user.
         builtin: True for the sample that comes with the package.
+        tags: by path, what the catalogue says of every record of a file; stronger than the records' own tags.
     """
 
     paths: list[Path]
     described: str
     builtin: bool = False
+    tags: dict[Path, dict[str, str]] = field(default_factory=dict)
 
     def labels(self) -> list[str]:
         """A short unique name for each path: relative to the folder that holds them all."""
@@ -37,35 +46,94 @@ class Sources:
         return [path.relative_to(common).as_posix() for path in self.paths]
 
 
-def resolve(modality: Modality, data: Mapping[str, Any]) -> Sources:
+def to_stderr(text: str) -> None:
+    """Progress that must not mix with what a command prints."""
+    print(text, file=sys.stderr)
+
+
+def resolve(modality: Modality, data: Mapping[str, Any], report: Report = to_stderr) -> Sources:
     """Find the files that ``data.path``, a catalogue entry (``data.source``) or neither stands for.
+
+    Args:
+        modality: whose files they are.
+        data: the ``data`` section of the configuration.
+        report: takes the lines that tell how a data set of the hub is streamed into the cache.
 
     Raises:
         SuiteError: nothing matches; the message offers the nearest name there is.
     """
     if data.get("path") is not None:
-        return resolve_path(str(data["path"]), modality.suffixes)
+        return resolve_path(str(data["path"]), modality.suffixes, data.get("cache"), report, data.get("root"))
     if data.get("source") is not None:
-        return resolve_entry(data, modality.name)
+        return resolve_entry(modality, data)
     return builtin(modality)
 
 
-def resolve_path(text: str, suffixes: tuple[str, ...]) -> Sources:
-    """The files of a path as a user wrote it."""
+def resolve_path(
+    text: str,
+    suffixes: tuple[str, ...],
+    given_cache: str | None = None,
+    report: Report = to_stderr,
+    root: str | None = None,
+) -> Sources:
+    """The files of a path as a user wrote it; of a folder those that end in one of ``suffixes``."""
+    if text.startswith(HUB):
+        from ssl_suite.data import hub
+
+        paths, described = hub.stream(text, given_cache, report)
+        return Sources(paths, described)
+    if text.startswith(TORCHVISION):
+        from ssl_suite.modalities import image_sets
+
+        place = Path(root or os.environ.get(ROOT_VARIABLE) or cache_folder(given_cache) / "data").expanduser()
+        return Sources([image_sets.as_parquet(text, place, cache_folder(given_cache), report)], text)
     path = Path(text).expanduser()
     if is_there(path):
-        if not path.is_dir():
-            return Sources([path.absolute()], str(path))
-        found = [file for file in sorted(path.rglob("*")) if wanted(file, path, suffixes)]
-        if not found:
-            raise SuiteError(f"data.path={text}: the folder holds no file that ends in {', '.join(suffixes[::3])}.")
-        return Sources([file.absolute() for file in found], f"{len(found)} files in {path}")
+        return resolve_folder(text, path, suffixes) if path.is_dir() else Sources([path.absolute()], str(path))
     if glob.has_magic(text):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
         files = [match.absolute() for match in matches if match.is_file()]
         if files:
-            return Sources(files, f"{len(files)} files that match {text}")
+            return Sources(files, f"{len(files)} {noun(files)} that match {text}")
     raise SuiteError(f"data.path={text}: no such file or folder.{nearest_file(path)}")
+
+
+def resolve_folder(text: str, path: Path, suffixes: tuple[str, ...]) -> Sources:
+    """The files in a folder and below it that the modality reads; the others are counted."""
+    files = [file for file in sorted(path.rglob("*")) if not hidden(file, path) and file.is_file()]
+    found = [file.absolute() for file in files if file.name.lower().endswith(suffixes)]
+    if not found:
+        raise SuiteError(f"data.path={text}: {nothing(files, suffixes)}")
+    others = len(files) - len(found)
+    also = f"; {others} of other kinds left alone" if others else ""
+    return Sources(found, f"{len(found)} {noun(found)} in {path}{also}")
+
+
+def noun(files: list[Path]) -> str:
+    """``file`` or ``files``."""
+    return "file" if len(files) == 1 else "files"
+
+
+def nothing(files: list[Path], suffixes: tuple[str, ...]) -> str:
+    """What to say of a folder without files for a modality: what it reads, and which modality reads what is there."""
+    plain = [suffix for suffix in suffixes if not suffix.endswith(PACKED)]
+    counts = {name: sum(file.name.lower().endswith(ends) for file in files) for name, ends in readers().items()}
+    most = max(counts.values(), default=0)
+    best = [f"modality={name}" for name, count in counts.items() if count == most]
+    hint = f" {most} of its {len(files)} files can be read with {' or '.join(best)}." if most else ""
+    return f"the folder holds no file that ends in {', '.join(plain)}.{hint}"
+
+
+def readers() -> dict[str, tuple[str, ...]]:
+    """The suffixes that each modality reads; one whose packages are not installed is left out."""
+    found = {}
+    for name, place in MODALITIES.items():
+        module, _, attribute = place.partition(":")
+        try:
+            found[name] = getattr(importlib.import_module(module), attribute).suffixes
+        except (ImportError, OSError):  # OSError: a package whose shared library is missing
+            continue
+    return found
 
 
 def is_there(path: Path) -> bool:
@@ -76,10 +144,9 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def wanted(file: Path, base: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether a folder's file is read: by its suffix, hidden files and folders left out."""
-    hidden = any(part.startswith(".") for part in file.relative_to(base).parts)
-    return not hidden and file.name.lower().endswith(suffixes) and file.is_file()
+def hidden(file: Path, base: Path) -> bool:
+    """Whether a file below ``base``, or a folder on the way to it, is hidden."""
+    return any(part.startswith(".") for part in file.relative_to(base).parts)
 
 
 def nearest_file(path: Path) -> str:
@@ -94,34 +161,73 @@ def nearest_file(path: Path) -> str:
     return f" Did you mean '{parent / close[0]}'?" if close else f" '{parent}' exists, '{child}' in it does not."
 
 
-def resolve_entry(data: Mapping[str, Any], modality: str) -> Sources:
-    """The local file of a catalogue entry, its size and SHA-256 checked."""
+def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
+    """The local files of a catalogue entry, their sizes and SHA-256 checked.
+
+    Raises:
+        SuiteError: it is for another modality, or a file is missing, is another, or is of no kind that is read.
+    """
+    from ssl_suite.data.fetch import remedy
+
+    name = data["name"]
+    source = read_source(data["source"], f"data={name}")
+    if source.modality != modality.name:
+        raise SuiteError(f"data={name} is for modality={source.modality}, not {modality.name}; choose another.")
+    where = places(data.get("root"), data.get("cache"))
+    paths: list[Path] = []
+    tags: dict[Path, dict[str, str]] = {}
+    for item in source.files:
+        found = locate(item, where)
+        if not found:
+            raise SuiteError(f"data={name}: {item.file} is not here; {remedy(name, source, where)}")
+        check_files(name, source, item, found, data)
+        paths += found
+        tags |= {path: {key: str(value) for key, value in item.tags.items()} for path in found if item.tags}
+    alien = next((path for path in paths if not path.name.lower().endswith(modality.suffixes)), None)
+    if alien is not None:
+        kinds = ", ".join(suffix for suffix in modality.suffixes if not suffix.endswith(PACKED))
+        raise SuiteError(
+            f"data={name}: {alien.name} is of a kind that modality={modality.name} does not read ({kinds}); "
+            f"the entry is for tasks, or for reading it elsewhere."
+        )
+    return Sources(sorted(set(paths)), f"{name}: {source.title}", tags=tags)
+
+
+def check_files(name: str, source: Source, item: File, found: list[Path], data: Mapping[str, Any]) -> None:
+    """Hold the files of one item of an entry against what the catalogue says of them."""
     from ssl_suite.data.cache import content_hash
 
-    source = data["source"]
-    if source["modality"] != modality:
-        raise SuiteError(f"data={data['name']} is for modality={source['modality']}, not {modality}; choose another.")
-    root = data.get("root") or os.environ.get(ROOT_VARIABLE)
-    if root is None:
+    again = f"run `ssl_suite data fetch {name}`" if source.downloads else "get it again"
+    if item.many:
+        if item.count not in (None, len(found)):
+            raise SuiteError(
+                f"data={name}: {item.file} finds {len(found):,} files instead of {item.count:,}; "
+                f"remove what is there and {again}, or name them by data.path."
+            )
+        return
+    path, digest = found[0], held_to(found[0], item.sha256)
+    other_size = item.bytes not in (None, path.stat().st_size)
+    if other_size or (digest is not None and content_hash(path, data.get("cache")) != digest):
         raise SuiteError(
-            f"data={data['name']} needs data.root=FOLDER or {ROOT_VARIABLE}: the folder that holds {source['file']} "
-            f"(from {source['url']})."
+            f"data={name}: {path} is not the catalogued file (its {'size' if other_size else 'SHA-256'} differs); "
+            f"move it away and {again}, or name it by data.path."
         )
-    path = Path(str(root)).expanduser() / source["file"]
-    if not path.is_file():
-        raise SuiteError(f"data={data['name']}: {path} does not exist; it comes from {source['url']}.")
-    if path.stat().st_size != source["bytes"] or content_hash(path, data.get("cache")) != source["sha256"]:
-        raise SuiteError(
-            f"data={data['name']}: {path} is not the catalogued file (its size or SHA-256 differs); "
-            f"get it again or name it by data.path."
-        )
-    return Sources([path.absolute()], f"{data['name']}: {source['title']}")
 
 
 def builtin(modality: Modality) -> Sources:
     """The sample in ``samples/NAME``."""
     base = folder("samples") / modality.name
-    files = [file for file in sorted(base.rglob("*")) if wanted(file, base, modality.suffixes)] if base.is_dir() else []
+    found = sorted(base.rglob("*")) if base.is_dir() else []
+    files = [
+        file
+        for file in found
+        if not hidden(file, base) and file.is_file() and file.name.lower().endswith(modality.suffixes)
+    ]
     if not files:
         raise SuiteError(f"modality={modality.name} has no built-in sample; set data.path=FILE.")
-    return Sources(files, f"the built-in {modality.name} sample ({', '.join(file.name for file in files)})", True)
+    names = [file.name for file in files]
+    shown = ", ".join(names) if len(names) <= 4 else f"{len(names)} files: {names[0]} to {names[-1]}"
+    return Sources(files, f"the built-in {modality.name} sample ({shown})", True)
+
+
+__all__ = ["ROOT_VARIABLE", "Sources", "builtin", "resolve", "resolve_path"]

@@ -1,8 +1,9 @@
-"""The prepared store: token ids of all records end to end in one memory-mapped file, and an index of windows.
+"""The prepared store: ids or frames of all records end to end in one memory-mapped file, and an index of windows.
 
     store.json      counts, the report, and what the other files hold; written last
-    values.bin      token ids, uint8, uint16 or int32 by vocabulary size, without special tokens
-    records/        lengths (int64), digests (16 bytes), files (int32), names (UTF-8) and their ends (int64)
+    values.bin      token ids, uint8, uint16 or int32 by vocabulary size, without special tokens; or signal frames
+    records/        lengths (int64), digests (16 bytes), files (int32); names (UTF-8), tags (JSON) and bounds (where
+                    sentences begin, int64), each with the records' ends (int64)
     train/ valid/   starts (int64, into values), lengths (int32) and records (int32) of the windows
     tokenizer/      what ``transformers.AutoTokenizer`` opens
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from ssl_suite.errors import SuiteError, nearest
 
-FORMAT = 1  # part of the cache key: a change of this layout prepares anew
+FORMAT = 2  # part of the cache key: a change of this layout prepares anew
 SPLITS = ("train", "valid")
 WINDOW_FIELDS = {"starts": np.int64, "lengths": np.int32, "records": np.int32}
 
@@ -52,7 +53,8 @@ class Store:
         folder: where it is.
         key: its cache key.
         report: counts of the preparation, see ``prepare``.
-        values: (tokens,) memory-mapped ids.
+        values: (tokens,) memory-mapped ids, or (tokens, F) frames.
+        units: (tokens,) ids of the frames' units, once ``training.units`` has set them; None for tokens.
 
     Raises:
         SuiteError: a file is missing or shorter than the index says.
@@ -66,7 +68,11 @@ class Store:
             raise SuiteError(f"{self.folder}: is not a prepared store ({error}); prepare the data again.") from None
         self.key: str = self._index["key"]
         self.report: dict[str, Any] = self._index["report"]
-        self.values = self._map("values.bin", np.dtype(self._index["dtype"]), self._index["tokens"])
+        width = self._index["width"]
+        self.values = self._map("values.bin", np.dtype(self._index["dtype"]), self._index["tokens"] * (width or 1))
+        if width is not None:
+            self.values = self.values.reshape(-1, width)
+        self.units: np.ndarray | None = None
         self._windows = {split: self._open_split(split) for split in SPLITS}
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
@@ -111,16 +117,48 @@ class Store:
     def _record_files(self) -> np.ndarray:
         return self._map("records/files.bin", np.int32, self.records)
 
+    @property
+    def ids(self) -> np.ndarray:
+        """(tokens,) what a masked objective predicts: token ids, or the units of frames."""
+        if self.values.ndim == 1:
+            return self.values
+        if self.units is None:
+            raise SuiteError(f"{self.folder}: its frames have no units yet; fit them with `ssl_suite data units`.")
+        return self.units
+
     @cached_property
-    def _name_ends(self) -> np.ndarray:
-        return self._map("records/name_ends.bin", np.int64, self.records)
+    def _ends(self) -> dict[str, np.ndarray]:
+        return {
+            name: self._map(f"records/{name}_ends.bin", np.int64, self.records) for name in ("name", "tag", "bound")
+        }
+
+    @cached_property
+    def _bounds(self) -> np.ndarray:
+        return self._map("records/bounds.bin", np.int64, self._index["bounds"])
+
+    def _span(self, kind: str, i: int) -> tuple[int, int]:
+        if not 0 <= i < self.records:
+            raise IndexError(f"record {i} of {self.records}")
+        ends = self._ends[kind]
+        return int(ends[i - 1]) if i else 0, int(ends[i])
+
+    def _text(self, kind: str, i: int) -> str:
+        begin, end = self._span(kind, i)
+        with open(self.folder / "records" / f"{kind}s.bin", "rb") as file:
+            file.seek(begin)
+            return file.read(end - begin).decode("utf-8")
 
     def record_name(self, i: int) -> str:
         """``file:record`` of the i-th record."""
-        if not 0 <= i < self.records:
-            raise IndexError(f"record {i} of {self.records}")
-        begin, end = int(self._name_ends[i - 1]) if i else 0, int(self._name_ends[i])
-        with open(self.folder / "records" / "names.bin", "rb") as file:
-            file.seek(begin)
-            name = file.read(end - begin).decode("utf-8")
+        name = self._text("name", i)
         return f"{self._index['files'][int(self._record_files[i])]}:{name}"
+
+    def record_tags(self, i: int) -> dict[str, str]:
+        """What the reader knew of the i-th record: split, language, speaker, label."""
+        text = self._text("tag", i)
+        return json.loads(text) if text else {}
+
+    def record_bounds(self, i: int) -> np.ndarray:
+        """Places in the i-th record where sentences begin; empty where the modality has none."""
+        begin, end = self._span("bound", i)
+        return self._bounds[begin:end]

@@ -5,10 +5,12 @@ Shapes: S windows.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssl_suite.data.near_copies import near_copies
 from ssl_suite.data.store import SPLITS, Store, Windows
 from ssl_suite.data.windows import silent_tokens
 from ssl_suite.modalities.base import Modality
@@ -16,6 +18,7 @@ from ssl_suite.modalities.base import Modality
 if TYPE_CHECKING:
     from rich.table import Table
 
+AT_ONCE = 1 << 24  # tokens looked at together
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
 
 
@@ -25,11 +28,12 @@ def verify(store: Store, modality: Modality) -> dict[str, Any]:
     Equality is ``Modality.identity``: for DNA a window equals its reverse complement.
 
     Returns:
-        records, tokens, record_lengths (quantiles), silent_rate (tokens outside the vocabulary's targets),
-        duplicate_records (further copies of a record), and for each split windows, tokens, lengths and
-        duplicates; ``overlap`` with shared_windows (validation windows that equal a training window, and their
-        share), shared_records (validation records that equal a training record), shared_tokens (positions of the
-        store that lie in windows of both splits, always 0).
+        records, tokens, record_lengths (quantiles), duplicate_records (further copies of a record), and for each split
+        windows, tokens, lengths and duplicates; of tokens (not of frames, which have none that say nothing)
+        silent_rate (those outside the vocabulary's targets) and unknown_rate ([UNK]); ``overlap`` with
+        shared_windows (validation windows that equal a training window, and their share), shared_records (validation
+        records that equal a training record), shared_tokens (positions of the store that lie in windows of both
+        splits, always 0), near_copies (see ``data.near_copies``) and speakers (see ``shared_speakers``).
     """
     digests = store.record_digests[:, 0]
     result: dict[str, Any] = {
@@ -42,7 +46,7 @@ def verify(store: Store, modality: Modality) -> dict[str, Any]:
         "skipped": sum(store.report["skipped"].values()),
     }
     identities = {}
-    silent = tokens = 0
+    silent = unknown = tokens = 0
     for name in SPLITS:
         windows = store.split(name)
         identities[name] = window_identities(store, windows, modality)
@@ -54,15 +58,20 @@ def verify(store: Store, modality: Modality) -> dict[str, Any]:
             "duplicates": len(windows) - len(np.unique(identities[name])),
         }
         tokens += count
-        targets = modality.vocabulary.targets
-        silent += int(silent_tokens(store.values, windows.starts_S, windows.lengths_S, *targets).sum())
-    result["silent_rate"] = silent / tokens
+        if modality.frame is None:
+            targets = modality.vocabulary.targets
+            silent += int(silent_tokens(store.values, windows.starts_S, windows.lengths_S, *targets).sum())
+            unknown += occurrences(store.values, windows, modality.vocabulary.unk)
+    if modality.frame is None:
+        result |= {"silent_rate": silent / tokens, "unknown_rate": unknown / tokens}
     shared = np.isin(identities["valid"], identities["train"])
     result["overlap"] = {
         "shared_windows": int(shared.sum()),
         "shared_windows_share": float(shared.mean()),
         "shared_records": shared_records(store),
         "shared_tokens": shared_tokens(store.split("train"), store.split("valid")),
+        "near_copies": near_copies(store, modality),
+        "speakers": shared_speakers(store),
     }
     return result
 
@@ -80,6 +89,39 @@ def window_identities(store: Store, windows: Windows, modality: Modality) -> np.
         digest = modality.identity(np.asarray(store.values[start : start + length]))
         identities[i] = int.from_bytes(digest[:8], "little")
     return identities
+
+
+def occurrences(values: np.ndarray, windows: Windows, token: int) -> int:
+    """How often a token occurs in windows, each position counted once."""
+    total = 0
+    for begin, end in zip(*merged(windows), strict=True):
+        for start in range(int(begin), int(end), AT_ONCE):
+            total += int(np.count_nonzero(values[start : min(start + AT_ONCE, int(end))] == token))
+    return total
+
+
+def shared_speakers(store: Store) -> dict[str, int] | None:
+    """Speakers of each split, how many of the validation's are in training too, and their validation records.
+
+    None where no validation record has a ``speaker`` tag.
+    """
+    valid = speakers(store, "valid")
+    if not valid:
+        return None
+    train = speakers(store, "train")
+    shared = valid.keys() & train.keys()
+    return {
+        "train": len(train),
+        "valid": len(valid),
+        "shared": len(shared),
+        "shared_records": sum(valid[name] for name in shared),
+    }
+
+
+def speakers(store: Store, split: str) -> Counter[str]:
+    """Records of each speaker in a split."""
+    tags = (store.record_tags(i) for i in np.unique(store.split(split).records_S).tolist())
+    return Counter(tag["speaker"] for tag in tags if "speaker" in tag)
 
 
 def shared_records(store: Store) -> int:
@@ -127,11 +169,22 @@ def table(result: dict[str, Any]) -> Table:
     shown.add_row(
         "repeated", f"{result['duplicate_records']:,}", *(f"{result[name]['duplicates']:,}" for name in SPLITS)
     )
-    shown.add_row("ambiguous or unknown", f"{result['silent_rate']:.4%}", "", "")
+    if "silent_rate" in result:
+        shown.add_row("ambiguous or unknown", f"{result['silent_rate']:.4%}", "", "")
+        shown.add_row("unknown", f"{result['unknown_rate']:.4%}", "", "")
     shown.add_row("skipped records", f"{result['skipped']:,}", "", "")
     overlap = result["overlap"]
     shared = f"{overlap['shared_windows']:,} ({overlap['shared_windows_share']:.2%})"
     shown.add_row("windows also in training", "", "", shared)
     shown.add_row("records also in training", "", "", f"{overlap['shared_records']:,}")
     shown.add_row("tokens also in training", "", "", f"{overlap['shared_tokens']:,}")
+    if overlap["near_copies"] is not None:
+        near = overlap["near_copies"]
+        rule = f"near copies in training ({near['kinship']}, {near['similarity']:.0%})"
+        looked_at = f" of {near['looked_at']:,}" if near["looked_at"] < result["valid"]["windows"] else ""
+        shown.add_row(rule, "", "", f"{near['windows']:,}{looked_at} ({near['share']:.2%})")
+    if overlap["speakers"] is not None:
+        speakers = overlap["speakers"]
+        shown.add_row("speakers", "", f"{speakers['train']:,}", f"{speakers['valid']:,}")
+        shown.add_row("speakers also in training", "", "", f"{speakers['shared']:,}")
     return shown

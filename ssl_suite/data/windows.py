@@ -58,7 +58,7 @@ def silent_tokens(values: np.ndarray, starts_S: np.ndarray, lengths_S: np.ndarra
 def write(
     folder: Path,
     parts: Iterable[Segments],
-    values: np.ndarray,
+    values: np.ndarray | None,
     window: int,
     overlap: int,
     targets: tuple[int, int],
@@ -68,7 +68,7 @@ def write(
 
     Args:
         parts: segments in the order of the tokens.
-        values: (tokens,) ids.
+        values: (tokens,) ids; None for signals, whose frames all say something.
         targets: ids that say something, half-open.
         max_silent: windows with a larger share of other ids are left out.
 
@@ -83,7 +83,9 @@ def write(
     try:
         for part in parts:
             starts_S, lengths_S, owner_S, lost = cut(part, window, overlap)
-            silent_S = silent_tokens(values, starts_S, lengths_S, *targets)
+            silent_S = np.zeros_like(lengths_S)
+            if values is not None:
+                silent_S = silent_tokens(values, starts_S, lengths_S, *targets)
             keep_S = silent_S <= max_silent * lengths_S
             left_out["tokens in short tails"] += lost
             left_out["ambiguous windows"] += int(np.count_nonzero(~keep_S))

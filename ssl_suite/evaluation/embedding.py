@@ -139,8 +139,7 @@ class Embedder:
     @torch.inference_mode()
     def vectors(self, sequences: list[np.ndarray]) -> np.ndarray:
         """(B, D) float32: the pooled states of sequences of token ids, each at least one long."""
-        vocabulary = self.modality.vocabulary
-        batch = ragged(sequences, vocabulary.cls, vocabulary.sep, self.modality.max_length).to(self.device)
+        batch = ragged(sequences, self.modality.vocabulary, self.modality.max_length).to(self.device)
         with autocast(self.device):
             states_ND = self.encoder(batch) if self.layer is None else self.encoder.layer_states(batch)[self.layer]
         return self._pool(states_ND.float(), batch).cpu().numpy()

@@ -1,14 +1,16 @@
 """What every modality offers: read user files, encode records, augment batches on the device.
 
-A modality is one file with one class, one file in ``conf/modality/`` and one line in ``ssl_suite/registry.py``.
+A modality is one file with one class, one file in ``conf/modality/`` and one line: in ``ssl_suite/registry.py``, or
+among the entry points of a package of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,12 +29,15 @@ class Vocabulary:
             replacement. Special tokens and symbols that say nothing (an N in DNA) lie outside it.
         reach: how many neighbouring tokens share a symbol: 1, or k for overlapping k-mers, whose masks must cover
             k tokens in a row or the answer is spelled out next door.
+        continues: the ids that go on with the word before them ("##ing"), for whole-word masks; empty where a token
+            is a word.
         pad, unk, cls, sep, mask: ids of the special tokens.
     """
 
     tokens: tuple[str, ...]
     targets: tuple[int, int]
     reach: int = 1
+    continues: frozenset[int] = frozenset()
     pad: int = 0
     unk: int = 1
     cls: int = 2
@@ -52,9 +57,10 @@ class Record:
 
     Attributes:
         name: its identifier, unique within ``source`` (checked by the reader).
-        data: what ``encode`` takes: ``str`` or ``bytes`` for sequences.
+        data: what ``encode`` takes: ``str`` for sequences, a list of sentences for text, the undecoded ``bytes`` of a
+            MIDI, image or sound file.
         source: the file it came from, for error messages.
-        tags: anything else worth keeping, such as a given split or a language.
+        tags: what else is known of it, kept in the store: ``split``, ``language``, ``speaker``, ``label``.
     """
 
     name: str
@@ -68,59 +74,126 @@ class Encoded:
     """A record as the model will see it, without [CLS] and [SEP].
 
     Attributes:
-        values: (length,) integers for token modalities.
+        values: (length,) integers for token modalities; (length, F) signal frames, of the modality's ``frame`` type,
+            for images and speech.
         counts: what was met on the way (``{"ambiguous": 12, "unknown": 0}``); the store adds them up and reports.
+        bounds: (sentences,) increasing places where sentences begin, the first 0; None where there are none.
     """
 
     values: np.ndarray
     counts: dict[str, int] = field(default_factory=dict)
+    bounds: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one position of a signal modality holds: ``width`` numbers of ``dtype`` (a patch's pixels, 20 ms of sound).
+
+    Attributes:
+        dtype: ``uint8`` or ``int16``: the signal as it is stored and moved to the device.
+        width: F.
+        features: numbers a position gives to the encoder's first linear map, after ``Modality.features``.
+        grid: (rows, columns) of a picture's patches; None for a line. Cells have learnt places beside the rotary ones.
+    """
+
+    dtype: str
+    width: int
+    features: int
+    grid: tuple[int, int] | None = None
 
 
 Fault = Callable[[SuiteError], None]
 """Called with each bad record. It raises (``data.on_error=stop``) or counts and returns (``skip``)."""
 
 
-class Modality(Protocol):
-    """``name`` is the registry key; the constructor's keywords are the keys of ``conf/modality/NAME.yaml``."""
+class Modality:
+    """The base of all modalities: what the suite asks of one, with what most of them answer.
 
-    name: str
-    max_length: int  # positions of one sequence, [CLS] and [SEP] included
-    overlap: int  # positions that neighbouring windows of one record share
-    suffixes: tuple[str, ...]  # file names it reads, e.g. (".fa", ".fa.gz")
+    ``name`` is the registry key; the constructor's keywords are the keys of ``conf/modality/NAME.yaml``. Token
+    modalities also follow ``modalities.tokens``, images and speech ``modalities.signals``.
+
+    Attributes:
+        max_length: positions of one sequence, [CLS] and [SEP] included.
+        overlap: positions that neighbouring windows of one record share.
+        suffixes: file names it reads, e.g. (".fa", ".fa.gz").
+        max_ambiguous: windows with a larger share of tokens outside ``vocabulary.targets`` are left out.
+        frame: of signal modalities; None for tokens.
+        parallel_from: bytes of input from which preparing in several processes pays (each takes 2 s to start).
+    """
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    parallel_from: ClassVar[int] = 64 << 20
+    max_length: int
+    overlap: int = 0
+    max_ambiguous: float = 1.0
+    frame: Frame | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
         """Known from construction, or after ``fit`` or ``load`` for a trained tokeniser."""
-        ...
+        raise NotImplementedError
 
-    def read(self, path: Path, fault: Fault) -> Iterator[Record]:
-        """Stream the records of one file. Raises ``SuiteError`` when the file as a whole cannot be read."""
-        ...
+    def read(
+        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+    ) -> Iterator[Record]:
+        """Stream the records of one file; ``column`` and ``id_column`` name columns of a table.
+
+        Raises:
+            BadRecord: the file as a whole cannot be read.
+        """
+        raise NotImplementedError
 
     def fit(self, records: Iterator[Record]) -> None:
         """Train the tokeniser where it is trained on the input; does nothing otherwise."""
-        ...
 
     def encode(self, record: Record) -> Encoded:
-        """Tokenise one record. Raises ``SuiteError`` for a record that is not of this modality."""
-        ...
+        """Tokenise (or decode) one record.
+
+        Raises:
+            BadRecord: the record is not of this modality, or damaged.
+        """
+        raise NotImplementedError
 
     def identity(self, values: np.ndarray) -> bytes:
-        """A digest under which equivalent records are equal (DNA: a sequence and its reverse complement)."""
-        ...
+        """A digest (16 bytes) under which equivalent records are equal (DNA: a sequence and its reverse complement)."""
+        return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()
+
+    example: ClassVar[str] = ""
+    """A short sequence with a [MASK], to show what ``fill`` does; empty where ids have no text."""
+
+    kinship: ClassVar[str] = ""
+    """How ``kin`` finds near copies, in a few words for the report; empty where it does not."""
+
+    kin_share: ClassVar[float] = 0.5
+    """The Jaccard similarity of two ``kin`` sets from which they count as near copies."""
+
+    def kin(self, values: np.ndarray) -> np.ndarray:
+        """(n,) uint64, distinct features (6-mers, a perceptual hash): near copies share most of them."""
+        return np.zeros(0, np.uint64)
 
     def augment(self, batch: Batch, rng: Rng) -> Batch:
         """One random view of the batch, drawn on the batch's device, with the same N, B and offsets' bounds."""
-        ...
+        raise NotImplementedError
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that changes what ``encode`` gives; part of the store's cache key."""
-        ...
+        raise NotImplementedError
+
+    def blank(self, length: int) -> np.ndarray:
+        """(length,) a token, or (length, F) silent frames: what stands for a record where only its size matters."""
+        if self.frame is None:
+            return np.full(length, self.vocabulary.targets[0], np.int64)
+        return np.zeros((length, self.frame.width), self.frame.dtype)
+
+    def spell(self, values: np.ndarray) -> str:
+        """The text of ids; for units their tokens, separated by spaces."""
+        return " ".join(self.vocabulary.tokens[i] for i in values.tolist())
 
     def save(self, folder: Path) -> None:
-        """Write a tokeniser that ``transformers.AutoTokenizer`` opens, plus what ``load`` needs."""
-        ...
+        """Write what ``load`` needs, and for tokens a tokeniser that ``transformers.AutoTokenizer`` opens."""
+        raise NotImplementedError
 
     def load(self, folder: Path) -> None:
         """Restore what ``fit`` learned, from a folder written by ``save``."""
-        ...
+        raise NotImplementedError

@@ -16,8 +16,8 @@ from ssl_suite.data.batch import Batch
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
-from ssl_suite.modalities import dna_words, sequence_files, views
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Record, Vocabulary
+from ssl_suite.modalities import dna_words, kmers, sequence_files, views
+from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Modality, Record, Vocabulary
 from ssl_suite.modalities.dna_letters import (
     AMBIGUOUS,
     BASES,
@@ -33,10 +33,12 @@ PIECE = 64  # BPE merges do not cross every 64th base of a run: bounded cost a p
 BPE_CHUNK = 1024 * PIECE  # bases given to the tokeniser library at a time; a multiple of PIECE cuts where pieces end
 BPE_CHUNKS = 64  # chunks in memory at a time
 LARGEST_K = 8  # 65,536 words
+KIN = 16  # bases: two unrelated windows of 500 share one in 2 ** 14 pairs, and those of 95 % identity 0.44 of theirs
+BASE_CODES = bytes(BASES.find(chr(i)) % 256 for i in range(256))  # 255 for what is no base
 OPPOSITE_LETTERS = byte_table({letter: ord(other) for letter, other in COMPLEMENT.items()})
 
 
-class DNA:
+class DNA(Modality):
     """Nucleotide sequences.
 
     Args:
@@ -56,7 +58,10 @@ class DNA:
     """
 
     name = "dna"
+    example = "ACGTACGT[MASK]ACGTACGT"
     suffixes = sequence_files.SUFFIXES
+    kinship = "shared 16-mers of either strand"
+    kin_share = 0.3  # a copy that is cut at another place shares half its bases, J = 1/3, with one of two windows
 
     def __init__(
         self,
@@ -219,6 +224,17 @@ class DNA:
             forward = values.astype(np.int32).tobytes()
             backward = self._opposite.astype(np.int32).take(values[::-1]).tobytes()
         return hashlib.blake2b(min(forward, backward), digest_size=16).digest()
+
+    def kin(self, values: np.ndarray) -> np.ndarray:
+        """(n,) uint64, the distinct 16-mers, each the smaller of itself and its reverse complement."""
+        if self.tokenizer == "base":
+            codes = values.astype(np.uint8) - np.uint8(FIRST)
+        elif self.vocabulary.reach > 1:  # the first base of each word; the last k - 1 bases are left out
+            codes = np.where(values < FIRST, 255, (values.astype(np.int64) - FIRST) >> 2 * (self.k - 1))
+        else:
+            text = "".join(map(self.vocabulary.tokens.__getitem__, values.tolist())).encode("ascii")
+            codes = np.frombuffer(text.translate(BASE_CODES), np.uint8)
+        return kmers.distinct(codes, len(BASES), KIN, both_strands=True)
 
     def augment(self, batch: Batch, rng: Rng) -> Batch:
         """A crop of each sequence, half of them reverse-complemented, a few bases replaced (BPE: the crop alone).

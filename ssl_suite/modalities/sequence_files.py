@@ -16,11 +16,7 @@ from Bio.SeqIO.QualityIO import FastqGeneralIterator
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.names import SeenNames
-from ssl_suite.modalities.sequence_tables import (
-    SEQUENCE_COLUMNS,
-    read_delimited,
-    read_parquet,
-)
+from ssl_suite.modalities.tables import SEQUENCES, read_delimited, read_parquet
 from ssl_suite.modalities.text_files import Lines, empty, open_lines, packing
 
 FASTA = (".fa", ".fasta", ".fas", ".fna", ".ffn", ".frn")
@@ -56,7 +52,7 @@ def read(path: Path, fault: Fault, column: str | None = None, id_column: str | N
     """
     packed = packing(path)
     if packed == "parquet":
-        yield from read_parquet(path, fault, column, id_column)
+        yield from read_parquet(path, fault, SEQUENCES, column, id_column)
         return
     with open_lines(path, packed) as lines:
         first = lines.peek_text()
@@ -66,7 +62,7 @@ def read(path: Path, fault: Fault, column: str | None = None, id_column: str | N
         if parse is not None:
             yield from named(path, parse(path, lines), fault, keep_title=parse is parse_fastq)
         elif looks_delimited(path, first, column):
-            yield from read_delimited(path, lines, fault, column, id_column)
+            yield from read_delimited(path, lines, fault, SEQUENCES, column, id_column)
         else:
             raise no_header(path, lines.number + 1, first)
 
@@ -76,7 +72,7 @@ def looks_delimited(path: Path, first: str, column: str | None) -> bool:
     if any(path.name.lower().endswith(end) for end in suffixes(".csv", ".tsv")):
         return True
     fields = [field.strip(' "\n') for field in first.replace("\t", ",").split(",")]
-    return column in fields or any(field.lower() in SEQUENCE_COLUMNS for field in fields)
+    return column in fields or any(field.lower() in SEQUENCES.columns for field in fields)
 
 
 def no_header(path: Path, number: int, line: str) -> BadRecord:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,32 +100,33 @@ def train_bpe(
     return tokens, [tuple(merge) for merge in model["merges"]]
 
 
-def sample_pieces(texts: Iterable[str], seed: int = 0) -> Iterator[str]:
-    """``SAMPLE`` pieces of ``CHUNK`` letters, spread evenly over an input of any size (reservoir sampling)."""
+def sample_pieces(texts: Iterable[str], seed: int = 0, count: int = SAMPLE) -> Iterator[str]:
+    """``count`` pieces of ``CHUNK`` letters, spread evenly over an input of any size (reservoir sampling)."""
     draw = np.random.default_rng(seed)
     kept: list[str] = []
     seen = 0
     for text in texts:
         for start in range(0, len(text), CHUNK):
-            if len(kept) < SAMPLE:
+            if len(kept) < count:
                 kept.append(text[start : start + CHUNK])
-            elif (place := int(draw.integers(seen + 1))) < SAMPLE:
+            elif (place := int(draw.integers(seen + 1))) < count:
                 kept[place] = text[start : start + CHUNK]
             seen += 1
     return iter(kept)
 
 
-def write(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
+def write(tokenizer: Tokenizer, folder: Path, max_length: int, special: Sequence[str] = SPECIAL_TOKENS) -> None:
     """Write ``tokenizer.json`` and ``tokenizer_config.json``, each beside and renamed.
 
-    ``max_length`` becomes ``model_max_length``, so that ``truncation=True`` cuts where training did.
+    ``max_length`` becomes ``model_max_length``, so that ``truncation=True`` cuts where training did. ``special`` are
+    the tokenizer's own words for ``SPECIAL_TOKENS``, in their order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "clean_up_tokenization_spaces": False,
-        **dict(zip(NAMES, SPECIAL_TOKENS, strict=True)),
+        **dict(zip(NAMES, special, strict=True)),
     }
     for name, text in (
         ("tokenizer.json", tokenizer.to_str(pretty=True)),

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ssl_suite.data.batch import Batch
+from ssl_suite.modalities.base import Frame
 from ssl_suite.models.attention import Rope, attention, rope_table
 from ssl_suite.models.gated import gelu_gate
 
@@ -32,6 +33,7 @@ class EncoderSpec:
         thetas: for each layer, the base of the rotary frequencies.
         eps: of the layer norms.
         init_std: standard deviation of the truncated normal that weights start from.
+        features, grid: of signal modalities: numbers a frame gives to its linear map, and a picture's rows and columns.
     """
 
     layers: int
@@ -44,9 +46,13 @@ class EncoderSpec:
     thetas: tuple[float, ...] = ()
     eps: float = 1e-5
     init_std: float = 0.02
+    features: int = 0
+    grid: tuple[int, int] | None = None
 
     @classmethod
-    def from_config(cls, section: Mapping[str, Any], vocabulary: int, max_length: int, pad: int = 0) -> EncoderSpec:
+    def from_config(
+        cls, section: Mapping[str, Any], vocabulary: int, max_length: int, pad: int = 0, frame: Frame | None = None
+    ) -> EncoderSpec:
         """From the ``model`` section of a run's configuration: global attention in every layer.
 
         ``rope_theta: null`` becomes ``max_length``: the slowest of the rotary pairs then turns about once over the
@@ -67,6 +73,8 @@ class EncoderSpec:
             windows=(None,) * layers,
             thetas=(float(section["rope_theta"] or max_length),) * layers,
             init_std=section["init_std"] or 0.02 * (768 / width) ** 0.5,
+            features=frame.features if frame is not None else 0,
+            grid=frame.grid if frame is not None else None,
         )
 
 
@@ -83,8 +91,8 @@ class TokenEmbedder(nn.Module):
         """The embedding table, which a head may share."""
         return self.tok_embeddings.weight
 
-    def forward(self, values_N: Tensor) -> Tensor:
-        return self.norm(self.tok_embeddings(values_N))
+    def forward(self, batch: Batch) -> Tensor:
+        return self.norm(self.tok_embeddings(batch.values))
 
 
 class Attention(nn.Module):
@@ -134,7 +142,7 @@ class Encoder(nn.Module):
 
     Args:
         spec: the shapes.
-        embedder: maps ``batch.values`` to (N, D); the token table by default.
+        embedder: maps a batch to (N, D), see ``models.embedders``; the token table by default.
     """
 
     def __init__(self, spec: EncoderSpec, embedder: nn.Module | None = None) -> None:
@@ -161,7 +169,7 @@ class Encoder(nn.Module):
 
     def layer_states(self, batch: Batch) -> list[Tensor]:
         """The embedder's output and every layer's, L + 1 tensors of (N, D), before the final norm."""
-        x_ND = self.embeddings(batch.values)
+        x_ND = self.embeddings(batch)
         positions_N = batch.positions_N()
         tables = {theta: rope_table(positions_N, x_ND.shape[1] // self.spec.heads, theta) for theta in self.spec.thetas}
         states = [x_ND]

@@ -20,7 +20,7 @@ def forward_flops(
     """FLOPs of one forward pass over a ragged batch.
 
     Args:
-        model: ``layers``, ``width`` and ``mlp_width``.
+        model: ``layers``, ``width`` and ``mlp_width``; ``features`` where positions are frames of a signal.
         lengths_squared_sum: the sum over sequences of length squared; attention stays inside a sequence.
         positions: N, of all sequences together.
         predicted: K, the positions that enter the head; 0 for an encoder without one.
@@ -28,13 +28,15 @@ def forward_flops(
 
     Returns:
         Operations: ``2 N (4 D^2 + 3 D M)`` a layer (Wqkv D x 3D, Wo D x D, GeGLU Wi D x 2M and Wo M x D), attention
-        ``4 D sum(len^2)`` a layer (scores and weighted values), head ``2 K (D^2 + D V)`` (dense, then decoder).
+        ``4 D sum(len^2)`` a layer (scores and weighted values), head ``2 K (D^2 + D V)`` (dense, then decoder), and the
+        map of G features ``2 N G D``.
     """
     width, mlp = model["width"], model["mlp_width"]
     dense = 2 * positions * (4 * width**2 + 3 * width * mlp)
     attention = 4 * width * lengths_squared_sum
+    frames = 2 * positions * width * model.get("features", 0)
     head = 2 * predicted * (width**2 + width * vocabulary)
-    return float(model["layers"] * (dense + attention) + head)
+    return float(model["layers"] * (dense + attention) + frames + head)
 
 
 def training_flops(

@@ -20,10 +20,13 @@ from torch import Tensor
 from ssl_suite import registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
 
 PREFIX = "model."
+SHARED = ("embeddings.tok_embeddings.weight", "embeddings.norm.weight")  # what ModernBERT's embedder has, too
+FRAMES = "frames.safetensors"  # what embeds a signal's frames; their sum is ``inputs_embeds`` of the model
 
 
 def build(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
@@ -32,10 +35,11 @@ def build(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
     torch.manual_seed(seed)
     init = cfg["model"].get("init")
     if init:
-        encoder, head = read_modernbert(init, vocabulary)
+        encoder, head = read_modernbert(init, modality)
     else:
-        spec = EncoderSpec.from_config(cfg["model"], len(vocabulary), modality.max_length, vocabulary.pad)
-        encoder, head = Encoder(spec), {}
+        size = len(vocabulary)
+        spec = EncoderSpec.from_config(cfg["model"], size, modality.max_length, vocabulary.pad, modality.frame)
+        encoder, head = Encoder(spec, embedder(spec, modality)), {}
     given = {"modality": modality, "spec": encoder.spec}
     objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], **given)
     own = dict(objective.hub_weights()[1])
@@ -84,14 +88,18 @@ def export(learner: Learner, modality: Modality, folder: Path, card: str, max_le
     Written beside and renamed: an existing folder is replaced as a whole.
     """
     architecture, head = learner.objective.hub_weights()
-    weights = {PREFIX + name: x for name, x in learner.encoder.state_dict().items()} | dict(head)
+    body = dict(learner.encoder.state_dict())
+    own = {name: body.pop(name) for name in list(body) if name.startswith("embeddings.") and name not in SHARED}
+    weights = {PREFIX + name: x for name, x in body.items()} | dict(head)
     cfg = modernbert_config(learner.encoder.spec, modality.vocabulary, max_length or modality.max_length, architecture)
     beside = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     modality.save(beside)
-    plain = {name: x.detach().float().cpu().contiguous() for name, x in weights.items()}
-    save_file(plain, beside / "model.safetensors", metadata={"format": "pt"})
+    for file, tensors in (("model.safetensors", weights), (FRAMES, own)):
+        plain = {name: x.detach().float().cpu().contiguous() for name, x in tensors.items()}
+        if plain:
+            save_file(plain, beside / file, metadata={"format": "pt"})
     (beside / "config.json").write_text(json.dumps(cfg, indent=2), encoding="utf-8")
     (beside / "README.md").write_text(card, encoding="utf-8")
     replace_folder(beside, folder)
@@ -107,9 +115,10 @@ def replace_folder(beside: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_modernbert(reference: str, vocabulary: Vocabulary) -> tuple[Encoder, dict[str, Tensor]]:
+def read_modernbert(reference: str, modality: Modality) -> tuple[Encoder, dict[str, Tensor]]:
     """A starting point: the encoder of a ModernBERT folder (``hf:NAME_OR_PATH``) or of a run (its ``encoder/``).
 
+    What embeds a signal's frames comes along from a run of the same modality and starts at random otherwise.
     Where the folder's vocabulary has another size, its embedding table and output bias are left at their random start:
     the symbols are not the same ones.
 
@@ -119,22 +128,26 @@ def read_modernbert(reference: str, vocabulary: Vocabulary) -> tuple[Encoder, di
     Raises:
         SuiteError: no such folder, another architecture, or weights that do not fill the encoder.
     """
-    folder = _folder(reference)
+    folder, vocabulary = _folder(reference), modality.vocabulary
     cfg = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if cfg.get("model_type") != "modernbert":
         raise SuiteError(f"model.init={reference} is a {cfg.get('model_type')} model; only modernbert can be a start.")
-    spec = _spec(cfg, vocabulary)
+    spec = _spec(cfg, modality)
     weights = load_file(folder / "model.safetensors")
     body = {n.removeprefix(PREFIX): x for n, x in weights.items() if not n.startswith(("head.", "decoder."))}
     head = {n: x for n, x in weights.items() if n.startswith(("head.", "decoder."))}
-    encoder = Encoder(spec)
-    table = "embeddings.tok_embeddings.weight"
+    encoder = Encoder(spec, embedder(spec, modality))
+    own = {name for name in encoder.state_dict() if name.startswith("embeddings.") and name not in SHARED}
+    frames = load_file(folder / FRAMES) if own and (folder / FRAMES).is_file() else {}
+    fitting = {name: x for name, x in encoder.state_dict().items() if name in own and name in frames}
+    body |= {name: frames[name] for name, x in fitting.items() if frames[name].shape == x.shape}
+    table = SHARED[0]
     if body[table].shape[0] != len(vocabulary):
         del body[table]
         head.pop("decoder.bias", None)
     missing, unexpected = encoder.load_state_dict(body, strict=False)
-    if unexpected or set(missing) - {table}:
-        wrong = sorted({*unexpected, *(set(missing) - {table})})[:3]
+    if unexpected or set(missing) - {table} - own:
+        wrong = sorted({*unexpected, *(set(missing) - {table} - own)})[:3]
         raise SuiteError(f"model.init={reference}: weights do not fit the ModernBERT layout, for example {wrong}.")
     return encoder, head
 
@@ -156,12 +169,13 @@ def _folder(reference: str) -> Path:
     )
 
 
-def _spec(cfg: Mapping[str, Any], vocabulary: Vocabulary) -> EncoderSpec:
+def _spec(cfg: Mapping[str, Any], modality: Modality) -> EncoderSpec:
     """Shapes from a ModernBERT ``config.json``, old keys (global_attn_every_n_layers, …) and new ones alike."""
     from transformers import ModernBertConfig
 
     known = ModernBertConfig(**cfg)
     kinds, rope = known.layer_types or [], cast(dict[str, Any], known.rope_parameters)
+    vocabulary, frame = modality.vocabulary, modality.frame
     return EncoderSpec(
         layers=known.num_hidden_layers,
         width=known.hidden_size,
@@ -173,4 +187,6 @@ def _spec(cfg: Mapping[str, Any], vocabulary: Vocabulary) -> EncoderSpec:
         thetas=tuple(float(rope[kind]["rope_theta"]) for kind in kinds),
         eps=known.norm_eps,
         init_std=known.initializer_range,
+        features=frame.features if frame is not None else 0,
+        grid=frame.grid if frame is not None else None,
     )

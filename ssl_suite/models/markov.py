@@ -287,7 +287,7 @@ def fit_store(store: Any, targets: tuple[int, int], order: int, opposite: Sequen
     """Fit a chain on the training windows of a store.
 
     Args:
-        store: ``values`` and ``split("train")`` as ``ssl_suite.data.store.Store`` has them.
+        store: ``ids`` and ``split("train")`` as ``ssl_suite.data.store.Store`` has them.
         targets: the half-open range of ids that are symbols, ``modality.vocabulary.targets``.
         order: the highest order wanted; lowered where the table would exceed ``LARGEST_TABLE``.
         opposite: A symbols, what each symbol stands for read backwards ((3, 2, 1, 0) for A, C, G, T): the reverse of
@@ -295,7 +295,7 @@ def fit_store(store: Any, targets: tuple[int, int], order: int, opposite: Sequen
             E. coli give 1.315 nats masked at order 5 instead of 1.318.
     """
     alphabet = targets[1] - targets[0]
-    sequences = [symbols(store.values[start:stop], targets) for start, stop in blocks(store.split("train"))]
+    sequences = [symbols(store.ids[start:stop], targets) for start, stop in blocks(store.split("train"))]
     if opposite is not None:
         turned = np.array([*opposite, -1], np.int32)  # the last one serves the index -1, unknown
         sequences += [turned[sequence[::-1]] for sequence in sequences]
@@ -313,7 +313,7 @@ def cross_entropies(
     Orders whose table would be too large are left out. Arguments are those of ``fit_store``.
     """
     chain = fit_store(store, targets, max(orders), opposite)
-    ids_WT = window_symbols(store.values, store.split("valid"), targets)
+    ids_WT = window_symbols(store.ids, store.split("valid"), targets)
     result = {}
     for order in orders:
         if order <= chain.order:

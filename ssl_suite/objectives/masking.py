@@ -28,7 +28,9 @@ def span_lengths(rng: Rng, n: int, span: int | str) -> Tensor:
     return rng.integers(n, int(span), int(span) + 1)
 
 
-def choose(batch: Batch, rng: Rng, vocabulary: Vocabulary, k_row: int, span: int | str, allowed_N: Tensor) -> Tensor:
+def choose(
+    batch: Batch, rng: Rng, k_row: int, span: int | str, allowed_N: Tensor, continues_N: Tensor | None = None
+) -> Tensor:
     """The K = rows * k_row positions to hide, as indices into N.
 
     Every position gets a random priority; with spans, a position takes the best priority among the spans that cover
@@ -36,6 +38,8 @@ def choose(batch: Batch, rng: Rng, vocabulary: Vocabulary, k_row: int, span: int
     integers: ties happen within a span only.
 
     Args:
+        span: 1, a number of positions, or ``geometric``.
+        continues_N: (N,) bool, True where a token goes on with the word before it: words are hidden as a whole.
         allowed_N: positions that may be chosen. When a row has fewer than ``k_row`` of them the rest of its picks
             are not allowed either; the caller drops those by looking ``allowed_N`` up.
     """
@@ -43,6 +47,10 @@ def choose(batch: Batch, rng: Rng, vocabulary: Vocabulary, k_row: int, span: int
     priority_N = rng.bits(n)
     if span != 1:
         priority_N = _spread(priority_N, span_lengths(rng, n, span), batch.sequence_ids_N(), span)
+    if continues_N is not None:
+        places_N = torch.arange(len(priority_N), device=priority_N.device)
+        head_N = places_N.masked_fill(continues_N & allowed_N, 0).cummax(0).values  # the word's first token
+        priority_N = priority_N[head_N]
     return smallest(priority_N.masked_fill(~allowed_N, _NEVER), batch.rows, k_row)
 
 

@@ -44,12 +44,14 @@ class MaskedLM(nn.Module):
     spec: the encoder's shapes.
     mask_rate: share of all positions that are predicted (K = mask_rate * N, a constant).
     mask_share, random_share: of those, how many show [MASK] and how many a random symbol; the rest shows itself.
+    whole_word: hide all tokens of a word together, where the tokeniser cuts words (BERT's later release).
     span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths. Raised to the vocabulary's
         reach where neighbouring tokens share symbols.
     static: draw a sequence's hidden positions once instead of anew in each epoch.
 
     Raises:
-        SuiteError: a share outside [0, 1], shares that sum to more than 1, or spans with static masks.
+        SuiteError: a share outside [0, 1], shares that sum to more than 1, spans or whole words with static masks,
+            whole words with spans or where a token is a word.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class MaskedLM(nn.Module):
         mask_share: float = 0.8,
         random_share: float = 0.1,
         span: int | Literal["geometric"] = 1,
+        whole_word: bool = False,
         static: bool = False,
     ) -> None:
         super().__init__()
@@ -77,23 +80,35 @@ class MaskedLM(nn.Module):
         self.span = max(span, self.vocabulary.reach) if span != "geometric" else span
         if static and self.span != 1:
             raise SuiteError(f"objective.static=true works with single positions, not objective.span={self.span}.")
-        self.static = static
+        self.static, self.whole_word = static, whole_word
+        if whole_word and (static or self.span != 1):
+            raise SuiteError("objective.whole_word=true works with objective.span=1 and objective.static=false.")
+        if whole_word and not self.vocabulary.continues:
+            raise SuiteError(
+                f"objective.whole_word=true: no token of modality={modality.name} goes on with a word; leave it out."
+            )
+        self.continues_V: Tensor
+        continues_V = torch.zeros(len(self.vocabulary), dtype=torch.bool)
+        continues_V[sorted(self.vocabulary.continues)] = True
+        self.register_buffer("continues_V", continues_V, persistent=False)
         self.head = PredictionHead(spec)
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """Cross-entropy in nats summed over the predicted positions, and their count.
 
-        Metrics: ``accuracy``, and ``masked_loss``, the cross-entropy where [MASK] is shown. The latter is what count
-        models can be held against: a shown symbol is right more often than not, which lowers ``loss`` for free.
+        Metrics: ``accuracy``, and ``masked_loss`` and ``masked_accuracy``, where [MASK] is shown. The latter are what
+        count models can be held against: a shown symbol is right more often than not, which lowers ``loss`` for free.
         """
         picks_K, labels_K, shown_N = self.corrupt(batch, rng)
-        hidden_ND = encoder(batch.with_values(shown_N))
+        hidden_ND = encoder(batch.with_values(shown_N, self.shown_frames(batch, picks_K, shown_N, rng)))
         logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.table_VD).float()
         loss_K = F.cross_entropy(logits_KV, labels_K, reduction="none", ignore_index=-100)
         count = (labels_K != -100).sum()
         hidden_K = (shown_N[picks_K] == self.vocabulary.mask) & (labels_K != -100)
+        right_K = logits_KV.argmax(-1) == labels_K
         metrics: Metrics = {
-            "accuracy": ((logits_KV.argmax(-1) == labels_K).sum(), count),
+            "accuracy": (right_K.sum(), count),
+            "masked_accuracy": ((right_K & hidden_K).sum(), hidden_K.sum()),
             "masked_loss": ((loss_K.detach() * hidden_K).sum(), hidden_K.sum()),
         }
         return loss_K.sum(), count, metrics
@@ -114,11 +129,24 @@ class MaskedLM(nn.Module):
             valid_K = allowed_N[picks_K] & drawn_K
         else:
             k_row = max(1, round(n * self.mask_rate))
-            picks_K = masking.choose(batch, rng, self.vocabulary, k_row, self.span, allowed_N)
+            continues_N = self.continues_V[batch.values] if self.whole_word else None
+            picks_K = masking.choose(batch, rng, k_row, self.span, allowed_N, continues_N)
             valid_K = allowed_N[picks_K]
         original_K = batch.values[picks_K]
         shown_K = torch.where(valid_K, self._replace(original_K, rng, k_row), original_K)
         return picks_K, original_K.masked_fill(~valid_K, -100), batch.values.index_copy(0, picks_K, shown_K)
+
+    def shown_frames(self, batch: Batch, picks_K: Tensor, shown_N: Tensor, rng: Rng) -> Tensor | None:
+        """The frames that go with ``shown_N``: where a symbol was drawn at random, the frame of another hidden position
+        of the row (Mockingjay, Liu et al. 2020, arXiv:1910.12638). None for tokens."""
+        if batch.frames_NF is None:
+            return None
+        k_row = picks_K.shape[0] // batch.rows
+        others_RK = rng.integers(k_row, 0, k_row).view(batch.rows, k_row)
+        others_K = picks_K.view(batch.rows, k_row).gather(1, others_RK).flatten()
+        shown_K = shown_N[picks_K]
+        random_K = (shown_K != self.vocabulary.mask) & (shown_K != batch.values[picks_K])
+        return batch.frames_NF.index_copy(0, picks_K, batch.frames_NF[torch.where(random_K, others_K, picks_K)])
 
     def _replace(self, original_K: Tensor, rng: Rng, k_row: int) -> Tensor:
         """[MASK], a random symbol, or the original, by the three shares."""

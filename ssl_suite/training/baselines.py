@@ -15,7 +15,9 @@ from ssl_suite.models import markov
 from ssl_suite.training.evaluate import Evaluator
 
 ORDERS = (0, 1, 3, 5)  # read left to right
-TWO_SIDED = (3, 5)  # given both sides, as the encoder is
+TWO_SIDED = (3, 5)  # given both sides, as the encoder is; lowered until the table of an order fits into ``TABLE``
+TABLE = 1 << 18  # entries, each of them read twice a position: 2,000 words at order 1 (4 million) take ten minutes
+COUNTED = 20_000_000  # training tokens that guesses are counted on
 
 
 def count_models(
@@ -35,7 +37,7 @@ def count_models(
     targets = modality.vocabulary.targets
     alphabet = targets[1] - targets[0]
     chain = markov.fit_store(store, targets, max(ORDERS))
-    ids_WT = markov.window_symbols(store.values, store.split("valid"), targets)
+    ids_WT = markov.window_symbols(store.ids, store.split("valid"), targets)
     found = {}
     for order in (order for order in ORDERS if order <= chain.order):
         total, count = markov.sequential(chain.at(order), ids_WT)
@@ -45,12 +47,55 @@ def count_models(
         return found
     mask_WT = hide(ids_WT, evaluator, objective, targets[0])
     used_W = mask_WT.any(1)
-    for order in two_sided:
-        if markov.highest_order(alphabet, order) == order <= chain.order:
-            total, count = markov.masked(chain.at(order), ids_WT[used_W], mask_WT[used_W])
-            if count:
-                found[f"order-{order} both sides"] = total / count
+    largest = max(order for order in range(max(two_sided) + 1) if order == 0 or alphabet ** (order + 1) <= TABLE)
+    for order in sorted({min(order, largest, chain.order) for order in two_sided} - {0}):
+        total, count = markov.masked(chain.at(order), ids_WT[used_W], mask_WT[used_W])
+        if count:
+            found[f"order-{order} both sides"] = total / count
     return found
+
+
+def guesses(store: Store, modality: Modality, evaluator: Evaluator, objective: Any) -> dict[str, float]:
+    """How often guessing is right at the positions that are evaluated behind [MASK].
+
+    ``constant`` always says the commonest symbol of the training split; ``left neighbour`` and ``right neighbour`` say
+    what most often stood beside that neighbour there (a bigram model's best guess). The neighbour is the true one, also
+    where the encoder sees [MASK], so these are a little easier for the guess than for the encoder. Empty for objectives
+    that hide nothing.
+    """
+    if not hasattr(objective, "corrupt"):
+        return {}
+    targets = modality.vocabulary.targets
+    truth_WT = markov.window_symbols(store.ids, store.split("valid"), targets)
+    mask_WT = hide(truth_WT.copy(), evaluator, objective, targets[0])
+    if not mask_WT.any():
+        return {}
+    train = [markov.symbols(store.ids[start:stop], targets) for start, stop in markov.blocks(store.split("train"))]
+    kept = int(np.searchsorted(np.cumsum([len(part) for part in train]), COUNTED)) + 1
+    line = np.concatenate([part for sequence in train[:kept] for part in (sequence, [-1])])[: 2 * COUNTED]
+    commonest = int(np.bincount(line[line >= 0]).argmax())
+    found = {"constant": float((truth_WT[mask_WT] == commonest).mean())}
+    for name, ids, beside, answer in (
+        ("left neighbour", line, truth_WT, truth_WT),
+        ("right neighbour", line[::-1], truth_WT[:, ::-1], truth_WT),
+    ):
+        follows = best_followers(ids, targets[1] - targets[0], commonest)
+        guess_WT = np.full(truth_WT.shape, commonest)
+        guess_WT[:, 1:] = np.where(beside[:, :-1] >= 0, follows[beside[:, :-1]], commonest)
+        if name == "right neighbour":
+            guess_WT = guess_WT[:, ::-1]
+        found[name] = float((guess_WT == answer)[mask_WT].mean())
+    return found
+
+
+def best_followers(line: np.ndarray, alphabet: int, otherwise: int) -> np.ndarray:
+    """(alphabet,) the symbol that most often follows each symbol; ``otherwise`` where none does. -1 separates."""
+    pairs = line[:-1].astype(np.int64) * alphabet + line[1:]
+    keys, counts = np.unique(pairs[(line[:-1] >= 0) & (line[1:] >= 0)], return_counts=True)
+    best = np.full(alphabet, otherwise)
+    order = np.argsort(counts, kind="stable")  # the last written is the commonest
+    best[keys[order] // alphabet] = keys[order] % alphabet
+    return best
 
 
 def hide(ids_WT: np.ndarray, evaluator: Evaluator, objective: Any, first: int) -> np.ndarray:

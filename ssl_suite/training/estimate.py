@@ -22,6 +22,7 @@ from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub
+from ssl_suite.training import units
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
 from ssl_suite.training.optimiser import adamw
 from ssl_suite.training.trainer import batches, training_rows
@@ -65,6 +66,7 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
     with processes(cfg["train"]) as alone:
         modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
         store = prepare(modality, cfg["data"], report=report)
+        units.settle(modality, store, alone.device, report)
         share = dataclasses.replace(alone, world=world)
         collator, step_rows = training_rows(store, modality, cfg, share)
         learner = hub.build(cfg, modality, cfg["seed"]).to(alone.device)
@@ -166,9 +168,8 @@ def _saved_bytes(learner: nn.Module, modality: Modality, group: Processes, seque
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    vocabulary = modality.vocabulary
-    tokens = np.full(SHORT, vocabulary.targets[0], np.int64)
-    batch = ragged([tokens] * sequences, vocabulary.cls, vocabulary.sep, modality.max_length).to(group.device)
+    short = [modality.blank(SHORT)] * sequences
+    batch = ragged(short, modality.vocabulary, modality.max_length).to(group.device)
     rng = Rng(0, 0, torch.zeros(1, dtype=torch.int64, device=group.device))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), group.autocast():
         learner(batch, rng)

@@ -18,7 +18,7 @@ from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub
 from ssl_suite.training import checkpoint, report, restore
-from ssl_suite.training.baselines import count_models
+from ssl_suite.training.baselines import count_models, guesses
 from ssl_suite.training.evaluate import Evaluator
 
 
@@ -38,13 +38,14 @@ def finish(
     best = restore.load_run(str(out), "best")
     baselines = count_models(store, modality, evaluator, best.objective)
     summary = summarise(cfg, out, store, best.step, baselines)
+    summary["guesses"] = guesses(store, modality, evaluator, best.objective)
     hub.export(best.learner, modality, out / "encoder", card(cfg, summary))
     beside = out / ".summary.writing"
     beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, out / "summary.json")
     title = f"{cfg['modality']['name']} {cfg['objective']['name']}, {cfg['model']['name']}"
     report.draw(out / "metrics.jsonl", out / "loss.png", baselines, title)
-    for line in report.summary_lines(summary):
+    for line in report.summary_lines(summary, modality.example):
         say(line)
 
 

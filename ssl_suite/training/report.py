@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # Okabe and Ito 2008, "Color universal design": told apart by every common kind of colour vision, and in grey.
 TRAINING, VALIDATION = "#0072B2", "#D55E00"
 BASELINES = ("#000000", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
-EXAMPLES = {"dna": '"ACGTACGT[MASK]ACGTACGT"'}  # what to fill, by modality
 SIZE, DPI = (8.0, 4.5), 120  # inches, dots an inch: 960 x 540
 Curve = tuple[list[float], list[float]]
 
@@ -167,13 +166,14 @@ def _limits(train: Curve, valid: Curve, baselines: Mapping[str, float]) -> tuple
     return min(shown) - margin, max(shown) + margin
 
 
-def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+def summary_lines(summary: Mapping[str, Any], example: str = "") -> list[str]:
     """The closing text of a run: its loss against the baselines, and the commands to try next.
 
     Args:
         summary: ``out``, ``valid_loss`` and, where they exist, ``valid_masked_loss``, ``steps``, ``seconds``,
-            ``tokens_per_s``, ``valid_accuracy``, ``modality``, ``objective`` and ``baselines`` (a name to nats, on the
-            same data).
+            ``tokens_per_s``, ``valid_accuracy``, ``modality``, ``objective``, ``baselines`` (a name to nats, on the
+            same data) and ``guesses`` (a name to the share that is right).
+        example: something that ``fill`` can fill, empty where it cannot.
 
     Returns:
         Lines without line ends.
@@ -195,11 +195,15 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         for name, loss in baselines.items():
             side = "below" if compared < loss else "above"
             lines.append(f"  {name:<{width}}  {loss:.4f}  the model is {abs(loss - compared):.4f} {side}")
+    hidden, guesses = summary.get("valid_masked_accuracy"), summary.get("guesses") or {}
+    if hidden is not None and guesses:
+        shown = ", ".join(f"{name} {share:.1%}" for name, share in guesses.items())
+        lines.append(f"Right at [MASK]: {hidden:.1%}; guessing by counts: {shown}.")
     name, word = summary.get("modality", "dna"), shlex.quote(f"encoder={out}")
     lines += [
         f"Loss curve: {out}/loss.png   encoder: {out}/encoder",
         "Next:",
-        f"  ssl_suite fill {word} {EXAMPLES[name]}" if name in EXAMPLES else "",
+        f"  ssl_suite fill {word} {shlex.quote(example)}" if example else "",
         f"  ssl_suite embed {word} input=YOUR_FILE output=embeddings.parquet",
         f"  ssl_suite run modality={name} objective={summary.get('objective', 'mlm')} model=mini data.path=YOUR_FILE",
     ]

@@ -14,6 +14,7 @@ from ssl_suite import config as configuration
 from ssl_suite import registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
+from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import checkpoint
@@ -58,7 +59,7 @@ def load_run(reference: str, which: str = "best", device: torch.device | str = "
     modality.load(folder / MODALITY)
     # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
     spec = EncoderSpec(**_tuples(json.loads((folder / MODALITY / "encoder_spec.json").read_text())))
-    encoder = Encoder(spec)
+    encoder = Encoder(spec, embedder(spec, modality))
     objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], modality=modality, spec=spec)
     learner = Learner(encoder, objective).to(device)
     learner.load_state_dict(load_file(chosen / checkpoint.WEIGHTS, device=str(device)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ssl_suite.data.store import Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub
-from ssl_suite.training import checkpoint, restore
+from ssl_suite.training import checkpoint, restore, units
 from ssl_suite.training.distributed import Processes, gradient_sync, processes, reduce_gradients, spread
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.finish import finish
@@ -55,7 +55,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
 
     # Data: the first process of each machine tokenises, the others find it done.
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
-    store = open_store(modality, cfg["data"], group)
+    store = open_store(modality, cfg["data"], group, out)
     collator, step_rows = training_rows(store, modality, cfg, group)
 
     # Model: the same weights on every process, from the seed alone.
@@ -157,11 +157,17 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     group.barrier()
 
 
-def open_store(modality: Modality, data: Mapping[str, Any], group: Processes) -> Store:
-    """The prepared data; one process of each machine prepares it, the others wait and open it."""
-    store = prepare(modality, data) if group.local_rank == 0 else None
+def open_store(modality: Modality, data: Mapping[str, Any], group: Processes, out: Path) -> Store:
+    """The prepared data, and units for signals; one process of each machine makes them, the others wait and open."""
+
+    def opened(report: Callable[[str], None]) -> Store:
+        store = prepare(modality, data, report=report)
+        units.settle(modality, store, group.device, report, saved=out / restore.MODALITY)
+        return store
+
+    store = opened(print) if group.local_rank == 0 else None
     group.barrier()
-    return store or prepare(modality, data, report=lambda text: None)
+    return store or opened(lambda text: None)
 
 
 def training_rows(

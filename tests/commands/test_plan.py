@@ -120,7 +120,7 @@ def test_activations_are_what_the_allocator_gives_out(cfg: dict, learner: Learne
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     vocabulary = modality.vocabulary
     sequences = [torch.randint(5, 9, (126,)).numpy()] * 4
-    batch = ragged(sequences, vocabulary.cls, vocabulary.sep, 128)
+    batch = ragged(sequences, vocabulary, 128)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as recorded:
         kept = learner(batch, Rng(0, 0, torch.zeros(1, dtype=torch.int64)))
     allocated = sum(event.self_cpu_memory_usage for event in recorded.key_averages())
@@ -134,7 +134,7 @@ def test_the_probe_agrees_with_steps_timed_by_hand(facts: dict, learner: Learner
     probe = facts["probe"]
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     sequences = [torch.randint(5, 9, (126,)).numpy()] * 4
-    batch = ragged(sequences, modality.vocabulary.cls, modality.vocabulary.sep, 128)
+    batch = ragged(sequences, modality.vocabulary, 128)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     seconds = []

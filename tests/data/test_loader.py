@@ -16,7 +16,7 @@ def collator(lengths: np.ndarray, n: int = 64) -> tuple[Collator, RowOrder]:
     values = np.random.default_rng(0).integers(5, 9, lengths.sum()).astype(np.uint8)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     windows = types.SimpleNamespace(starts_S=starts, lengths_S=lengths)
-    store = types.SimpleNamespace(values=values, split=lambda name: windows)
+    store = types.SimpleNamespace(values=values, ids=values, split=lambda name: windows)
     order = RowOrder(lengths + 2, n, seed=3)
     return Collator(store, "train", VOCABULARY, n, order.slots, 34), order
 

@@ -85,7 +85,10 @@ def test_the_key_covers_input_tokeniser_windows_and_split(tmp_path: Path) -> Non
     assert run(path, DNA(max_length=102, mutation=0.5, crop=0.9))[0].key == keys[-1]  # views are drawn later
 
 
-def test_records_of_many_files_in_processes_and_alone_give_the_same_store(tmp_path: Path) -> None:
+def test_records_of_many_files_in_processes_and_alone_give_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SMALL", 0)  # a task a file
     for i in range(3):
         write(tmp_path / "in" / f"{i}.fa", **{f"r{j}": random_bases(700 + 10 * j, 10 * i + j) for j in range(4)})
     alone, _ = run(tmp_path / "in", cache=str(tmp_path / "one"), workers=1)
@@ -100,6 +103,7 @@ def test_small_input_is_not_worth_processes(tmp_path: Path, monkeypatch: pytest.
         raise AssertionError("a pool was started")
 
     monkeypatch.setattr(module, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(shards, "SMALL", 0)
     for i in range(3):
         write(tmp_path / "in" / f"{i}.fa", a=random_bases(2000, i))
     run(tmp_path / "in")

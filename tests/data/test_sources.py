@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_suite.data import cache
+from ssl_suite.data import cache, sources
 from ssl_suite.data.sources import resolve
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
@@ -45,13 +45,14 @@ def test_labels_are_short_and_unique(files: Path) -> None:
 
 
 def test_the_built_in_sample_is_what_its_page_says() -> None:
-    sources = resolve(DNA(), {"path": None})
-    assert sources.builtin
-    content = sources.paths[0].read_bytes()
+    sample = resolve(DNA(), {"path": None})
+    assert sample.builtin
+    assert sample.described == f"the built-in dna sample ({sample.paths[0].name})"
+    content = sample.paths[0].read_bytes()
     assert len(content) < 200_000
-    page = (sources.paths[0].parent.parent / "README.md").read_text()
+    page = (sample.paths[0].parent.parent / "README.md").read_text()
     assert hashlib.sha256(content).hexdigest() in page
-    text = "".join(record.data for record in DNA().read(sources.paths[0], print))
+    text = "".join(record.data for record in DNA().read(sample.paths[0], print))
     for base in "ACGT":
         assert f"{base} {text.count(base):,}" in page
 
@@ -71,37 +72,93 @@ def test_a_path_that_matches_nothing(files: Path, path: str, hint: str) -> None:
     assert str(caught.value) == f"data.path={files / path}: no such file or folder. {hint.format(files)}"
 
 
-def test_a_folder_without_sequences(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(SuiteError, match=r"holds no file that ends in \.fa, \.fasta"):
+def test_a_folder_is_described_with_what_is_left_alone(files: Path) -> None:
+    assert resolve(DNA(), {"path": str(files)}).described == f"4 files in {files}; 1 of other kinds left alone"
+    (files / "deep/notes.txt").unlink()
+    assert resolve(DNA(), {"path": str(files)}).described == f"4 files in {files}"
+    assert resolve(DNA(), {"path": str(files / "deep")}).described == f"1 file in {files}/deep"
+
+
+def test_a_folder_without_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SuiteError) as caught:
+        found(path=str(tmp_path))
+    assert str(caught.value).startswith(f"data.path={tmp_path}: the folder holds no file that ends in .fa, .")
+    assert ".gz" not in str(caught.value)
+    assert set(str(caught.value).split("ends in ")[1].rstrip(".").split(", ")) >= {".fa", ".fasta", ".parquet"}
+    for name in ("a.mid", "b.mid", "c.zzz", "d.txt"):
+        (tmp_path / name).write_text("nothing")
+    ends = {"text": (".txt",), "music": (".mid", ".midi"), "dna": (".fa",), "protein": (".fa",)}
+    monkeypatch.setattr(sources, "readers", lambda: ends)
+    with pytest.raises(SuiteError, match=r" 2 of its 4 files can be read with modality=music\.$"):
+        found(path=str(tmp_path))
+    (tmp_path / "e.txt").write_text("nothing")
+    with pytest.raises(SuiteError, match=r" 2 of its 5 files can be read with modality=text or modality=music\.$"):
         found(path=str(tmp_path))
 
 
-def entry(path: Path, **changes: object) -> dict:
+def test_readers_of_modalities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that can be imported; one whose packages are missing is no reason to fail."""
+    monkeypatch.setattr(sources, "MODALITIES", {"dna": sources.MODALITIES["dna"], "odd": "no.such.module:Odd"})
+    assert sources.readers() == {"dna": DNA.suffixes}
+
+
+def entry(path: Path, *more: dict, **changes: object) -> dict:
     content = path.read_bytes()
-    source = {"file": path.name, "url": "https://a.example/b.fa", "title": "a title", "modality": "dna"}
-    source |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    return {"name": "known", "path": None, "root": str(path.parent), "source": source | changes}
+    item = {"file": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    source = {"official": "https://a.example/b.fa", "title": "a title", "modality": "dna", "use": "task"}
+    source |= {"columns": {}, "splits": {}, "licence": "none", "citation": "nobody"}
+    source["files"] = [item | {name: value for name, value in changes.items() if name in item}, *more]
+    source |= {name: value for name, value in changes.items() if name not in item}
+    return {"name": "known", "path": None, "root": str(path.parent), "source": source}
 
 
 def test_a_catalogue_entry(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = entry(files / "b.fa")
     assert found(**data) == [files / "b.fa"]
     monkeypatch.delenv("SSL_DATA_DIR", raising=False)
-    with pytest.raises(SuiteError, match=r"data=known needs data.root=FOLDER or SSL_DATA_DIR"):
+    with pytest.raises(
+        SuiteError, match=r"data=known: b\.fa is not here; this prepared copy is published nowhere: place"
+    ):
         found(**{**data, "root": None})
     monkeypatch.setenv("SSL_DATA_DIR", str(files))
     assert found(**{**data, "root": None}) == [files / "b.fa"]
     assert found(**{**data, "path": str(files / "genome.fna")}) == [files / "genome.fna"]
 
 
+def test_an_entry_of_several_files_and_their_tags(files: Path) -> None:
+    content = (files / "genome.fna").read_bytes()
+    item = {"file": "genome.fna", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    result = resolve(DNA(), entry(files / "b.fa", item | {"tags": {"language": "en", "split": "train"}}))
+    assert result.paths == [files / "b.fa", files / "genome.fna"]
+    assert result.tags == {files / "genome.fna": {"language": "en", "split": "train"}}
+    assert result.described == "known: a title"
+    with pytest.raises(SuiteError, match=r"data=known: none\.fna is not here"):
+        resolve(DNA(), entry(files / "b.fa", item | {"file": "none.fna"}))
+
+
+def test_an_entry_of_unpacked_files(files: Path) -> None:
+    item = {"file": "deep/*/*.GBK", "count": 1}
+    unpacked = {"url": "https://a.example/x", "file": "x", "bytes": 1, "sha256": None, "unpack": "deep"}
+    data = entry(files / "b.fa", item, downloads=[unpacked])
+    assert found(**data) == [files / "b.fa", files / "deep/er/c.GBK"]
+    item["count"] = 2
+    with pytest.raises(
+        SuiteError, match=r"finds 1 files instead of 2; remove what is there and run `ssl_suite data fetch"
+    ):
+        found(**data)
+    item |= {"count": 1, "file": "deep/*.txt"}
+    with pytest.raises(SuiteError, match=r"notes\.txt is of a kind that modality=dna does not read"):
+        found(**data)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bytes": 3}, "is not the catalogued file"),
-        ({"sha256": "0" * 64}, "is not the catalogued file"),
-        ({"file": "c.fa"}, "does not exist; it comes from https://a.example/b.fa"),
+        ({"bytes": 3}, r"is not the catalogued file \(its size differs\); move it away and get it again"),
+        ({"sha256": "0" * 64}, r"is not the catalogued file \(its SHA-256 differs\)"),
+        ({"file": "c.fa"}, r"get the official data at https://a\.example/b\.fa and name your files by data\.path"),
         ({"modality": "protein"}, "is for modality=protein, not dna"),
+        ({"licence": None}, r"data=known: source\.licence=None should be text"),
     ],
 )
 def test_a_catalogue_entry_that_is_not_what_it_should_be(files: Path, changes: dict, message: str) -> None:

@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_suite.data.batch import ragged
+from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.models.attention import _per_group
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import forward_flops, training_flops
@@ -65,7 +66,7 @@ def test_training_the_real_encoder_equals_the_counter(monkeypatch: pytest.Monkey
     monkeypatch.setattr("ssl_suite.models.encoder.attention", _per_group)
     spec = EncoderSpec(**MODEL, vocabulary=VOCABULARY, windows=(None,) * 3, thetas=(100.0,) * 3)
     encoder, head = Encoder(spec), PredictionHead(spec)
-    batch = ragged([np.zeros(length, np.int64) for length in (5, 1, 18, 10)], cls=2, sep=3, max_length=64)
+    batch = ragged([np.zeros(length, np.int64) for length in (5, 1, 18, 10)], Vocabulary((), (5, 9)), max_length=64)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         head(encoder(batch)[:PREDICTED], encoder.embeddings.tok_embeddings.weight).sum().backward()
     expected = training_flops(

@@ -181,10 +181,10 @@ def test_blocks_join_within_a_record_only() -> None:
 
 
 class Fake:
-    """The two members of a store that the baselines use."""
+    """The members of a store that the baselines use."""
 
     def __init__(self, values: np.ndarray, **splits: SimpleNamespace) -> None:
-        self.values, self.splits = values, splits
+        self.ids, self.splits = values, splits
 
     def split(self, name: str) -> SimpleNamespace:
         return self.splits[name]

@@ -16,9 +16,9 @@ from tests.conftest import ragged
 SPEC = EncoderSpec(1, 32, 2, 48, 20, windows=(None,), thetas=(10_000.0,), init_std=0.2)
 
 
-def objective(reach: int = 1, **settings) -> MaskedLM:
-    vocabulary = Vocabulary(tuple(map(str, range(20))), targets=(5, 9), reach=reach)
-    return MaskedLM(types.SimpleNamespace(vocabulary=vocabulary), SPEC, **settings)
+def objective(reach: int = 1, continues: frozenset[int] = frozenset(), **settings) -> MaskedLM:
+    vocabulary = Vocabulary(tuple(map(str, range(20))), targets=(5, 9), reach=reach, continues=continues)
+    return MaskedLM(types.SimpleNamespace(name="test", vocabulary=vocabulary), SPEC, **settings)
 
 
 def rng(step: int = 0, rows: int = 1) -> Rng:
@@ -152,4 +152,52 @@ def test_loss_is_the_cross_entropy_of_the_masked_positions():
 )
 def test_wrong_settings_are_named(settings, word):
     with pytest.raises(SuiteError, match=word):
+        objective(**settings)
+
+
+def words_of(ids: list[int], offsets: list[int]) -> list[int]:
+    """The number of the word each position belongs to, by a loop: 7 and 8 go on with the word before them."""
+    word, words = -1, []
+    for place, token in enumerate(ids):
+        if place in offsets or token not in (7, 8):
+            word += 1
+        words.append(word)
+    return words
+
+
+def test_words_are_hidden_as_a_whole_but_for_one_a_row():
+    mlm = objective(continues=frozenset({7, 8}), whole_word=True, mask_rate=0.2)
+    batch = ragged([102] * 5, rows=1)
+    words = np.array(words_of(batch.values.tolist(), batch.offsets_B1.tolist()))
+    for step in range(20):
+        picks, labels, _ = mlm.corrupt(batch, rng(step))
+        assert len(picks) == 102
+        assert (labels != -100).all()
+        hidden = np.zeros(len(words), dtype=bool)
+        hidden[picks.numpy()] = True
+        allowed = ((batch.values >= 5) & (batch.values < 9)).numpy()
+        split = [w for w in np.unique(words[picks.numpy()]) if not hidden[allowed & (words == w)].all()]
+        assert len(split) <= 1
+
+
+def test_each_word_is_hidden_as_often_as_any_other():
+    """Positions of long and of short words alike: 20 % over 3,000 draws."""
+    mlm = objective(continues=frozenset({7, 8}), whole_word=True, mask_rate=0.2)
+    batch = ragged([52] * 2, rows=1)
+    seen = sum(torch.bincount(mlm.corrupt(batch, rng(step))[0], minlength=104) for step in range(3000)) / 3000
+    allowed = (batch.values >= 5) & (batch.values < 9)
+    assert abs(seen[allowed].mean() * 100 - 21) < 1e-3
+    assert (seen[allowed] - 0.21).abs().max() < 0.06  # the last word of a row is cut short
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"continues": frozenset({7}), "whole_word": True, "span": 3}, r"objective.span=1"),
+        ({"continues": frozenset({7}), "whole_word": True, "static": True}, r"objective.static=false"),
+        ({"whole_word": True}, r"no token of modality=test goes on"),
+    ],
+)
+def test_whole_words_that_make_no_sense(settings, message):
+    with pytest.raises(SuiteError, match=message):
         objective(**settings)

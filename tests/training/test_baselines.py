@@ -5,7 +5,7 @@ import torch
 from ssl_suite import config, registry
 from ssl_suite.data.prepare import prepare
 from ssl_suite.models import hub, markov
-from ssl_suite.training.baselines import count_models, hide
+from ssl_suite.training.baselines import best_followers, count_models, guesses, hide
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.evaluate import Evaluator
 
@@ -48,3 +48,39 @@ def test_count_models_are_those_of_the_chain(parts):
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert found["order-3"] < found["unigram"] < np.log(4) + 1e-6
     assert "order-3 both sides" in found and "order-5 both sides" not in found
+
+
+def test_guesses_against_a_loop(parts):
+    store, modality, evaluator, objective = parts
+    found = guesses(store, modality, evaluator, objective)
+    low, high = modality.vocabulary.targets
+    counts, after, before = np.zeros(4), np.zeros((4, 4)), np.zeros((4, 4))
+    for start, stop in markov.blocks(store.split("train")):
+        previous = -1
+        for token in store.ids[start:stop].tolist():
+            symbol = token - low if low <= token < high else -1
+            if symbol >= 0:
+                counts[symbol] += 1
+                if previous >= 0:
+                    after[previous, symbol] += 1
+                    before[symbol, previous] += 1
+            previous = symbol
+    right = np.zeros(3)
+    total = 0
+    whole = markov.window_symbols(store.ids, store.split("valid"), (low, high))
+    mask = hide(whole.copy(), evaluator, objective, low)
+    for w, t in zip(*np.nonzero(mask), strict=True):
+        constant = counts.argmax()
+        left = whole[w, t - 1] if t else -1
+        next_ = whole[w, t + 1] if t + 1 < whole.shape[1] else -1
+        answers = (constant, after[left].argmax() if left >= 0 else constant,
+                   before[next_].argmax() if next_ >= 0 else constant)  # fmt: skip
+        right += [answer == whole[w, t] for answer in answers]
+        total += 1
+    assert list(found.values()) == pytest.approx(right / total)
+    assert list(found) == ["constant", "left neighbour", "right neighbour"]
+
+
+def test_the_commonest_follower():
+    line = np.array([0, 1, 0, 1, 0, 2, -1, 2, 2, 2, 0, -1, 1])
+    assert best_followers(line, 4, 9).tolist() == [1, 0, 2, 9]

@@ -118,13 +118,13 @@ def test_closing_lines_compare_with_every_baseline() -> None:
         "valid_accuracy": 0.321,
         "baselines": {"unigram": 1.386, "order-5, masked": 1.318},
     }
-    text = "\n".join(report.summary_lines(summary))
+    text = "\n".join(report.summary_lines(summary, "ACGTACGT[MASK]ACGTACGT"))
     assert "Trained 1,000 steps in 61 s." in text
     assert "Validation loss 1.3500 nats, accuracy 32.1%." in text
     assert "unigram          1.3860  the model is 0.0360 below" in text
     assert "order-5, masked  1.3180  the model is 0.0320 above" in text
-    assert 'ssl_suite fill encoder=runs/r1 "ACGTACGT[MASK]ACGTACGT"' in text
+    assert "ssl_suite fill encoder=runs/r1 'ACGTACGT[MASK]ACGTACGT'" in text
     assert "ssl_suite embed encoder=runs/r1 input=" in text
-    assert "ssl_suite fill 'encoder=my runs/r1' " in "\n".join(report.summary_lines({"out": "my runs/r1"}))
+    assert "ssl_suite fill 'encoder=my runs/r1' " in "\n".join(report.summary_lines({"out": "my runs/r1"}, "AC[MASK]"))
     assert "None" not in text
     assert "fill" not in "\n".join(report.summary_lines({"out": "x", "modality": "image"}))

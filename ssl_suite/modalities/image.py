@@ -1,0 +1,181 @@
+"""Images: files and tables of encoded pictures to patches of pixels, and their random views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities import image_files, image_hash, image_layout, image_views
+from ssl_suite.modalities.base import Encoded, Fault, Frame, Record
+from ssl_suite.modalities.signals import SignalModality
+
+MARKS = 2  # [CLS] and [SEP]
+LARGEST_SIZE = 1024  # pixels a side
+FEWEST = 3  # patches a side: a store holds no sequence of fewer than 8 positions
+BLUR_FROM = 64  # pixels a side: SimCLR blurs half of its views, those of CIFAR not (appendix B.9)
+
+
+class Image(SignalModality):
+    """Pictures, cut to a square and into patches, row after row.
+
+    Args:
+        size: side of the square that every picture is resized and cropped to, in pixels.
+        patch: side of a patch, in pixels; divides ``size``.
+        max_length: positions of a picture, [CLS] and [SEP] included: follows from size and patch; None, or that number.
+        codes: entries of the codebook that gives patches their units.
+        units: ``signal`` clusters patches, ``run:PATH@LAYER`` the states of a pre-trained encoder.
+        min_side: pictures with a shorter side are faults, in pixels.
+        max_pixels: larger pictures are faults: a small file may unpack to gigabytes.
+        crop: of ``augment``: the smallest share of a picture's area that a view keeps.
+        flip: probability of a mirrored view.
+        jitter: probability of colour jitter.
+        strength: of colour jitter: SimCLR's s, 1 for ImageNet and 0.5 for CIFAR.
+        grey: probability of a grey view.
+        blur: probability of a Gaussian blur; None is SimCLR's: 0.5, and 0 below 64 pixels a side.
+        solarise: probability that bright pixels are inverted (BYOL: 0.2 for its second view).
+    """
+
+    name = "image"
+    suffixes = image_files.SUFFIXES
+    kinship = "perceptual hash"
+    kin_share = image_hash.SHARE
+
+    def __init__(
+        self,
+        size: int = 32,
+        patch: int = 4,
+        max_length: int | None = None,
+        codes: int = 512,
+        units: str = "signal",
+        min_side: int = 8,
+        max_pixels: int = 100_000_000,
+        crop: float = 0.08,
+        flip: float = 0.5,
+        jitter: float = 0.8,
+        strength: float = 0.5,
+        grey: float = 0.2,
+        blur: float | None = None,
+        solarise: float = 0.0,
+    ) -> None:
+        self.size, self.patch, self.min_side, self.max_pixels = size, patch, min_side, max_pixels
+        blur = blur if blur is not None else 0.5 if size >= BLUR_FROM else 0.0
+        self.recipe = image_views.Recipe(crop, flip, jitter, strength, grey, blur, solarise)
+        self._check()
+        self.cells = size // patch
+        self.max_length = self.cells**2 + MARKS
+        if max_length not in (None, self.max_length):
+            raise SuiteError(
+                f"modality.max_length={max_length} should be null or {self.max_length}: a picture of {size} × {size} "
+                f"pixels has {self.cells**2} patches of {patch} × {patch}, [CLS] and [SEP]."
+            )
+        width = 3 * patch * patch
+        self.frame = Frame("uint8", width, width, (self.cells, self.cells))
+        self._units(codes, units)
+
+    def _check(self) -> None:
+        size, patch, recipe = self.size, self.patch, self.recipe
+        rules = (
+            (1 <= patch <= LARGEST_SIZE // FEWEST, "patch", patch, f"between 1 and {LARGEST_SIZE // FEWEST}"),
+            (
+                FEWEST * patch <= size <= LARGEST_SIZE and not size % max(1, patch),
+                "size",
+                size,
+                f"a multiple of modality.patch={patch}, at least {FEWEST} times it and at most {LARGEST_SIZE}",
+            ),
+            (self.min_side >= 1, "min_side", self.min_side, "at least 1"),
+            (
+                1 <= self.max_pixels <= image_files.LARGEST,
+                "max_pixels",
+                self.max_pixels,
+                f"between 1 and {image_files.LARGEST:,}",
+            ),
+            (0 < recipe.crop <= 1, "crop", recipe.crop, "above 0 and at most 1"),
+            (0 <= recipe.strength <= image_views.STRONGEST, "strength", recipe.strength, "between 0 and 2.5"),
+        )
+        chances = ("flip", "jitter", "grey", "blur", "solarise")
+        rules += tuple(
+            (0 <= getattr(recipe, key) <= 1, key, getattr(recipe, key), "between 0 and 1") for key in chances
+        )
+        for right, key, value, expected in rules:
+            if not right:
+                raise SuiteError(f"modality.{key}={value} should be {expected}.")
+
+    def read(
+        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+    ) -> Iterator[Record]:
+        """The pictures of one file, undecoded, see ``image_files.read``."""
+        return image_files.read(path, fault, column, id_column)
+
+    def encode(self, record: Record) -> Encoded:
+        """(P, 3 * patch²) uint8 patches in raster order; a patch is its rows of RGB pixels.
+
+        Raises:
+            BadRecord: it is no picture or cannot be used, see ``image_files.decode``.
+        """
+        pixels, counts = image_files.decode(record, self.size, self.min_side, self.max_pixels)
+        return Encoded(image_layout.patches(pixels, self.patch), counts)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that change patches, or which pictures have any."""
+        keys = ("name", "size", "patch", "min_side", "max_pixels")
+        return {key: getattr(self, key) for key in keys} | {"resize": "bilinear"}
+
+    def settings(self) -> dict[str, Any]:
+        """What turns a picture into the encoder's input, for readers of an exported folder."""
+        normal = {"mean": list(image_layout.MEAN), "std": list(image_layout.STD)}
+        return self.fingerprint() | {"patch_order": "rows of patches; rows of RGB pixels in a patch"} | normal
+
+    def features(self, batch: Batch) -> Tensor:
+        """(N, G) float32: pixels less the mean and divided by the deviation of ImageNet's three channels."""
+        return image_layout.normalised(image_layout.frames(batch))
+
+    def unit_features(self, batch: Batch) -> Tensor:
+        """(N, U) float32: shape, contrast, brightness and colour of each patch, see ``image_layout.unit_features``."""
+        return image_layout.unit_features(image_layout.frames(batch), self.patch)
+
+    def patch_targets(self, batch: Batch) -> Tensor:
+        """(N, F) float32: each patch less its mean and divided by its deviation (MAE's targets)."""
+        return image_layout.patch_targets(image_layout.frames(batch))
+
+    def pixels(self, batch: Batch) -> Tensor:
+        """(I, 3, size, size) uint8: the pictures of every row, I = R * (N / R // max_length).
+
+        Rows that are not full have black ones at their end: ``real(batch)`` tells. Shapes depend on the run alone.
+        """
+        return image_layout.pixels(batch, self.cells, self.patch)
+
+    def with_pixels(self, batch: Batch, pixels: Tensor) -> Batch:
+        """The batch with other pictures, (I, 3, size, size) uint8; padding stays. Its ids are those of the old ones."""
+        return batch.with_values(batch.values, image_layout.replaced(batch, pixels, self.cells, self.patch))
+
+    def sequences(self, batch: Batch) -> Tensor:
+        """(I,) int64: the sequence of ``batch`` that holds each picture of ``pixels``."""
+        return image_layout.sequences(batch, self.max_length)
+
+    def real(self, batch: Batch) -> Tensor:
+        """(I,) bool: which of ``pixels`` are pictures."""
+        return batch.real_B[self.sequences(batch)]
+
+    def augment(self, batch: Batch, rng: Rng) -> Batch:
+        """A view of every picture by SimCLR's recipe (Chen et al. 2020, arXiv:2002.05709), see ``image_views``.
+
+        Float32 inside, rounded to the nearest of 256 levels once, at the end. The ids stay those of the picture as it
+        was: whoever predicts units of a view must assign them anew.
+        """
+        pixels = self.pixels(batch)
+        each = pixels.shape[0] // batch.rows
+        draws = rng.uniform(each * image_views.DRAWS).view(-1, image_views.DRAWS)
+        views = image_views.random_views(pixels.float() / 255, draws, self.recipe)
+        return self.with_pixels(batch, (views * 255).round().to(torch.uint8))
+
+    def kin(self, values: np.ndarray) -> np.ndarray:
+        """(n,) uint64, features of a perceptual hash, see ``image_hash``."""
+        return image_hash.features(image_layout.picture(values, self.cells, self.patch))

@@ -1,0 +1,263 @@
+"""Proteins: sequence files to residues or BPE tokens, and their random views."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities import kmers, protein_views, sequence_files, views
+from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Modality, Record, Vocabulary
+from ssl_suite.modalities.dna_letters import byte_table
+from ssl_suite.modalities.protein_letters import CODES, GAP, LETTERS, RESIDUES, STOP, checked_letters, spelling
+
+FIRST = len(SPECIAL_TOKENS)
+REST = CODES + STOP + GAP  # tokens that are no prediction targets
+PIECE = 256  # BPE merges do not cross every 256th residue of a run: bounded cost a piece, one cut token in a hundred
+CHUNK = 4096  # residues of a piece of the sample that BPE is trained on, see ``tokenizers.sample_pieces``
+KIN = 6  # residues; unrelated proteins of 300 share 0.001 of 64 million 6-mers, relatives of 90 % identity a third
+FILES = (".fa", ".fasta", ".fas", ".faa", ".pep", ".gp", ".gpff", *sequence_files.TABLES)
+RESIDUE_CODES = bytes(RESIDUES.find(chr(i)) % 256 for i in range(256))  # 255 for what is no residue
+
+
+class Protein(Modality):
+    """Amino acid sequences.
+
+    Args:
+        tokenizer: ``residue`` (one token a residue) or ``bpe`` (trained on the input).
+        vocab_size: of BPE, special tokens, codes, stop and gap included.
+        max_length: positions of a window, [CLS] and [SEP] included.
+        overlap: tokens that neighbouring windows of a record share.
+        ambiguous: of B, Z, J, X and the rare residues U and O: ``keep`` gives each its own token, ``x`` reads all as
+            X, ``error`` refuses them.
+        soft_mask: lower case is read as upper case, or as X.
+        stops: of ``*`` inside a protein: ``keep`` gives it a token, ``cut`` ends the protein there, as the ribosome
+            does, ``error`` refuses it. A final one is always left out.
+        gaps: of ``-`` and ``.``: ``drop``, ``keep`` (their own token) or ``error``.
+        max_ambiguous: windows with a larger share of tokens that are none of the 20 residues are left out.
+        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
+        substitution: of ``augment``: the probability that a residue is replaced by another, drawn by BLOSUM62; BPE
+            tokens are left alone.
+    """
+
+    name = "protein"
+    example = "MKTAYIAKQRQISFVKSHFSRQ[MASK]EERLGLIEVQAPILSRVGDGTQDNLSG"
+    suffixes = sequence_files.suffixes(*FILES)
+    kinship = "shared 6-mers"
+    kin_share = 0.5
+
+    def __init__(
+        self,
+        tokenizer: Literal["residue", "bpe"] = "residue",
+        vocab_size: int = 1024,
+        max_length: int = 512,
+        overlap: int = 0,
+        ambiguous: Literal["keep", "x", "error"] = "keep",
+        soft_mask: Literal["upper", "x"] = "upper",
+        stops: Literal["keep", "cut", "error"] = "keep",
+        gaps: Literal["drop", "keep", "error"] = "drop",
+        max_ambiguous: float = 0.5,
+        crop: float = 0.5,
+        substitution: float = 0.1,
+    ) -> None:
+        self.tokenizer, self.vocab_size = tokenizer, vocab_size
+        self.max_length, self.overlap, self.max_ambiguous = max_length, overlap, max_ambiguous
+        self.ambiguous, self.soft_mask, self.stops, self.gaps = ambiguous, soft_mask, stops, gaps
+        self.crop, self.substitution = crop, substitution
+        self._check()
+        self._spelling = spelling(ambiguous, soft_mask, gaps)
+        self._bpe: Any = None  # a tokenizers.Tokenizer, once fitted or loaded
+        self._vocabulary: Vocabulary | None = None
+        self._thresholds_on: dict[torch.device, Tensor] = {}
+        one_letter = {letter: read for letter, read in self._spelling.items() if read}
+        if tokenizer == "residue":
+            ids = {letter: FIRST + i for i, letter in enumerate(LETTERS)}
+            self._table = byte_table({letter: ids[read] for letter, read in one_letter.items()})
+            self._vocabulary = Vocabulary((*SPECIAL_TOKENS, *LETTERS), (FIRST, FIRST + len(RESIDUES)))
+        else:
+            self._table = byte_table({letter: ord(read) for letter, read in one_letter.items()})
+
+    def _check(self) -> None:
+        smallest = FIRST + len(LETTERS) + 1
+        rules = (
+            (self.vocab_size >= smallest, "vocab_size", self.vocab_size, f"at least {smallest}"),
+            (0 <= self.max_ambiguous <= 1, "max_ambiguous", self.max_ambiguous, "between 0 and 1"),
+            (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
+            (0 <= self.substitution <= 1, "substitution", self.substitution, "between 0 and 1"),
+        )
+        for right, key, value, expected in rules:
+            if not right:
+                raise SuiteError(f"modality.{key}={value} should be {expected}.")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Known from construction; for BPE after ``fit`` or ``load``."""
+        if self._vocabulary is None:
+            raise SuiteError("the BPE tokeniser has not been trained: prepare the data or load a run first.")
+        return self._vocabulary
+
+    def read(
+        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+    ) -> Iterator[Record]:
+        """The records of one file, see ``sequence_files.read``; GenPept is read as the GenBank it is."""
+        return sequence_files.read(path, fault, column, id_column)
+
+    def fit(self, records: Iterator[Record]) -> None:
+        """Train the BPE, unless it has been trained or loaded; ``residue`` does not touch ``records``."""
+        if self.tokenizer != "bpe" or self._bpe is not None:
+            return
+        from tokenizers import Regex, pre_tokenizers
+
+        from ssl_suite.modalities import tokenizers
+
+        runs = pre_tokenizers.Split(Regex(f"[{RESIDUES}]{{1,{PIECE}}}"), "removed", invert=True)
+        size = self.vocab_size - FIRST - len(REST)
+        tokens, merges = tokenizers.train_bpe(tokenizers.sample_pieces(self._chunks(records)), size, RESIDUES, runs)
+        if len(tokens) == len(RESIDUES):
+            raise SuiteError("the input has no two neighbouring residues to train a BPE on; give more proteins.")
+        # What is no target stands before the residues, so that the ids that may be predicted are one range.
+        all_tokens = (*SPECIAL_TOKENS, *REST, *tokens)
+        self._take_bpe(tokenizers.bpe(all_tokens, merges, self._normaliser(), self._pieces()))
+
+    def _chunks(self, records: Iterator[Record]) -> Iterator[str]:
+        """Proteins joined by gaps, ``CHUNK`` letters each: a sample counts pieces, and most proteins are short."""
+        held, size = [], 0
+        for record in records:
+            try:
+                text = self._letters(record)[0].translate(self._table).decode("ascii")
+            except BadRecord:  # raised again, or counted, when the record is encoded
+                continue
+            held.append(text)
+            size += len(text) + 1
+            if size >= CHUNK:
+                yield GAP.join(held)
+                held, size = [], 0
+        yield GAP.join(held)
+
+    def _take_bpe(self, tokenizer: Any) -> None:
+        ids = tokenizer.get_vocab()
+        tokens = tuple(sorted(ids, key=ids.__getitem__))
+        self._bpe = tokenizer
+        self._vocabulary = Vocabulary(tokens, (FIRST + len(REST), len(tokens)))
+
+    @staticmethod
+    def _pieces() -> Any:
+        from tokenizers import Regex, pre_tokenizers
+
+        return pre_tokenizers.Split(Regex(f"[{RESIDUES}]{{1,{PIECE}}}|[^{RESIDUES}]"), "isolated")
+
+    def encode(self, record: Record) -> Encoded:
+        """Token ids, with the counts of ``protein_letters.checked_letters``.
+
+        Raises:
+            BadRecord: the record is not protein.
+        """
+        raw, counts = self._letters(record)
+        read = raw.translate(self._table)
+        if self.tokenizer == "residue":
+            return Encoded(np.frombuffer(read, np.uint8), counts)
+        _ = self.vocabulary  # says so where nothing has been trained
+        return Encoded(
+            np.asarray(self._bpe.encode(read.decode("ascii"), add_special_tokens=False).ids, np.int32), counts
+        )
+
+    def _letters(self, record: Record) -> tuple[bytes, dict[str, int]]:
+        return checked_letters(record, self.ambiguous, self.soft_mask, self.stops, self.gaps)
+
+    def spell(self, values: np.ndarray) -> str:
+        """The tokens' text, end to end."""
+        return "".join(map(self.vocabulary.tokens.__getitem__, values.tolist()))
+
+    def identity(self, values: np.ndarray) -> bytes:
+        """A digest (16 bytes) of the tokens, whatever integer type holds them."""
+        return hashlib.blake2b(values.astype(np.int32).tobytes(), digest_size=16).digest()
+
+    def kin(self, values: np.ndarray) -> np.ndarray:
+        """(n,) uint64, the distinct 6-mers of the 20 residues: five bits a letter."""
+        if self.tokenizer == "residue":
+            # Special tokens, if any, wrap around to large numbers, which are left out like codes and gaps.
+            codes = values.astype(np.uint8) - np.uint8(FIRST)
+        else:
+            text = self.spell(values).encode("ascii")
+            codes = np.frombuffer(text.translate(RESIDUE_CODES), np.uint8)
+        return kmers.distinct(codes, len(RESIDUES), KIN)
+
+    def augment(self, batch: Batch, rng: Rng) -> Batch:
+        """A crop of each sequence and a few residues replaced by likely ones (BPE: the crop alone).
+
+        Sequences keep their slots: what a crop leaves over at the end of a slot becomes [PAD], see ``views``.
+        """
+        values_N, place_N = views.crop_and_turn(batch, rng, self.vocabulary, self.crop, 0.0, None)
+        if self.tokenizer == "residue" and self.substitution > 0:
+            thresholds_T = self._thresholds(batch.values.device)
+            values_N = protein_views.substitute(
+                values_N, place_N, rng, batch.rows, FIRST, self.substitution, thresholds_T
+            )
+        return batch.with_values(values_N)
+
+    def _thresholds(self, device: torch.device) -> Tensor:
+        if device not in self._thresholds_on:  # copied once: a copy from pageable memory would wait for the device
+            self._thresholds_on[device] = torch.from_numpy(protein_views.thresholds()).to(device)
+        return self._thresholds_on[device]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that change ids; for a trained BPE its digest, before that only how it will be trained."""
+        settings: dict[str, Any] = {"name": self.name, "tokenizer": self.tokenizer}
+        settings |= {"ambiguous": self.ambiguous, "soft_mask": self.soft_mask, "stops": self.stops, "gaps": self.gaps}
+        if self.tokenizer == "bpe":
+            trained = self._bpe and hashlib.sha256(self._bpe.to_str().encode("utf-8")).hexdigest()
+            settings |= {"vocab_size": self.vocab_size, "piece": PIECE, "trained": trained}
+        return settings
+
+    def save(self, folder: Path) -> None:
+        """Write the tokeniser for ``transformers.AutoTokenizer``, which gives the ids of ``encode``.
+
+        It knows no settings: what ``error`` refuses gets its token there, and a ``*`` before [MASK] counts as final.
+        """
+        from ssl_suite.modalities import tokenizers
+
+        tokenizers.write(self._bpe if self.tokenizer == "bpe" else self._exported(), folder, self.max_length)
+
+    def _exported(self) -> Any:
+        from tokenizers import Regex, pre_tokenizers
+
+        from ssl_suite.modalities import tokenizers
+
+        letters = pre_tokenizers.Split(Regex("."), "isolated")
+        return tokenizers.word_level(self.vocabulary.tokens, self._normaliser(), letters)
+
+    def _normaliser(self) -> Any:
+        """Letters as they are read, without final stops (``stops=cut``: without all behind the first)."""
+        from tokenizers import Regex, normalizers
+
+        from ssl_suite.modalities import tokenizers
+
+        final = r"\*(?=[*-]*\z)"
+        stops = normalizers.Replace(Regex(final + (r"|\*.*\z" if self.stops == "cut" else "")), "")
+        return normalizers.Sequence([tokenizers.letter_map(self._spelling), stops])
+
+    def load(self, folder: Path) -> None:
+        """Take the trained BPE of a folder; ``residue`` has nothing to restore, but must be the same.
+
+        Raises:
+            SuiteError: the folder holds no tokeniser, or one of another vocabulary.
+        """
+        from ssl_suite.modalities import tokenizers
+
+        found = tokenizers.read(folder)
+        if self.tokenizer == "bpe":
+            self._take_bpe(found)
+        elif found.get_vocab_size() != len(self.vocabulary):
+            raise SuiteError(
+                f"{folder}: tokeniser has {found.get_vocab_size()} tokens, modality.tokenizer={self.tokenizer} "
+                f"{len(self.vocabulary)}; use the settings it was written with."
+            )

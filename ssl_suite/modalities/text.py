@@ -1,0 +1,247 @@
+"""Text: files in any language to subword tokens with sentence boundaries, and random views of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities import text_letters, text_read, text_sentences, text_shingles, text_views, text_words, views
+from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Modality, Record, Vocabulary
+
+TRAINED = {"bpe": "BPE", "wordpiece": "WordPiece", "unigram": "Unigram"}
+PREFIX = "hf:"
+SMALLEST, LARGEST = 64, 1 << 20  # vocab_size
+AT_ONCE = 1 << 18  # letters tokenised at a time: some 40 MB
+
+
+class Text(Modality):
+    """Text in any language that UTF-8 holds.
+
+    Args:
+        tokenizer: ``bpe``, ``wordpiece`` or ``unigram``, trained on the input, or ``hf:NAME_OR_FOLDER``, any that
+            ``transformers.AutoTokenizer`` opens (see ``text_pretrained`` for its special tokens).
+        vocab_size: of a trained tokeniser, special tokens included.
+        lower_case, strip_accents: of a trained tokeniser; a pretrained one has its own rules.
+        documents: how a plain file is cut: ``file`` (not at all), ``blank`` (at blank lines), ``line``.
+        language: tag of records that have none; ``file`` takes it from the file's name.
+        max_length: positions of a window, [CLS] and [SEP] included.
+        overlap: tokens that neighbouring windows of a document share.
+        max_ambiguous: windows with a larger share of [UNK] are left out.
+        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
+        drop: of ``augment``: the probability that a token is left out.
+        swap: of ``augment``: the probability that a token changes places with the next one.
+    """
+
+    name = "text"
+    suffixes = text_read.SUFFIXES
+    kinship = "5-word shingles"
+
+    def __init__(
+        self,
+        tokenizer: str = "bpe",
+        vocab_size: int = 8192,
+        lower_case: bool = False,
+        strip_accents: bool = False,
+        documents: text_read.Cut = "file",
+        language: str | None = None,
+        max_length: int = 128,
+        overlap: int = 0,
+        max_ambiguous: float = 0.5,
+        crop: float = 0.5,
+        drop: float = 0.1,
+        swap: float = 0.05,
+    ) -> None:
+        self.tokenizer, self.vocab_size = tokenizer, vocab_size
+        self.lower_case, self.strip_accents = lower_case, strip_accents
+        self.documents, self.language = documents, language
+        self.max_length, self.overlap, self.max_ambiguous = max_length, overlap, max_ambiguous
+        self.crop, self.drop, self.swap = crop, drop, swap
+        self._check()
+        self._words: text_words.Words | None = None  # the tokeniser, once fitted, fetched or loaded
+        self._special: tuple[str, ...] = SPECIAL_TOKENS
+        self._vocabulary: Vocabulary | None = None
+        self._digest: str | None = None
+        self._written: tuple[list[str], text_shingles.Shingles] | None = None
+
+    def _check(self) -> None:
+        sizes = f"{SMALLEST} to {LARGEST:,}"
+        pretrained = self.tokenizer.startswith(PREFIX)
+        rules = (
+            (self.tokenizer in TRAINED or pretrained, "tokenizer", f"{', '.join(TRAINED)} or hf:NAME_OR_FOLDER"),
+            (SMALLEST <= self.vocab_size <= LARGEST, "vocab_size", sizes),
+            (not (pretrained and self.lower_case), "lower_case", "false with a pretrained tokeniser, which decides"),
+            (not (pretrained and self.strip_accents), "strip_accents", "false with a pretrained tokeniser"),
+            (0 <= self.max_ambiguous <= 1, "max_ambiguous", "between 0 and 1"),
+            (0 < self.crop <= 1, "crop", "above 0 and at most 1"),
+            (0 <= self.drop < 1, "drop", "at least 0 and below 1"),
+            (0 <= self.swap <= 1, "swap", "between 0 and 1"),
+        )
+        for right, key, expected in rules:
+            if not right:
+                raise SuiteError(f"modality.{key}={getattr(self, key)} should be {expected}.")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The ids; of a trained tokeniser only after ``fit`` or ``load``."""
+        self._ready()
+        assert self._vocabulary is not None
+        return self._vocabulary
+
+    def _ready(self) -> text_words.Words:
+        """The tokeniser; a pretrained one is fetched when it is first needed."""
+        if self._words is None:
+            if self.tokenizer in TRAINED:
+                kind = TRAINED[self.tokenizer]
+                raise SuiteError(f"the {kind} tokeniser has not been trained: prepare the data or load a run first.")
+            from ssl_suite.modalities import text_pretrained
+
+            self._take(*text_pretrained.fetch(self.tokenizer))
+        assert self._words is not None
+        return self._words
+
+    def _take(self, tokenizer: Any, special: tuple[str, ...]) -> None:
+        from ssl_suite.modalities import text_pretrained
+
+        self._words, self._special = text_words.Words(tokenizer, self.tokenizer in TRAINED), special
+        self._vocabulary = text_pretrained.vocabulary(tokenizer, special)
+        self._digest = hashlib.sha256(tokenizer.to_str().encode("utf-8")).hexdigest()
+        self._written = None
+
+    def read(
+        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+    ) -> Iterator[Record]:
+        """The records of one file, see ``text_read.read``."""
+        return text_read.read(path, fault, self.documents, self.language, column, id_column)
+
+    def fit(self, records: Iterator[Record]) -> None:
+        """Train the tokeniser, unless it has been trained or loaded; a pretrained one is fetched."""
+        if self._words is not None or self.tokenizer not in TRAINED:
+            self._ready()
+            return
+        from ssl_suite.modalities import text_training
+
+        texts = (" ".join(record.data) if isinstance(record.data, list) else record.data for record in records)
+        settings = (self.vocab_size, self.lower_case, self.strip_accents)
+        whole = (text.encode("utf-8", "replace").decode("utf-8") for text in texts)  # see ``_sentences``
+        self._take(text_training.train(self.tokenizer, whole, *settings), SPECIAL_TOKENS)
+
+    def encode(self, record: Record) -> Encoded:
+        """Token ids and where sentences begin, with counts of ``letters``, ``sentences`` and ``unknown`` tokens.
+
+        The ids are those of the whole text; sentences of a list are taken as parted by spaces.
+
+        Raises:
+            BadRecord: it holds NUL, or half of a surrogate pair.
+        """
+        words, vocabulary = self._ready(), self.vocabulary
+        sentences = self._sentences(record)
+        values, counts = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+        begin = size = 0
+        for end, sentence in enumerate(sentences, start=1):
+            size += len(sentence)
+            if size >= AT_ONCE or end == len(sentences):
+                some, each = words.encode(sentences[begin:end], first=begin == 0)
+                values.append(some)
+                counts.append(each)
+                begin, size = end, 0
+        ids, lengths = np.concatenate(values), np.concatenate(counts)
+        bounds = (np.cumsum(lengths) - lengths)[lengths > 0]
+        found = {"letters": sum(map(len, sentences)), "sentences": len(bounds)}
+        found["unknown"] = int(np.count_nonzero(ids == vocabulary.unk))
+        return Encoded(ids, found, bounds)
+
+    def _sentences(self, record: Record) -> list[str]:
+        data = record.data
+        text = data if isinstance(data, str) else "\n".join(data)
+        fault = "NUL characters" if "\0" in text else ""
+        try:
+            _ = text.isascii() or text.encode("utf-8")
+        except UnicodeEncodeError:
+            fault = "half of a surrogate pair"
+        if fault:
+            name = " ".join(record.name.split())
+            raise BadRecord(f"{record.source}: record '{name}' holds {fault}; repair or remove it.", fault)
+        clean = text_letters.cleaned if self.tokenizer in TRAINED else text_letters.uncontrolled
+        plain = clean(text)
+        if isinstance(data, str):
+            return text_sentences.split(plain)
+        parts = data if plain is text else map(clean, data)
+        return [sentence for sentence in map(str.strip, parts) if sentence]
+
+    def spell(self, values: np.ndarray) -> str:
+        """The text of ids."""
+        tokenizer = self._ready().tokenizer
+        if tokenizer.decoder is None:
+            return " ".join(self.vocabulary.tokens[i] for i in values.tolist())
+        text = tokenizer.decode(values.tolist(), skip_special_tokens=False)
+        return text_words.tidy(text) if type(tokenizer.decoder).__name__ == "WordPiece" else text
+
+    def identity(self, values: np.ndarray) -> bytes:
+        """A digest (16 bytes) of the text without regard to case and white space."""
+        written, _ = self._tables()
+        text = "".join(map(written.__getitem__, values.tolist())).lstrip()
+        return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
+
+    def kin(self, values: np.ndarray) -> np.ndarray:
+        """Hashes of all runs of five words (of a shorter text: of all), without regard to case or punctuation."""
+        return self._tables()[1].of(values)
+
+    def _tables(self) -> tuple[list[str], text_shingles.Shingles]:
+        if self._written is None:
+            written = text_shingles.written(self._ready().tokenizer, self.vocabulary.tokens)
+            self._written = written, text_shingles.Shingles(self.vocabulary, written)
+        return self._written
+
+    def augment(self, batch: Batch, rng: Rng) -> Batch:
+        """A crop of each sequence, some of its tokens left out, some neighbours exchanged.
+
+        Sequences keep their slots: what becomes free at the end of a slot is [PAD], see ``views``.
+        """
+        vocabulary = self.vocabulary
+        values_N, place_N = views.crop_and_turn(batch, rng, vocabulary, self.crop, 0.0, None)
+        if self.drop > 0:
+            values_N, place_N = text_views.drop(batch, values_N, place_N, rng, vocabulary, self.drop)
+        if self.swap > 0:
+            values_N = text_views.swap(values_N, place_N, rng, batch.rows, self.swap)
+        return batch.with_values(values_N)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides records, sentences and ids; of a tokeniser its digest, until there is one its settings."""
+        settings: dict[str, Any] = {"name": self.name, "documents": self.documents, "language": self.language}
+        if self.tokenizer not in TRAINED:
+            self._ready()
+            return settings | {"pretrained": self._digest}
+        settings |= {"tokenizer": self.tokenizer, "vocab_size": self.vocab_size, "trained": self._digest}
+        return settings | {"lower_case": self.lower_case, "strip_accents": self.strip_accents}
+
+    def save(self, folder: Path) -> None:
+        """Write the tokeniser for ``transformers.AutoTokenizer``, which gives the ids of ``encode`` between [CLS] and
+        [SEP]. There, but not in ``encode``, a word like "[MASK]" in a text is that token."""
+        from ssl_suite.modalities import tokenizers
+
+        tokenizers.write(self._ready().tokenizer, folder, self.max_length, self._special)
+
+    def load(self, folder: Path) -> None:
+        """Take the tokeniser of a folder.
+
+        Raises:
+            SuiteError: the folder holds none, or one of another kind.
+        """
+        from ssl_suite.modalities import text_pretrained, tokenizers
+
+        found = tokenizers.read(folder)
+        kind = type(found.model).__name__
+        if kind != TRAINED.get(self.tokenizer, kind):
+            raise SuiteError(
+                f"{folder}: holds a {kind} tokeniser, modality.tokenizer={self.tokenizer} is another; use the settings "
+                "it was written with."
+            )
+        self._take(found, text_pretrained.special_of(folder))

@@ -1,0 +1,83 @@
+"""Where sentences begin in plain text: by punctuation, with the usual exceptions.
+
+A sentence ends
+- at a blank line;
+- at one of ``. ! ? …`` (and their Arabic, Urdu, Hindi and Armenian kin), with closing quotes and brackets, before
+  white space, unless the next word begins in lower case, or a single full stop follows a title ("Dr."), an initial
+  ("J."), letters with stops between them ("e.g.", "U.S."), a number of one or two digits ("3. Mai"), or a word like
+  "No." before a number;
+- at one of ``。 ！ ？ ｡`` with closing quotes and brackets, before white space or a letter of such a script.
+
+A single line break is white space: books are wrapped. What ends an abbreviation and a sentence at once ("the U.S. He")
+is taken for the abbreviation.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ssl_suite.modalities.text_letters import unspaced
+
+ENDS = ".!?…؟۔।॥։"
+CLOSING = "\"'”’“»›)\\]}"
+WIDE_ENDS = "。！？｡"
+WIDE_CLOSING = "”’」』）】》〉〕］｣\"'"
+OPENING = "\"'“‘„«‹([{¿¡—-"
+# One class of letters first, by which the search is six times as fast as with three alternatives. Repeats are bounded
+# and give nothing back, or a line of a million dots would be searched again from every dot.
+CANDIDATE = re.compile(
+    rf"[\n{ENDS}{WIDE_ENDS}](?:"
+    rf"(?<=\n)[^\S\n]*+\n\s*+"
+    rf"|(?<=[{ENDS}])[{ENDS}]{{0,7}}+[{CLOSING}]{{0,4}}+\s++"
+    rf"|(?<=[{WIDE_ENDS}])[{WIDE_ENDS}]{{0,7}}+[{WIDE_CLOSING}]{{0,4}}+\s*+)"
+)
+TITLES = (
+    " mr mrs ms dr prof rev hon gov gen col maj capt cpt lt sgt st sen rep pres messrs mme mlle mm hr fr sr sra srta"
+    " dipl ing dott vs cf ca bzw resp approx al "
+)
+NUMBERED = " no nos nr vol fig figs p pp ch art sec eq cap bd abb "
+LOOK_BACK = 16  # letters in which the word before a full stop is looked for
+
+
+def split(text: str) -> list[str]:
+    """The sentences of ``text``, without white space around them; together they hold all of its other letters."""
+    sentences, begin = [], 0
+    for match in CANDIDATE.finditer(text):
+        if ends_sentence(text, match.start(), match.end()):
+            sentences.append(text[begin : match.end()].strip())
+            begin = match.end()
+    sentences.append(text[begin:].strip())
+    return [sentence for sentence in sentences if sentence]
+
+
+def ends_sentence(text: str, start: int, end: int) -> bool:
+    """Whether the candidate ``text[start:end]`` is the end of a sentence."""
+    sign = text[start]
+    if sign == "\n" or end == len(text):
+        return True
+    if sign in WIDE_ENDS:
+        return text[end - 1].isspace() or unspaced(text[end]) is not None
+    place = end
+    while text[place : place + 1] in OPENING and place < end + 3:
+        place += 1
+    following = text[place : place + 1]
+    if following.islower():
+        return False
+    if sign != "." or text[start + 1] in ENDS:
+        return True
+    words = text[max(0, start - LOOK_BACK) : start].split()
+    word = words[-1].lstrip(OPENING) if words and not text[start - 1].isspace() else ""
+    return not abbreviated(word, following)
+
+
+def abbreviated(word: str, following: str) -> bool:
+    """Whether the full stop after ``word`` belongs to it; ``following`` is the first letter of the next word."""
+    entry = f" {word.lower()} "
+    if entry in TITLES or (entry in NUMBERED and following.isdigit()):
+        return True
+    if word.isdigit():
+        return len(word) <= 2
+    if len(word) == 1:
+        return word.isupper()
+    parts = word.split(".")
+    return len(parts) > 1 and all(part.isalpha() and len(part) <= 2 for part in parts)
