@@ -16,7 +16,8 @@ from ssl_suite.training.evaluate import Evaluator
 
 ORDERS = (0, 1, 3, 5)  # read left to right
 TWO_SIDED = (3, 5)  # given both sides, as the encoder is; lowered until the table of an order fits into ``TABLE``
-TABLE = 1 << 18  # entries, each of them read twice a position: 2,000 words at order 1 (4 million) take ten minutes
+TABLE = 1 << 14  # entries, read twice a position: 160,000 (proteins, order 3) take half a minute, 4 million (words) ten
+COUNTS = 1 << 20  # entries of the largest table that is fitted: 16 million (16 units, order 5) take a minute
 COUNTED = 20_000_000  # training tokens that guesses are counted on
 
 
@@ -36,7 +37,8 @@ def count_models(
     """
     targets = modality.vocabulary.targets
     alphabet = targets[1] - targets[0]
-    chain = markov.fit_store(store, targets, max(ORDERS))
+    wanted = max(order for order in ORDERS if order == 0 or alphabet ** (order + 1) <= COUNTS)
+    chain = markov.fit_store(store, targets, wanted)
     ids_WT = markov.window_symbols(store.ids, store.split("valid"), targets)
     found = {}
     for order in (order for order in ORDERS if order <= chain.order):

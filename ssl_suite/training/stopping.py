@@ -27,5 +27,9 @@ class StopSignals:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let signals end the process again: all is saved."""
         for number, handler in self._before.items():
             signal.signal(number, handler)

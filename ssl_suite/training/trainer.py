@@ -149,7 +149,8 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
         if log:
             log.close()
 
-    # Finish: the exported encoder, the summary, the curve.
+    # Finish: the exported encoder, the summary, the curve. The weights are saved, so a signal may end it.
+    stop.release()
     if stopping and done < steps:
         progress.say(f"stopped after step {done} of {steps} and saved; the same command goes on from there.")
     if group.main and done == steps:

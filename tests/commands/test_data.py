@@ -11,6 +11,7 @@ import yaml
 
 from ssl_suite import cli
 from ssl_suite.data.catalogue import list_entries
+from ssl_suite.data.codebook import Codebook
 from tests.data.http_server import serving
 
 
@@ -134,3 +135,17 @@ def test_faults_are_one_line(capsys: pytest.CaptureFixture[str], command: str) -
         code, _, err = call(capsys, command, word)
         assert (code, err.count("\n")) == (2, 1)
         assert expected in err
+
+
+def test_units(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["modality=image", "modality.codes=8", f"output={tmp_path}/book.safetensors"]
+    code, out, err = call(capsys, "units", *words, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["codes"] == 8 and 1 < facts["perplexity"] <= 8 and 0 < facts["error"] < 1
+    assert "perplexity" in err
+    assert len(Codebook.load(tmp_path / "book.safetensors")) == 8
+    code, out, _ = call(capsys, "units", *words[:2])
+    assert code == 0 and "codebook: " in out  # from the cache
+    code, _, err = call(capsys, "units", "modality=dna")
+    assert code == 2 and "units are for images and speech" in err

@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from torchvision import datasets
 
 from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.data.sources import resolve
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.image import Image
 from ssl_suite.modalities.image_sets import NAMES, dataset_records, torchvision_records
@@ -110,3 +111,21 @@ def test_a_picture_that_cannot_be_read() -> None:
     kept = list(dataset_records(Broken(), "torchvision:X", "unlabeled", skipping))
     assert [record.tags for record in kept] == [{"label": "b"}, {}]
     assert skipping.counts == {"damaged": 1}
+
+
+def test_a_set_is_a_source_like_any_other(cifar: Path, tmp_path: Path) -> None:
+    """``data.path=torchvision:NAME`` becomes a table of lossless pictures, made once."""
+    lines: list[str] = []
+    data = {"path": "torchvision:CIFAR10:train", "root": str(cifar), "cache": str(tmp_path / "cache")}
+    image = Image()
+    (path,) = resolve(image, data, lines.append).paths
+    assert "writing 6 pictures" in lines[0]
+    records = list(image.read(path, stop))
+    assert [record.tags["label"] for record in records] == ["plane", "car", "plane", "plane", "car", "car"]
+    for record, pixels in zip(records, tiles(9), strict=False):
+        want = pixels.reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 48)
+        assert np.array_equal(image.encode(record).values, want)
+    again = resolve(image, data | {"path": "torchvision:CIFAR10"}, lines.append)
+    assert again.paths == [path] and len(lines) == 1
+    with pytest.raises(SuiteError, match="Did you mean 'CIFAR10'"):
+        resolve(image, data | {"path": "torchvision:CIFAR1O"}, lines.append)
