@@ -54,7 +54,10 @@ def run(settings: dict[str, Any]) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         hub.export(
-            loaded.learner, loaded.modality, folder, describe(Path(settings["encoder"]), loaded.config, loaded.step)
+            loaded.learner,
+            loaded.modality,
+            folder,
+            describe(Path(settings["encoder"]), loaded.config, loaded.step, loaded.modality.frame is not None),
         )
     except OSError as error:
         raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
@@ -71,7 +74,7 @@ def check(output: str) -> Path:
     return folder
 
 
-def describe(source: Path, cfg: Mapping[str, Any], step: int) -> str:
+def describe(source: Path, cfg: Mapping[str, Any], step: int, signal: bool) -> str:
     """The folder's README: that of a finished run, with the facts of this checkpoint."""
     from ssl_suite.training import checkpoint, finish
 
@@ -81,4 +84,4 @@ def describe(source: Path, cfg: Mapping[str, Any], step: int) -> str:
     with contextlib.suppress(OSError, ValueError):  # a run that has not finished has no summary yet
         summary |= json.loads((source / "summary.json").read_text(encoding="utf-8"))
     summary |= {"tokens": manifest["tokens"], "best_step": step, "best_valid_loss": manifest.get("valid_loss")}
-    return finish.card(cfg, summary)
+    return finish.card(cfg, summary, signal)

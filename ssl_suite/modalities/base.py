@@ -7,7 +7,7 @@ among the entry points of a package of its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,6 +100,20 @@ class Frame:
     width: int
     features: int
     grid: tuple[int, int] | None = None
+
+
+def check_ranges(rules: Iterable[tuple[bool, str, Any, str]]) -> None:
+    """Hold settings against their limits.
+
+    Args:
+        rules: (whether it holds, key, value, what is expected).
+
+    Raises:
+        SuiteError: naming the key, its value and what is expected, for the first rule that does not hold.
+    """
+    for right, key, value, expected in rules:
+        if not right:
+            raise SuiteError(f"modality.{key}={value} should be {expected}.")
 
 
 Fault = Callable[[SuiteError], None]

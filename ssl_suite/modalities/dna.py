@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from ssl_suite.data.faults import BadRecord
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import dna_words, kmers, sequence_files, views
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Modality, Record, Vocabulary
+from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Record, Vocabulary, check_ranges
 from ssl_suite.modalities.dna_letters import (
     AMBIGUOUS,
     BASES,
@@ -27,8 +26,8 @@ from ssl_suite.modalities.dna_letters import (
     checked_letters,
     spelling,
 )
+from ssl_suite.modalities.letters import FIRST, LetterModality
 
-FIRST = len(SPECIAL_TOKENS)
 PIECE = 64  # BPE merges do not cross every 64th base of a run: bounded cost a piece, one cut token in ten or so
 BPE_CHUNK = 1024 * PIECE  # bases given to the tokeniser library at a time; a multiple of PIECE cuts where pieces end
 BPE_CHUNKS = 64  # chunks in memory at a time
@@ -38,7 +37,7 @@ BASE_CODES = bytes(BASES.find(chr(i)) % 256 for i in range(256))  # 255 for what
 OPPOSITE_LETTERS = byte_table({letter: ord(other) for letter, other in COMPLEMENT.items()})
 
 
-class DNA(Modality):
+class DNA(LetterModality):
     """Nucleotide sequences.
 
     Args:
@@ -60,6 +59,7 @@ class DNA(Modality):
     name = "dna"
     example = "ACGTACGT[MASK]ACGTACGT"
     suffixes = sequence_files.SUFFIXES
+    first_target = FIRST + len(AMBIGUOUS)
     kinship = "shared 16-mers of either strand"
     kin_share = 0.3  # a copy that is cut at another place shares half its bases, J = 1/3, with one of two windows
 
@@ -85,8 +85,6 @@ class DNA(Modality):
         self._check()
         self._spelling = spelling(ambiguous, soft_mask)
         self._encode = {"base": self._encode_base, "kmer": self._encode_kmer, "bpe": self._encode_bpe}[tokenizer]
-        self._bpe: Any = None  # a tokenizers.Tokenizer, once fitted or loaded
-        self._vocabulary: Vocabulary | None = None
         self._opposite: np.ndarray | None = None
         self._opposite_on: dict[torch.device, Tensor] = {}
         if tokenizer == "base":
@@ -115,27 +113,12 @@ class DNA(Modality):
             (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
             (0 <= self.mutation <= 1, "mutation", self.mutation, "between 0 and 1"),
         )
-        for right, key, value, expected in rules:
-            if not right:
-                raise SuiteError(f"modality.{key}={value} should be {expected}.")
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The ids; for BPE only after ``fit`` or ``load``."""
-        if self._vocabulary is None:
-            raise SuiteError("the BPE tokeniser has not been trained: prepare the data or load a run first.")
-        return self._vocabulary
+        check_ranges(rules)
 
     @property
     def opposite(self) -> np.ndarray | None:
         """(V,) the id of each token's reverse complement, or None where tokens have none (BPE)."""
         return self._opposite
-
-    def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
-    ) -> Iterator[Record]:
-        """The records of one file, see ``sequence_files.read``."""
-        return sequence_files.read(path, fault, column, id_column)
 
     def fit(self, records: Iterator[Record]) -> None:
         """Train the BPE, unless it has been trained or loaded; other tokenisers do not touch ``records``."""
@@ -157,12 +140,6 @@ class DNA(Modality):
             return self._spell_out(self._letters(record)[0])
         except BadRecord:  # raised again, or counted, when the record is encoded
             return ""
-
-    def _take_bpe(self, tokenizer: Any) -> None:
-        ids = tokenizer.get_vocab()
-        tokens = tuple(sorted(ids, key=ids.__getitem__))
-        self._bpe = tokenizer
-        self._vocabulary = Vocabulary(tokens, (FIRST + len(AMBIGUOUS), len(tokens)))
 
     @staticmethod
     def _pieces() -> Any:
@@ -263,22 +240,11 @@ class DNA(Modality):
         settings |= {"ambiguous": self.ambiguous, "soft_mask": self.soft_mask}
         if self.tokenizer == "kmer":
             settings |= {"k": self.k, "stride": self.stride}
-        if self.tokenizer == "bpe":
-            trained = self._bpe and hashlib.sha256(self._bpe.to_str().encode("utf-8")).hexdigest()
-            settings |= {"vocab_size": self.vocab_size, "piece": PIECE, "trained": trained}
-        return settings
-
-    def save(self, folder: Path) -> None:
-        """Write the tokeniser for ``transformers.AutoTokenizer``.
-
-        It gives the ids of ``encode`` for base, non-overlapping k-mer and BPE. Overlapping k-mers cannot be cut by
-        the library: their tokeniser reads words separated by white space, as ``spell`` writes them.
-        """
-        from ssl_suite.modalities import tokenizers
-
-        tokenizers.write(self._bpe if self.tokenizer == "bpe" else self._exported(), folder, self.max_length)
+        return settings | self._bpe_settings(self.vocab_size, PIECE)
 
     def _exported(self) -> Any:
+        """It gives the ids of ``encode``, but for overlapping k-mers, which the library cannot cut: their tokeniser
+        reads words separated by white space, as ``spell`` writes them."""
         from tokenizers import Regex, pre_tokenizers
 
         from ssl_suite.modalities import tokenizers
@@ -291,20 +257,3 @@ class DNA(Modality):
             return tokenizers.word_level(tokens, rules, pre_tokenizers.Split(Regex("."), "isolated"))
         whole = pre_tokenizers.Split(Regex(f".{{{self.k}}}"), "removed", invert=True)  # drops a short last word
         return tokenizers.word_level(tokens, rules, whole)
-
-    def load(self, folder: Path) -> None:
-        """Take the trained BPE of a folder; other tokenisers have nothing to restore, but must be the same.
-
-        Raises:
-            SuiteError: the folder holds no tokeniser, or one of another vocabulary.
-        """
-        from ssl_suite.modalities import tokenizers
-
-        found = tokenizers.read(folder)
-        if self.tokenizer == "bpe":
-            self._take_bpe(found)
-        elif found.get_vocab_size() != len(self.vocabulary):
-            raise SuiteError(
-                f"{folder}: tokeniser has {found.get_vocab_size()} tokens, modality.tokenizer={self.tokenizer} "
-                f"{len(self.vocabulary)}; use the settings it was written with."
-            )

@@ -16,7 +16,7 @@ from ssl_suite.data.faults import BadRecord
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import music_decode, music_files, music_grid, music_tokens, music_views
-from ssl_suite.modalities.base import Encoded, Fault, Modality, Record, Vocabulary
+from ssl_suite.modalities.base import Encoded, Fault, Modality, Record, Vocabulary, check_ranges
 from ssl_suite.modalities.music_bpe import Bpe
 
 FIRST = music_tokens.FIRST
@@ -98,9 +98,7 @@ class Music(Modality):
             (0 <= self.velocity <= 1, "velocity", self.velocity, "between 0 and 1"),
             (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
         )
-        for right, key, value, expected in rules:
-            if not right:
-                raise SuiteError(f"modality.{key}={value} should be {expected}.")
+        check_ranges(rules)
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
+from ssl_suite.modalities import views
 from ssl_suite.modalities.base import Vocabulary
 
 Range = tuple[int, int]
@@ -40,14 +41,8 @@ def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float, opens: tu
     values_N, starts_B = batch.values, batch.offsets_B1[:-1].long()
     ids_N, slot_N = batch.sequence_ids_N(), batch.positions_N()
     total = values_N.shape[0]
-    filled = torch.nn.functional.pad((values_N != vocabulary.pad).long().cumsum(0), (1, 0))
-    size_B = filled[batch.offsets_B1[1:].long()] - filled[starts_B]
+    size_B, begin_B, kept_B = views.stretches(batch, rng, vocabulary, share)
     content_B = (size_B - 2).clamp(min=0)
-    each = starts_B.shape[0] // batch.rows
-    fewest_B = torch.minimum((content_B * share).ceil().long(), content_B)
-    kept_B = torch.minimum(fewest_B + (rng.uniform(each) * (content_B - fewest_B + 1)).long(), content_B)
-    room_B = content_B - kept_B
-    begin_B = torch.minimum((rng.uniform(each) * (room_B + 1)).long(), room_B)
     end_B = begin_B + kept_B
     if opens:
         edge_N = (slot_N == 1) | (slot_N == size_B[ids_N] - 1)  # the first token, and [SEP]
@@ -59,13 +54,7 @@ def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float, opens: tu
         first_B = starts_B + 1
         begin_B = torch.where(content_B > 0, before_N[(first_B + begin_B).clamp(max=total - 1)] - first_B, begin_B)
         end_B = torch.where(content_B > 0, after_N[(first_B + end_B).clamp(max=total - 1)] - first_B, end_B)
-    kept_N = (end_B - begin_B)[ids_N]
-    inside_N = (slot_N >= 1) & (slot_N <= kept_N)
-    from_N = (slot_N + (starts_B + begin_B)[ids_N]).clamp(0, total - 1)
-    outside_N = torch.where(slot_N == 0, values_N, torch.full_like(values_N, vocabulary.pad))
-    closes_N = (slot_N == kept_N + 1) & (size_B[ids_N] >= 2)
-    outside_N = torch.where(closes_N, torch.full_like(values_N, vocabulary.sep), outside_N)
-    return torch.where(inside_N, values_N[from_N], outside_N)
+    return views.moved(batch, vocabulary, size_B, begin_B, end_B - begin_B)[0]
 
 
 def transpose(values_N: Tensor, batch: Batch, rng: Rng, pitches: Range, down: int, up: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,11 +15,11 @@ from ssl_suite.data.faults import BadRecord
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import kmers, protein_views, sequence_files, views
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Modality, Record, Vocabulary
+from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Record, Vocabulary, check_ranges
 from ssl_suite.modalities.dna_letters import byte_table
+from ssl_suite.modalities.letters import FIRST, LetterModality
 from ssl_suite.modalities.protein_letters import CODES, GAP, LETTERS, RESIDUES, STOP, checked_letters, spelling
 
-FIRST = len(SPECIAL_TOKENS)
 REST = CODES + STOP + GAP  # tokens that are no prediction targets
 PIECE = 256  # BPE merges do not cross every 256th residue of a run: bounded cost a piece, one cut token in a hundred
 CHUNK = 4096  # residues of a piece of the sample that BPE is trained on, see ``tokenizers.sample_pieces``
@@ -29,7 +28,7 @@ FILES = (".fa", ".fasta", ".fas", ".faa", ".pep", ".gp", ".gpff", *sequence_file
 RESIDUE_CODES = bytes(RESIDUES.find(chr(i)) % 256 for i in range(256))  # 255 for what is no residue
 
 
-class Protein(Modality):
+class Protein(LetterModality):
     """Amino acid sequences.
 
     Args:
@@ -52,6 +51,7 @@ class Protein(Modality):
     name = "protein"
     example = "MKTAYIAKQRQISFVKSHFSRQ[MASK]EERLGLIEVQAPILSRVGDGTQDNLSG"
     suffixes = sequence_files.suffixes(*FILES)
+    first_target = FIRST + len(REST)
     kinship = "shared 6-mers"
     kin_share = 0.5
 
@@ -75,8 +75,6 @@ class Protein(Modality):
         self.crop, self.substitution = crop, substitution
         self._check()
         self._spelling = spelling(ambiguous, soft_mask, gaps)
-        self._bpe: Any = None  # a tokenizers.Tokenizer, once fitted or loaded
-        self._vocabulary: Vocabulary | None = None
         self._thresholds_on: dict[torch.device, Tensor] = {}
         one_letter = {letter: read for letter, read in self._spelling.items() if read}
         if tokenizer == "residue":
@@ -94,22 +92,7 @@ class Protein(Modality):
             (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
             (0 <= self.substitution <= 1, "substitution", self.substitution, "between 0 and 1"),
         )
-        for right, key, value, expected in rules:
-            if not right:
-                raise SuiteError(f"modality.{key}={value} should be {expected}.")
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """Known from construction; for BPE after ``fit`` or ``load``."""
-        if self._vocabulary is None:
-            raise SuiteError("the BPE tokeniser has not been trained: prepare the data or load a run first.")
-        return self._vocabulary
-
-    def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
-    ) -> Iterator[Record]:
-        """The records of one file, see ``sequence_files.read``; GenPept is read as the GenBank it is."""
-        return sequence_files.read(path, fault, column, id_column)
+        check_ranges(rules)
 
     def fit(self, records: Iterator[Record]) -> None:
         """Train the BPE, unless it has been trained or loaded; ``residue`` does not touch ``records``."""
@@ -142,12 +125,6 @@ class Protein(Modality):
                 yield GAP.join(held)
                 held, size = [], 0
         yield GAP.join(held)
-
-    def _take_bpe(self, tokenizer: Any) -> None:
-        ids = tokenizer.get_vocab()
-        tokens = tuple(sorted(ids, key=ids.__getitem__))
-        self._bpe = tokenizer
-        self._vocabulary = Vocabulary(tokens, (FIRST + len(REST), len(tokens)))
 
     @staticmethod
     def _pieces() -> Any:
@@ -213,21 +190,11 @@ class Protein(Modality):
         """The settings that change ids; for a trained BPE its digest, before that only how it will be trained."""
         settings: dict[str, Any] = {"name": self.name, "tokenizer": self.tokenizer}
         settings |= {"ambiguous": self.ambiguous, "soft_mask": self.soft_mask, "stops": self.stops, "gaps": self.gaps}
-        if self.tokenizer == "bpe":
-            trained = self._bpe and hashlib.sha256(self._bpe.to_str().encode("utf-8")).hexdigest()
-            settings |= {"vocab_size": self.vocab_size, "piece": PIECE, "trained": trained}
-        return settings
-
-    def save(self, folder: Path) -> None:
-        """Write the tokeniser for ``transformers.AutoTokenizer``, which gives the ids of ``encode``.
-
-        It knows no settings: what ``error`` refuses gets its token there, and a ``*`` before [MASK] counts as final.
-        """
-        from ssl_suite.modalities import tokenizers
-
-        tokenizers.write(self._bpe if self.tokenizer == "bpe" else self._exported(), folder, self.max_length)
+        return settings | self._bpe_settings(self.vocab_size, PIECE)
 
     def _exported(self) -> Any:
+        """It gives the ids of ``encode`` but knows no settings: what ``error`` refuses gets its token there, and a
+        ``*`` before [MASK] counts as final."""
         from tokenizers import Regex, pre_tokenizers
 
         from ssl_suite.modalities import tokenizers
@@ -244,20 +211,3 @@ class Protein(Modality):
         final = r"\*(?=[*-]*\z)"
         stops = normalizers.Replace(Regex(final + (r"|\*.*\z" if self.stops == "cut" else "")), "")
         return normalizers.Sequence([tokenizers.letter_map(self._spelling), stops])
-
-    def load(self, folder: Path) -> None:
-        """Take the trained BPE of a folder; ``residue`` has nothing to restore, but must be the same.
-
-        Raises:
-            SuiteError: the folder holds no tokeniser, or one of another vocabulary.
-        """
-        from ssl_suite.modalities import tokenizers
-
-        found = tokenizers.read(folder)
-        if self.tokenizer == "bpe":
-            self._take_bpe(found)
-        elif found.get_vocab_size() != len(self.vocabulary):
-            raise SuiteError(
-                f"{folder}: tokeniser has {found.get_vocab_size()} tokens, modality.tokenizer={self.tokenizer} "
-                f"{len(self.vocabulary)}; use the settings it was written with."
-            )

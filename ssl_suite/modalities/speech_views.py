@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
+from ssl_suite.modalities import views
 from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.modalities.speech_features import BANDS, POSITION
 
@@ -79,22 +80,9 @@ def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float) -> tuple[
     Returns:
         values_N: (N,) ids. from_N: (N,) int64, where the content of each position comes from. kept_B: (B,) int64.
     """
-    values_N, starts_B = batch.values, batch.offsets_B1[:-1].long()
-    ids_N, place_N = batch.sequence_ids_N(), batch.positions_N() - 1
-    filled = torch.nn.functional.pad((values_N != vocabulary.pad).long().cumsum(0), (1, 0))
-    size_B = filled[batch.offsets_B1[1:].long()] - filled[starts_B]
-    content_B = (size_B - 2).clamp(min=0)
-    each = starts_B.shape[0] // batch.rows
-    fewest_B = torch.minimum((content_B * share).ceil().long(), content_B)
-    kept_B = torch.minimum(fewest_B + (rng.uniform(each) * (content_B - fewest_B + 1)).long(), content_B)
-    room_B = content_B - kept_B
-    begin_B = torch.minimum((rng.uniform(each) * (room_B + 1)).long(), room_B)
-    from_N = (place_N + (starts_B + begin_B + 1)[ids_N]).clamp(0, values_N.shape[0] - 1)
-    inside_N = (place_N >= 0) & (place_N < kept_B[ids_N])
-    outside_N = torch.where(place_N < 0, values_N, torch.full_like(values_N, vocabulary.pad))
-    closes_N = (place_N == kept_B[ids_N]) & (size_B[ids_N] >= 2)
-    outside_N = torch.where(closes_N, torch.full_like(values_N, vocabulary.sep), outside_N)
-    return torch.where(inside_N, values_N[from_N], outside_N), from_N, kept_B
+    size_B, begin_B, kept_B = views.stretches(batch, rng, vocabulary, share)
+    values_N, from_N, _ = views.moved(batch, vocabulary, size_B, begin_B, kept_B)
+    return values_N, from_N, kept_B
 
 
 def noise_draws(

@@ -13,6 +13,43 @@ from ssl_suite.data.rng import Rng
 from ssl_suite.modalities.base import Vocabulary
 
 
+def stretches(batch: Batch, rng: Rng, vocabulary: Vocabulary, crop: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw a stretch of every sequence, its length uniform between ``crop`` of it and all, its place uniform too.
+
+    Returns:
+        size_B: (B,) tokens of each sequence, [CLS] and [SEP] included, [PAD] not. begin_B: (B,) where its stretch
+        begins, counted from the token after [CLS]. kept_B: (B,) tokens of the stretch; 0 for empty sequences.
+    """
+    filled = torch.nn.functional.pad((batch.values != vocabulary.pad).long().cumsum(0), (1, 0))
+    size_B = filled[batch.offsets_B1[1:].long()] - filled[batch.offsets_B1[:-1].long()]
+    content_B = (size_B - 2).clamp(min=0)
+    each = content_B.shape[0] // batch.rows
+    fewest_B = torch.minimum((content_B * crop).ceil().long(), content_B)
+    kept_B = torch.minimum(fewest_B + (rng.uniform(each) * (content_B - fewest_B + 1)).long(), content_B)
+    room_B = content_B - kept_B
+    begin_B = torch.minimum((rng.uniform(each) * (room_B + 1)).long(), room_B)
+    return size_B, begin_B, kept_B
+
+
+def moved(
+    batch: Batch, vocabulary: Vocabulary, size_B: Tensor, begin_B: Tensor, kept_B: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Put each stretch at its slot's start: [CLS] stretch [SEP], and [PAD] in what is left of the slot.
+
+    Returns:
+        values_N: (N,) ids. from_N: (N,) int64, where the content of each position comes from. inside_N: (N,) bool, the
+        stretches.
+    """
+    values_N, ids_N, place_N = batch.values, batch.sequence_ids_N(), batch.positions_N() - 1
+    starts_B = batch.offsets_B1[:-1].long()
+    from_N = (place_N + (starts_B + begin_B + 1)[ids_N]).clamp(0, values_N.shape[0] - 1)
+    inside_N = (place_N >= 0) & (place_N < kept_B[ids_N])
+    outside_N = torch.where(place_N < 0, values_N, torch.full_like(values_N, vocabulary.pad))
+    closes_N = (place_N == kept_B[ids_N]) & (size_B[ids_N] >= 2)
+    outside_N = torch.where(closes_N, torch.full_like(values_N, vocabulary.sep), outside_N)
+    return torch.where(inside_N, values_N[from_N], outside_N), from_N, inside_N
+
+
 def crop_and_turn(
     batch: Batch, rng: Rng, vocabulary: Vocabulary, crop: float, turn: float, opposite_V: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -34,14 +71,8 @@ def crop_and_turn(
     """
     values_N, starts_B = batch.values, batch.offsets_B1[:-1].long()
     ids_N, slot_N = batch.sequence_ids_N(), batch.positions_N()
-    filled = torch.nn.functional.pad((values_N != vocabulary.pad).long().cumsum(0), (1, 0))
-    size_B = filled[batch.offsets_B1[1:].long()] - filled[starts_B]
-    content_B = (size_B - 2).clamp(min=0)
+    size_B, begin_B, kept_B = stretches(batch, rng, vocabulary, crop)
     each = starts_B.shape[0] // batch.rows
-    fewest_B = torch.minimum((content_B * crop).ceil().long(), content_B)
-    kept_B = torch.minimum(fewest_B + (rng.uniform(each) * (content_B - fewest_B + 1)).long(), content_B)
-    room_B = content_B - kept_B
-    begin_B = torch.minimum((rng.uniform(each) * (room_B + 1)).long(), room_B)
     turned_B = rng.uniform(each) < (turn if opposite_V is not None else 0.0)
 
     kept_N, turned_N = kept_B[ids_N], turned_B[ids_N]

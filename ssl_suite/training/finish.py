@@ -39,7 +39,7 @@ def finish(
     baselines = count_models(store, modality, evaluator, best.objective)
     summary = summarise(cfg, out, store, best.step, baselines)
     summary["guesses"] = guesses(store, modality, evaluator, best.objective)
-    hub.export(best.learner, modality, out / "encoder", card(cfg, summary))
+    hub.export(best.learner, modality, out / "encoder", card(cfg, summary, modality.frame is not None))
     beside = out / ".summary.writing"
     beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, out / "summary.json")
@@ -103,7 +103,19 @@ def _git(folder: Path, *words: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
-def card(cfg: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+TOKENS = """from transformers import AutoModel, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+model = AutoModel.from_pretrained("this folder")"""
+FRAMES = """from transformers import AutoModel
+
+# Positions are frames, not tokens: embed them with frames.safetensors (preprocessor_config.json says how they are made;
+# ssl_suite.models.embedders.FrameEmbedder.before_norm does it) and give the sum as inputs_embeds.
+model = AutoModel.from_pretrained("this folder")
+states = model(inputs_embeds=embedded).last_hidden_state"""
+
+
+def card(cfg: Mapping[str, Any], summary: Mapping[str, Any], signal: bool = False) -> str:
     """The README of the exported folder: what it is, how it was made, how to open it."""
     valid = summary.get("best_valid_loss")
     loss = f"{valid:.4f} nats" if valid is not None else "not measured"
@@ -118,10 +130,7 @@ Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported
 validation loss {loss}.
 
 ```python
-from transformers import AutoModel, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("this folder")
-model = AutoModel.from_pretrained("this folder")
+{FRAMES if signal else TOKENS}
 ```
 
 Data {cfg["data"]["path"] or cfg["data"]["name"]} (store {summary["data_key"]}); configuration SHA-256
