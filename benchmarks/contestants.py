@@ -69,7 +69,7 @@ class Ours:
         self.group = Processes(0, 1, 0, torch.device("cpu"), False)
         starts = np.concatenate([[0], np.cumsum(work.lengths)[:-1]])
         windows = types.SimpleNamespace(starts_S=starts, lengths_S=work.lengths)
-        store = types.SimpleNamespace(values=work.values, split=lambda name: windows)
+        store = types.SimpleNamespace(values=work.values, ids=work.values, split=lambda name: windows)
         self.order = RowOrder(work.lengths + 2, row, seed=0)
         self.collator = Collator(store, "train", vocabulary, row, self.order.slots, work.max_length)
         self.rows, self.step_number = work.batch // row, 0
