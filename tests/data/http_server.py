@@ -48,6 +48,10 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         """Say nothing."""
 
+    def end_headers(self) -> None:
+        self.send_header("Connection", "close")  # said, or a client may use the connection again while it closes
+        super().end_headers()
+
     def do_HEAD(self) -> None:
         self.do_GET()
 
