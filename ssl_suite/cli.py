@@ -22,9 +22,11 @@ from ssl_suite.errors import SuiteError, nearest
 COMMANDS = {
     "run": "ssl_suite.commands.run:main",
     "plan": "ssl_suite.commands.plan:main",
+    "objectives": "ssl_suite.commands.objectives:main",
     "doctor": "ssl_suite.commands.doctor:main",
     "embed": "ssl_suite.commands.embed:main",
     "fill": "ssl_suite.commands.fill:main",
+    "generate": "ssl_suite.commands.generate:main",
     "export": "ssl_suite.commands.export:main",
     "data list": "ssl_suite.commands.data:list_sets",
     "data fetch": "ssl_suite.commands.data:fetch",

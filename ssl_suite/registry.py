@@ -74,8 +74,37 @@ OBJECTIVES = Registry(
     "objectives",
     {
         "mlm": "ssl_suite.objectives.mlm:MaskedLM",
+        "roberta": "ssl_suite.objectives.mlm:MaskedLM",
+        "whole_word": "ssl_suite.objectives.mlm:MaskedLM",
+        "span": "ssl_suite.objectives.span:SpanBERT",
+        "nsp": "ssl_suite.objectives.pairs:NextSentence",
+        "sop": "ssl_suite.objectives.pairs:SentenceOrder",
+        "electra": "ssl_suite.objectives.electra:Electra",
+        "cbow": "ssl_suite.objectives.cbow:CBOW",
+        "clm": "ssl_suite.objectives.clm:CausalLM",
+        "mass": "ssl_suite.objectives.mass:Mass",
+        "bart": "ssl_suite.objectives.bart:Bart",
+        "t5": "ssl_suite.objectives.t5:T5",
+        "frames": "ssl_suite.objectives.frames:Frames",
+        "apc": "ssl_suite.objectives.apc:Autoregressive",
+        "cpc": "ssl_suite.objectives.cpc:ContrastivePredictive",
+        "simclr": "ssl_suite.objectives.simclr:SimCLR",
+        "byol": "ssl_suite.objectives.byol:Byol",
+        "data2vec": "ssl_suite.objectives.data2vec:Data2Vec",
     },
 )
+
+
+def load(registry: Mapping[str, str], group: str, name: str) -> Any:
+    """The class behind a name.
+
+    Raises:
+        SuiteError: an unknown name; ``group`` is the section it stands in.
+    """
+    if name not in registry:
+        raise SuiteError(f"{group}={name} does not exist.{nearest(str(name), registry)}")
+    module, _, attribute = registry[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def build(registry: Mapping[str, str], group: str, section: Mapping[str, Any], **given: Any) -> Any:
@@ -90,11 +119,7 @@ def build(registry: Mapping[str, str], group: str, section: Mapping[str, Any], *
     Raises:
         SuiteError: an unknown name, an unknown key, or a value of the wrong type.
     """
-    name = section["name"]
-    if name not in registry:
-        raise SuiteError(f"{group}={name} does not exist.{nearest(str(name), registry)}")
-    module, _, attribute = registry[name].partition(":")
-    cls = getattr(importlib.import_module(module), attribute)
+    cls = load(registry, group, section["name"])
     settings = {key: value for key, value in section.items() if key != "name"}
     check_arguments(cls, settings, group, skip=given)
     return cls(**settings, **given)

@@ -54,6 +54,10 @@ class TrainConfig:
     log_every: int
     wandb: bool
     threads: int | None
+    # What runs have done from before there was a choice: their frozen configurations lack these keys.
+    optimiser: Literal["adamw", "sgd", "lars"] = "adamw"
+    momentum: float = 0.9
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
 
     def __post_init__(self) -> None:
         counts = ("steps", "tokens_per_batch", "tokens_per_row", "rows_per_forward", "threads")
@@ -66,11 +70,15 @@ class TrainConfig:
         require(0 <= self.weight_decay < math.inf, "train.weight_decay", self.weight_decay, "must not be negative")
         good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         require(good, "train.betas", self.betas, "must be two numbers, each 0 <= beta < 1")
+        require(0 <= self.momentum < 1, "train.momentum", self.momentum, "must be 0 <= momentum < 1")
+        good = self.optimiser != "lars" or self.weight_decay > 0
+        rule = "must be above 0 with train.optimiser=lars, which adapts only what decays (SimCLR: 1e-6, BYOL: 1.5e-6)"
+        require(good, "train.weight_decay", self.weight_decay, rule)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """``conf/model``."""
+    """``conf/model``, the suite's own transformers."""
 
     name: str
     layers: int
@@ -80,6 +88,7 @@ class ModelConfig:
     rope_theta: float | None
     init_std: float | None
     init: str | None
+    kind: Literal["transformer"] = "transformer"
 
     def __post_init__(self) -> None:
         _at_least_one("model", self, "layers", "width", "heads", "mlp_width")
@@ -88,6 +97,21 @@ class ModelConfig:
             require(value is None or 0 < value < math.inf, f"model.{name}", value, "must be a number above 0")
         good = self.width % (2 * self.heads) == 0  # rotary positions turn pairs of numbers
         require(good, "model.width", self.width, f"must be a multiple of 2 x model.heads={self.heads}")
+
+
+@dataclass(frozen=True)
+class ConvnetConfig:
+    """``conf/model``, torchvision's residual networks (``models/convnet.py``)."""
+
+    name: str
+    kind: Literal["convnet"]
+    layout: Literal["resnet10", "resnet18", "resnet50"]
+    stem: Literal["imagenet", "cifar", "half"]
+    channels: int
+    init: None
+
+    def __post_init__(self) -> None:
+        _at_least_one("model", self, "channels")
 
 
 @dataclass(frozen=True)
@@ -189,13 +213,15 @@ class RunConfig:
         require(0 <= self.seed < 2**63, "seed", self.seed, "must be a whole number from 0 to 2**63 - 1")
 
 
-SECTIONS: dict[str, type] = {"model": ModelConfig, "data": DataConfig, "train": TrainConfig}
+SECTIONS: dict[str, type] = {"data": DataConfig, "train": TrainConfig}
+MODELS: dict[str, type] = {"transformer": ModelConfig, "convnet": ConvnetConfig}
 LAUNCHERS: dict[str, type[LocalConfig]] = {"local": LocalConfig, "torchrun": TorchrunConfig, "slurm": SlurmConfig}
 
 
 def text_keys() -> set[str]:
     """The dotted keys whose value is plain text, taken as typed: a path may hold ``=``, commas and blanks."""
-    sections = [*SECTIONS.items(), *(("launch", cls) for cls in LAUNCHERS.values())]
+    sections = [*SECTIONS.items()]
+    sections += [(group, cls) for group, table in (("model", MODELS), ("launch", LAUNCHERS)) for cls in table.values()]
     keys = {f"{group}.{item.name}" for group, cls in sections for item in fields(cls) if "str" in str(item.type)}
     return {key for key in keys if key not in ("launch.nodes", "launch.extra")} | {"out"}
 
@@ -241,6 +267,10 @@ def validate(cfg: Mapping[str, Any]) -> None:
     check_section(RunConfig, cfg, "")
     for group, cls in SECTIONS.items():
         check_section(cls, cfg[group], group)
+    kind = cfg["model"].get("kind", "transformer")
+    if kind not in MODELS:
+        raise SuiteError(f"model.kind={kind} does not exist.{nearest(str(kind), MODELS)}")
+    check_section(MODELS[kind], cfg["model"], "model")
     launcher = cfg["launch"].get("name")
     if launcher not in LAUNCHERS:
         raise SuiteError(f"launch.name={launcher} does not exist.{nearest(str(launcher), LAUNCHERS)}")

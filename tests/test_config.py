@@ -42,7 +42,10 @@ def test_default_is_plain_and_complete(default: dict[str, Any]) -> None:
     )
     for group, cls in settings.SECTIONS.items():
         required = {item.name for item in fields(cls) if item.default is MISSING}
-        assert required == set(default[group])
+        assert required <= set(default[group]) <= {item.name for item in fields(cls)}
+    for name, kind in (("tiny", "transformer"), ("resnet18", "convnet")):
+        given = set(config.read(CONF / "model" / f"{name}.yaml"))
+        assert {item.name for item in fields(settings.MODELS[kind])} - given <= {"kind"} and given
     for name, cls in settings.LAUNCHERS.items():
         assert {item.name for item in fields(cls)} == set(config.read(CONF / "launch" / f"{name}.yaml"))
     plain = (dict, list, str, int, float, bool, type(None))

@@ -17,13 +17,15 @@ import argparse
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_suite import __version__
 from ssl_suite.commands.words import Key, settle
 from ssl_suite.errors import SuiteError
+
+if TYPE_CHECKING:
+    from ssl_suite.training.restore import Loaded
 
 KEYS = {"encoder": Key(example="runs/first"), "output": Key(example="my-model"), "checkpoint": Key("best")}
 MARKS = ("config.json", "model.safetensors")  # of a folder that may be replaced
@@ -47,18 +49,13 @@ def run(settings: dict[str, Any]) -> Path:
         SuiteError: no such run or checkpoint, or an output that is something else than an earlier export.
     """
     folder = check(settings["output"])
-    from ssl_suite.models import hub
+    from ssl_suite.models import build
     from ssl_suite.training import restore
 
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        hub.export(
-            loaded.learner,
-            loaded.modality,
-            folder,
-            describe(Path(settings["encoder"]), loaded.config, loaded.step, loaded.modality.frame is not None),
-        )
+        build.export(loaded.learner, loaded.modality, folder, describe(Path(settings["encoder"]), loaded))
     except OSError as error:
         raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
     return folder
@@ -74,8 +71,9 @@ def check(output: str) -> Path:
     return folder
 
 
-def describe(source: Path, cfg: Mapping[str, Any], step: int, signal: bool) -> str:
+def describe(source: Path, loaded: Loaded) -> str:
     """The folder's README: that of a finished run, with the facts of this checkpoint."""
+    step = loaded.step
     from ssl_suite.training import checkpoint, finish
 
     manifest = checkpoint.manifest(source / "checkpoints" / f"step_{step:08d}")
@@ -84,4 +82,4 @@ def describe(source: Path, cfg: Mapping[str, Any], step: int, signal: bool) -> s
     with contextlib.suppress(OSError, ValueError):  # a run that has not finished has no summary yet
         summary |= json.loads((source / "summary.json").read_text(encoding="utf-8"))
     summary |= {"tokens": manifest["tokens"], "best_step": step, "best_valid_loss": manifest.get("valid_loss")}
-    return finish.card(cfg, summary, signal)
+    return finish.card(loaded.config, summary, loaded.learner, loaded.modality)

@@ -40,6 +40,10 @@ class Batch:
         segments_N: (N,) int64, 0 or 1 in pair tasks, else None.
         frames_NF: (N, F) the raw signal of each position, uint8 pixels or int16 samples, zeros at special tokens;
             None for tokens.
+        features_NG: (N, G) what stands in for the features of ``frames_NF``, where an objective altered them.
+        places_N: (N,) int64 each position's place in its sequence, where positions in between were dropped.
+        labels_B: (B,) int64 a class of each sequence, -100 where it has none.
+        target: what a decoder reads and predicts: another batch, as many sequences in the same order.
     """
 
     values: Tensor
@@ -53,6 +57,10 @@ class Batch:
     rows: int = 1
     segments_N: Tensor | None = None
     frames_NF: Tensor | None = None
+    features_NG: Tensor | None = None
+    places_N: Tensor | None = None
+    labels_B: Tensor | None = None
+    target: Batch | None = None
 
     def with_values(self, values: Tensor, frames_NF: Tensor | None = None) -> Batch:
         """The same layout with other ids (and frames), as masking and augmentation need it."""
@@ -67,8 +75,10 @@ class Batch:
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed: dict[str, Any] = {name: change(x) for name, x in tensors.items() if isinstance(x, Tensor)}
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed: dict[str, Any] = {name: change(x) for name, x in parts.items() if isinstance(x, Tensor)}
+        if self.target is not None:
+            changed["target"] = self.target._map(change)
         return replace(self, **changed)
 
     def sequence_ids_N(self) -> Tensor:
@@ -77,9 +87,31 @@ class Batch:
         return torch.searchsorted(self.offsets_B1[1:], positions_N, right=True)
 
     def positions_N(self) -> Tensor:
-        """(N,) int64: each position's place inside its own sequence, from 0."""
+        """(N,) int64: each position's place inside its own sequence, from 0; ``places_N`` where it is given."""
+        if self.places_N is not None:
+            return self.places_N
         ids_N = self.sequence_ids_N()
         return torch.arange(self.values.shape[0], device=self.values.device) - self.offsets_B1[ids_N].long()
+
+    def without_padding(self, pad: int) -> Batch:
+        """The same positions as 2B sequences: each slot's content, then the [PAD] at its end as a sequence of its own.
+
+        A view that was cropped leaves [PAD] in its slot, which attention must not see. Contents stand at even places.
+        """
+        filled_N1 = torch.nn.functional.pad((self.values != pad).int().cumsum(0, dtype=torch.int32), (1, 0))
+        starts_B, ends_B = self.offsets_B1[:-1], self.offsets_B1[1:]
+        middle_B = starts_B + filled_N1[ends_B.long()] - filled_N1[starts_B.long()]
+        offsets = torch.cat((torch.stack((starts_B, middle_B), 1).flatten(), ends_B[-1:]))
+        nothing_B = torch.zeros_like(self.real_B)
+        return replace(
+            self,
+            offsets_B1=offsets,
+            # Only the CPU path reads the lengths; from a GPU they would have to be waited for.
+            lengths=tuple(offsets.diff().tolist()) if offsets.device.type == "cpu" else self.lengths,
+            real_B=torch.stack((self.real_B, nothing_B), 1).flatten(),
+            keys_B=torch.stack((self.keys_B, torch.full_like(self.keys_B, -1)), 1).flatten(),
+            labels_B=None,
+        )
 
 
 def ragged(sequences: list[np.ndarray], vocabulary: Vocabulary, max_length: int) -> Batch:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from ssl_suite.data.arrange import STREAM, Arranged, Arranger, Contents
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.packing import Rows, pack, slots_per_row
 from ssl_suite.data.store import Store
@@ -95,6 +97,9 @@ class Collator:
         vocabulary: gives [CLS], [SEP] and [PAD].
         n, slots: positions and sequences of a row; every row gets one more slot for its padding.
         max_length: the longest sequence of the run.
+        arranger: lays out each sequence; None frames it by [CLS] and [SEP].
+        seed: of the arranger's draws.
+        frames: whether batches carry a signal's frames.
     """
 
     store: Store
@@ -103,41 +108,121 @@ class Collator:
     n: int
     slots: int
     max_length: int
+    arranger: Arranger | None = None
+    seed: int = 0
+    frames: bool = True
 
-    def rows(self, rows: list[np.ndarray]) -> Batch:
-        """One batch of ``len(rows)`` rows. An empty row is all padding (it evens out the processes' shares)."""
-        windows, v, ids, signal = self.store.split(self.split), self.vocabulary, self.store.ids, self.store.values
-        values = np.full(len(rows) * self.n, v.pad, dtype=np.int64)
-        frames = np.zeros((len(values), signal.shape[1]), signal.dtype) if signal.ndim == 2 else None
-        lengths = np.zeros((len(rows), self.slots + 1), dtype=np.int64)
-        keys = np.full((len(rows), self.slots + 1), -1, dtype=np.int64)
+    def rows(self, rows: list[np.ndarray], numbers: list[int] | None = None) -> Batch:
+        """One batch of ``len(rows)`` rows. An empty row is all padding (it evens out the processes' shares).
+
+        Args:
+            rows: the sequences of each.
+            numbers: each row's number since the start of the run, which seeds its arranger's draws.
+        """
+        if self.arranger is not None:
+            return self._arranged(rows, numbers if numbers is not None else list(range(len(rows))))
+        windows, v, signal = self.store.split(self.split), self.vocabulary, self.store.values
+        ids = self.store.ids if signal.ndim == 1 or self.store.units is not None else None
+        layout = _Layout(len(rows), self.n, self.slots, v)
+        frames = None
+        if signal.ndim == 2 and self.frames:
+            frames = np.zeros((len(layout.values), signal.shape[1]), signal.dtype)
         for r, items in enumerate(rows):
-            place = r * self.n
-            for slot, item in enumerate(items):
+            for item in items:
                 start, length = int(windows.starts_S[item]), int(windows.lengths_S[item])
-                values[place] = v.cls
-                values[place + 1 : place + 1 + length] = ids[start : start + length]
+                place = layout.put(r, item, length + FRAME)
+                layout.values[place] = v.cls
+                inside = slice(place + 1, place + 1 + length)
+                layout.values[inside] = v.targets[0] if ids is None else ids[start : start + length]
                 if frames is not None:
-                    frames[place + 1 : place + 1 + length] = signal[start : start + length]
-                values[place + 1 + length] = v.sep
-                lengths[r, slot], keys[r, slot] = length + FRAME, item
-                place += length + FRAME
-            lengths[r, len(items)] = (r + 1) * self.n - place  # the padding, a sequence of its own
-        flat = lengths.reshape(-1)
-        offsets = np.concatenate([[0], np.cumsum(flat)]).astype(np.int32)
-        keys_B = torch.from_numpy(keys.reshape(-1))
-        data = flat[keys.reshape(-1) >= 0]
+                    frames[inside] = signal[start : start + length]
+                layout.values[place + 1 + length] = v.sep
+        batch = layout.batch(self.max_length)
+        return batch if frames is None else replace(batch, frames_NF=torch.from_numpy(frames))
+
+    def _arranged(self, rows: list[np.ndarray], numbers: list[int]) -> Batch:
+        """The same with every sequence laid out by the arranger, and a second batch of targets where it makes some."""
+        contents, v = self._contents, self.vocabulary
+        layout = _Layout(len(rows), self.n, self.slots, v)
+        longest = self._arranger.target_length(self.max_length - FRAME)
+        target = _Layout(len(rows), self._target_positions, self.slots, v) if longest else None
+        segments, labels = np.zeros(len(layout.values), np.int64), np.full(layout.lengths.shape, -100)
+        for r, (items, number) in enumerate(zip(rows, numbers, strict=True)):
+            draw = np.random.default_rng([self.seed, STREAM, number])
+            for slot, item in enumerate(items):
+                made: Arranged = self._arranger(contents, int(item), draw)
+                place = layout.put(r, item, len(made.source))
+                layout.values[place : place + len(made.source)] = made.source
+                if made.segments is not None:
+                    segments[place : place + len(made.source)] = made.segments
+                labels[r, slot] = made.label
+                if target is not None and made.target is not None:
+                    place = target.put(r, item, len(made.target))
+                    target.values[place : place + len(made.target)] = made.target
+        batch = layout.batch(self.max_length)
+        second = target.batch(longest) if target is not None else None
+        labels_B = torch.from_numpy(labels.reshape(-1))
+        return replace(batch, segments_N=torch.from_numpy(segments), labels_B=labels_B, target=second)
+
+    @property
+    def _arranger(self) -> Arranger:
+        assert self.arranger is not None
+        return self.arranger
+
+    @cached_property
+    def _contents(self) -> Contents:
+        return Contents(self.store, self.split)
+
+    @cached_property
+    def _target_positions(self) -> int:
+        """Positions of a row of targets: as many as the worst row of this split can need, whatever the shuffle.
+
+        Each sequence takes at most its share of a row; the share is largest for one of the lengths there are.
+        """
+        lengths = np.unique(self.store.split(self.split).lengths_S).tolist()
+        share = max((self._arranger.target_length(length) / (length + FRAME) for length in lengths), default=0.0)
+        return max(1, int(np.ceil(self.n * share)))
+
+
+class _Layout:
+    """Rows that are being filled with sequences: host arrays of one batch.
+
+    Args:
+        rows, n, slots: rows, positions of a row, and sequences of a row without the one for its padding.
+    """
+
+    def __init__(self, rows: int, n: int, slots: int, vocabulary: Vocabulary) -> None:
+        self.n = n
+        self.values = np.full(rows * n, vocabulary.pad, dtype=np.int64)
+        self.lengths = np.zeros((rows, slots + 1), dtype=np.int64)
+        self.keys = np.full((rows, slots + 1), -1, dtype=np.int64)
+        self._filled, self._used = [0] * rows, [0] * rows
+
+    def put(self, row: int, item: int, length: int) -> int:
+        """Take the row's next slot for a sequence; gives the place of its first position."""
+        place, slot = row * self.n + self._filled[row], self._used[row]
+        self.lengths[row, slot], self.keys[row, slot] = length, item
+        self._filled[row] += length
+        self._used[row] += 1
+        assert self._filled[row] <= self.n
+        return place
+
+    def batch(self, max_length: int) -> Batch:
+        for row, (filled, used) in enumerate(zip(self._filled, self._used, strict=True)):
+            self.lengths[row, used] = self.n - filled  # the padding, a sequence of its own
+        flat = self.lengths.reshape(-1)
+        keys_B = torch.from_numpy(self.keys.reshape(-1))
+        data = flat[self.keys.reshape(-1) >= 0]
         return Batch(
-            values=torch.from_numpy(values),
-            frames_NF=None if frames is None else torch.from_numpy(frames),
-            offsets_B1=torch.from_numpy(offsets),
-            max_length=self.max_length,
+            values=torch.from_numpy(self.values),
+            offsets_B1=torch.from_numpy(np.concatenate([[0], np.cumsum(flat)]).astype(np.int32)),
+            max_length=max_length,
             lengths=tuple(flat.tolist()),
             real_B=keys_B >= 0,
             keys_B=keys_B,
             tokens=int(data.sum()),
             squares=int((data**2).sum()),
-            rows=len(rows),
+            rows=len(self.lengths),
         )
 
 

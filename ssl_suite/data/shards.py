@@ -129,7 +129,7 @@ class Shard:
             self.tags += json.dumps(record.tags, ensure_ascii=False).encode("utf-8", "replace")
         self.tag_ends.append(len(self.tags))
         if encoded.bounds is not None:
-            self.bounds.extend(encoded.bounds.tolist())
+            self.bounds.frombytes(encoded.bounds.astype(np.int64).tobytes())
         self.bound_ends.append(len(self.bounds))
 
     def composition(self) -> np.ndarray:

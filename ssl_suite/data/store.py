@@ -109,6 +109,11 @@ class Store:
         return self._map("records/lengths.bin", np.int64, self.records)
 
     @cached_property
+    def record_starts(self) -> np.ndarray:
+        """(records,) int64, where each record begins in ``values``."""
+        return np.cumsum(self.record_lengths) - self.record_lengths
+
+    @cached_property
     def record_digests(self) -> np.ndarray:
         """(records, 2) uint64: ``Modality.identity`` of each record."""
         return self._map("records/digests.bin", np.uint64, 2 * self.records).reshape(-1, 2)

@@ -34,12 +34,16 @@ ANY = re.compile(rf"\s?[^\s{SIGNS}{UNSPACED}]{{1,{CUT}}}|\s?[{SIGNS}]|[{HAN}{WID
 unspaced = re.compile(f"[{UNSPACED}]").search
 beside_quotes = re.compile(f"[{UNSPACED.replace(QUOTES, '')}]").search
 CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+ASCII_CONTROL = bytes([*range(0x09), *range(0x0E, 0x20), 0x7F])
 INVISIBLE = "\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\ufffd"
 UNSEEN = re.compile(f"[{INVISIBLE}]")
 
 
 def uncontrolled(text: str) -> str:
     """``text`` with control characters as spaces; mostly the same object."""
+    # Of ASCII: a tenth of the time of a search by pattern.
+    if text.isascii() and len(text.encode("ascii").translate(None, ASCII_CONTROL)) == len(text):
+        return text
     return CONTROL.sub(" ", text) if CONTROL.search(text) else text
 
 
@@ -48,6 +52,8 @@ def cleaned(text: str) -> str:
 
     The tokenisers trained here do the same. It is done before text is cut since accents may change places over a cut.
     """
+    if text.isascii():  # where nothing is invisible and nothing composes
+        return uncontrolled(text)
     text = uncontrolled(UNSEEN.sub("", text) if UNSEEN.search(text) else text)
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
 

@@ -1,7 +1,8 @@
-"""From sentences to ids by looking up the words met before.
+"""From sentences to ids by looking up what was met before: whatever stands between white space, and of that its pieces.
 
-On one busy core and 4 MB of English, BPE: the library's own loop over the sentences 1.0 MB/s, this 3.4 from nothing
-and 5.8 when the words are known. A text is mostly the same few thousand words.
+A text is mostly the same few thousand words. On one core and 4 MB of English, BPE: the library's own loop over the
+sentences 1.0 MB/s, @@ from nothing and @@ when the words are known; with pieces alone, which have to be found by a
+pattern, @@ and @@.
 
 The ids are those of the whole text. That holds by construction for the tokenisers trained here, whose pieces
 ``text_letters.cut`` respects, and for a pretrained one where a trial shows that it never looks across white space (as
@@ -11,7 +12,8 @@ BERT's, byte-level and SentencePiece ones do not); any other is given whole sent
 from __future__ import annotations
 
 import re
-from itertools import chain, islice
+from collections.abc import Callable
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -26,13 +28,77 @@ PROBES = (
     "Größe, naïve café: „Straße“ — «да, нет». Ελληνικά και ένα ακόμη; 한국어 문장입니다.",
 )
 
+Ask = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
+
 
 class Index(dict[str, int]):
-    """Numbers for words, in the order in which they were first looked up."""
+    """Numbers for words, in the order in which they were first looked up.
+
+    Attributes:
+        new: the words that have got a number since this was emptied.
+    """
+
+    def __init__(self, *words: str) -> None:
+        super().__init__(zip(words, count()))
+        self.new: list[str] = []
 
     def __missing__(self, word: str) -> int:
         self[word] = number = len(self)
+        self.new.append(word)
         return number
+
+
+class Row:
+    """Numbers that are appended to; the room doubles, so that many short texts do not copy it all each time."""
+
+    def __init__(self, values: list[int], dtype: str) -> None:
+        self.held, self.size = np.array(values, dtype), len(values)
+
+    def extend(self, values: np.ndarray) -> None:
+        """Append."""
+        end = self.size + len(values)
+        if end > len(self.held):
+            self.held = np.concatenate([self.held[: self.size], np.zeros(end, self.held.dtype)])
+        self.held[self.size : end] = values
+        self.size = end
+
+
+class Table:
+    """Words and the ids of each.
+
+    Args:
+        ask: the ids of new words and how many belong to each, called with some words that are all different.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self.ask = ask
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, with ``BETWEEN`` as number 0, which has no ids."""
+        self.index, self.room = Index(text_letters.BETWEEN), ROOM
+        self.ids, self.begins = Row([], "int32"), Row([0, 0], "int64")
+
+    def look(self, words: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(ids,) int32; (words,) int64 how many ids each has; (``BETWEEN``s,) int64 how many ids stand before it and
+        behind the one before."""
+        if self.room < 0:
+            self.forget()
+        numbers = np.fromiter(map(self.index.__getitem__, words), np.int64, len(words))
+        if self.index.new:
+            self._learn(self.index.new)
+            self.index.new = []
+        begins = self.begins.held[numbers]
+        lengths = self.begins.held[numbers + 1] - begins
+        places = np.concatenate([[0], np.cumsum(lengths)])
+        values = self.ids.held[np.repeat(begins - places[:-1], lengths) + np.arange(places[-1])]
+        return values, lengths, np.diff(places[np.flatnonzero(numbers == 0)], prepend=0)
+
+    def _learn(self, new: list[str]) -> None:
+        ids, lengths = self.ask(new)
+        self.begins.extend(self.ids.size + np.cumsum(lengths))
+        self.ids.extend(ids)
+        self.room -= sum(map(len, new)) + 64 * len(new)
 
 
 class Words:
@@ -59,14 +125,10 @@ class Words:
             self._model = Tokenizer(tokenizer.model)
             self._lower = tokenizer.normalizer.normalize_str("A") == "a"
             self._mark = "" if tokenizer.model.__class__.__name__ == "WordPiece" else text_letters.MARK
-        self._forget()
+        self._pieces, self._chunks = Table(self._ids_of), Table(self._ids_of_chunks)
 
     def __reduce__(self) -> tuple[type[Words], tuple[Any, bool]]:
         return Words, (self.tokenizer, self.trained_here)
-
-    def _forget(self) -> None:
-        self._index, self._room = Index({text_letters.BETWEEN: 0}), ROOM  # which has no ids
-        self._ids, self._begins = np.zeros(0, np.int32), np.zeros(2, np.int64)
 
     def _independent(self, text: str, lead: str) -> bool:
         first, *rest = text.split()
@@ -78,22 +140,29 @@ class Words:
         self.tokenizer.encode_special_tokens = True
         return [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
-    def _cut(self, sentences: list[str]) -> list[str]:
-        """Words, and ``BETWEEN`` after each sentence."""
-        if self.trained_here:
-            return text_letters.cut(sentences)
-        size, between = text_letters.CUT, text_letters.BETWEEN
-        if self.exact:
-            words = f" {between} ".join([*sentences, ""]).split()
-        else:
+    def _look(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``Table.look`` for what the sentences are cut into."""
+        between, size = text_letters.BETWEEN, text_letters.CUT
+        if not self.exact:
             words = [word for sentence in sentences for word in (" ".join(sentence.split()), between)]
-        if all(len(sentence) <= size for sentence in sentences):
-            return words
-        return [word[i : i + size] for word in words for i in range(0, len(word), size)]
+        else:
+            text = f" {between} ".join([*sentences, ""])
+            if self.trained_here and not text.isascii() and text_letters.beside_quotes(text):  # what has no spaces is hardly met twice
+                return self._pieces.look(text_letters.cut(sentences))
+            words = text.split()
+        if not self.trained_here and any(len(sentence) > size for sentence in sentences):
+            words = [word[i : i + size] for word in words for i in range(0, len(word), size)]
+        return self._chunks.look(words)
 
-    def _ids_of(self, words: list[str]) -> list[list[int]]:
-        if not self.trained_here:
-            return self._ask([self.lead + word for word in words])
+    def _ids_of_chunks(self, chunks: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Of what stands between white space: of the tokenisers trained here by its pieces."""
+        if self.trained_here:
+            values, _, lengths = self._pieces.look(text_letters.cut(chunks))
+            return values, lengths
+        return flat(self._ask([self.lead + chunk for chunk in chunks]))
+
+    def _ids_of(self, words: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Of what ``text_letters.cut`` gives."""
         found: list[list[int]] = [[]] * len(words)
         runs: list[tuple[int, str]] = []
         others: list[tuple[int, str]] = []
@@ -107,7 +176,7 @@ class Words:
         shown = self._ask([word if word[0].isspace() else BEFORE + word for _, word in others])
         for (place, word), ids in zip(others, shown, strict=True):
             found[place] = ids if word[0].isspace() else ids[self._shown :]
-        return found
+        return flat(found)
 
     def _run(self, word: str) -> str | None:
         """The piece that a word of letters and digits becomes; None for others."""
@@ -120,13 +189,6 @@ class Words:
             return None
         return self._mark + run if word[0].isspace() else run
 
-    def _learn(self, new: list[str]) -> None:
-        found = self._ids_of(new)
-        self._ids = np.concatenate([self._ids, *(np.array(ids, np.int32) for ids in found)])
-        ends = self._begins[-1] + np.cumsum(np.fromiter(map(len, found), np.int64, len(found)))
-        self._begins = np.concatenate([self._begins, ends])
-        self._room -= sum(map(len, new)) + 64 * len(new)
-
     def encode(self, sentences: list[str], first: bool) -> tuple[np.ndarray, np.ndarray]:
         """Ids of neighbouring sentences.
 
@@ -137,22 +199,19 @@ class Words:
         Returns:
             (tokens,) int32 ids, and (sentences,) int64 how many belong to each.
         """
-        if self._room < 0:
-            self._forget()
-        words = self._cut(sentences)
-        known = len(self._index)
-        numbers = np.fromiter(map(self._index.__getitem__, words), np.int64, len(words))
-        if len(self._index) > known:
-            self._learn(list(islice(self._index, known, None)))
-        begins, lengths = self._begins[numbers], self._begins[numbers + 1] - self._begins[numbers]
-        places = np.concatenate([[0], np.cumsum(lengths)])
-        values = self._ids[np.repeat(begins - places[:-1], lengths) + np.arange(places[-1])]
-        counts = np.diff(places[np.flatnonzero(numbers == 0)], prepend=0)
-        if first and self.lead and words:
-            opening = np.array(self._ask([words[0]])[0], np.int32)
+        values, lengths, counts = self._look(sentences)
+        if first and self.lead and len(lengths):
+            word = sentences[0].split()[0][: text_letters.CUT]
+            opening = np.array(self._ask([word])[0], np.int32)
             values = np.concatenate([opening, values[lengths[0] :]])
             counts[0] += len(opening) - lengths[0]
         return values, counts
+
+
+def flat(found: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """All ids in a row, and how many each word has."""
+    lengths = np.fromiter(map(len, found), np.int64, len(found))
+    return np.fromiter(chain.from_iterable(found), np.int32, int(lengths.sum())), lengths
 
 
 def tidy(text: str) -> str:

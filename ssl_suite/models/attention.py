@@ -24,7 +24,7 @@ _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
 
 
-def attention(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None = None) -> Tensor:
+def attention(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None = None, causal: bool = False) -> Tensor:
     """Each position attends to its own sequence only, with rotary positions.
 
     Args:
@@ -32,15 +32,56 @@ def attention(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None = N
         rope: see ``rope_table``.
         batch: the layout (offsets, host lengths, the run's longest sequence).
         window: attend to positions at most this far away; None is the whole sequence.
+        causal: attend to no later position.
 
     Returns:
         (N, H, E), scaled by 1 / sqrt(E) inside the softmax (Vaswani et al. 2017).
     """
     if qkv_N3HE.is_cuda and qkv_N3HE.dtype in (torch.bfloat16, torch.float16):
-        return _varlen(qkv_N3HE, rope, batch, window)
+        return _varlen(qkv_N3HE, rope, batch, window, causal)
     if qkv_N3HE.device.type == "cpu" and (window is None or max(batch.lengths) <= window + 1):
-        return _on_cpu(qkv_N3HE, rope, batch)
-    return _per_group(qkv_N3HE, rope, batch, window)
+        return _on_cpu(qkv_N3HE, rope, batch, causal)
+    return _per_group(qkv_N3HE, rope, batch, window, causal)
+
+
+def cross_attention(q_MHE: Tensor, kv_N2HE: Tensor, batch: Batch, source: Batch) -> Tensor:
+    """Each position of ``batch`` attends to the whole sequence of ``source`` that stands at the same place.
+
+    Args:
+        q_MHE: (M, H, E) queries, a row a position of ``batch``.
+        kv_N2HE: (N, 2, H, E) keys and values, a row a position of ``source``.
+        batch, source: as many sequences each.
+
+    Returns:
+        (M, H, E); zeros where the sequence of ``source`` is empty.
+    """
+    k_NHE, v_NHE = kv_N2HE[:, 0], kv_N2HE[:, 1]
+    if q_MHE.is_cuda and q_MHE.dtype in (torch.bfloat16, torch.float16):
+        from torch.nn.attention.varlen import varlen_attn
+
+        offsets, others = batch.offsets_B1, source.offsets_B1
+        found = varlen_attn(q_MHE, k_NHE, v_NHE, offsets, others, batch.max_length, source.max_length)
+        assert isinstance(found, Tensor)
+        return found
+    return _cross_per_group(q_MHE, k_NHE, v_NHE, batch, source)
+
+
+@torch.compiler.disable
+def _cross_per_group(q_MHE: Tensor, k_NHE: Tensor, v_NHE: Tensor, batch: Batch, source: Batch) -> Tensor:
+    """SDPA on each run of neighbouring sequences that have equal lengths on both sides."""
+    outputs, start, other = [], 0, 0
+    for (length, length_source), run in groupby(zip(batch.lengths, source.lengths, strict=True)):
+        count = sum(1 for _ in run)
+        stop, stop_source = start + count * length, other + count * length_source
+        q = q_MHE[start:stop]
+        if length and length_source:
+            k, v = (_grouped(x, (slice(other, stop_source), count, length_source)) for x in (k_NHE, v_NHE))
+            q = F.scaled_dot_product_attention(_grouped(q, (slice(None), count, length)), k, v)
+            outputs.append(q.transpose(1, 2).flatten(0, 1))
+        elif length:
+            outputs.append(torch.zeros_like(q))
+        start, other = stop, stop_source
+    return torch.cat(outputs)
 
 
 def rope_table(positions_N: Tensor, width: int, theta: float) -> Rope:
@@ -57,11 +98,12 @@ def rotate(x_N2HE: Tensor, rope: Rope) -> Tensor:
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x_N2HE.dtype)
 
 
-def _varlen(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None) -> Tensor:
+def _varlen(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None, causal: bool = False) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     qk_N2HE = rotate(qkv_N3HE[:, :2], rope)
-    reach = (-1, -1) if window is None else (window, window)
+    left = -1 if window is None else window
+    reach = (left, 0 if causal else left)
     offsets, longest = batch.offsets_B1, batch.max_length
     q, k, v = qk_N2HE[:, 0], qk_N2HE[:, 1], qkv_N3HE[:, 2]
     out_NHE = varlen_attn(q, k, v, offsets, offsets, longest, longest, window_size=reach)
@@ -87,26 +129,32 @@ def _grouped(x_NHE: Tensor, group: tuple[slice, int, int]) -> Tensor:
 
 
 @torch.compiler.disable
-def _per_group(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None) -> Tensor:
+def _per_group(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None, causal: bool = False) -> Tensor:
     """SDPA on each group. Outside compiled graphs: the lengths change with the batch, and each set would recompile."""
     qk_N2HE = rotate(qkv_N3HE[:, :2], rope)
     outputs = []
     for group in _groups(batch):
         q, k, v = (_grouped(x, group) for x in (qk_N2HE[:, 0], qk_N2HE[:, 1], qkv_N3HE[:, 2]))
-        mask = _band(group[2], window, q.device) if window is not None and group[2] > window + 1 else None
-        outputs.append(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(0, 1))
+        near = window is not None and group[2] > window + 1
+        mask = _band(group[2], window, causal, q.device) if near else None
+        whole = causal and not near
+        outputs.append(
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=whole).transpose(1, 2).flatten(0, 1)
+        )
     return torch.cat(outputs)
 
 
-def _band(length: int, window: int, device: torch.device) -> Tensor:
-    """(length, length) bool, True where two positions are at most ``window`` apart."""
+def _band(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor:
+    """(length, length) bool, True where two positions are at most ``window`` apart, and none is later if ``causal``."""
     place = torch.arange(length, device=device)
-    return (place[:, None] - place[None, :]).abs() <= window
+    back = place[:, None] - place[None, :]
+    near = back.abs() <= (length if window is None else window)
+    return near & (back >= 0) if causal else near
 
 
 @torch.compiler.disable
-def _on_cpu(qkv_N3HE: Tensor, rope: Rope, batch: Batch) -> Tensor:
-    return _CpuAttention.apply(qkv_N3HE, *rope, batch)
+def _on_cpu(qkv_N3HE: Tensor, rope: Rope, batch: Batch, causal: bool = False) -> Tensor:
+    return _CpuAttention.apply(qkv_N3HE, *rope, batch, causal)
 
 
 class _CpuAttention(torch.autograd.Function):
@@ -117,33 +165,33 @@ class _CpuAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, qkv_N3HE: Tensor, cos: Tensor, sin: Tensor, batch: Batch) -> Tensor:
+    def forward(ctx: Any, qkv_N3HE: Tensor, cos: Tensor, sin: Tensor, batch: Batch, causal: bool) -> Tensor:
         qk_N2HE = torch.empty_like(qkv_N3HE[:, :2])
         _rotate_into(qk_N2HE, qkv_N3HE[:, :2], cos, sin, 1)
         v_NHE = qkv_N3HE[:, 2]
         out_NHE = torch.empty_like(v_NHE)
-        ctx.groups, ctx.sums = _groups(batch), []
+        ctx.groups, ctx.sums, ctx.causal = _groups(batch), [], causal
         for group in ctx.groups:
             q, k, v = (_grouped(x, group) for x in (qk_N2HE[:, 0], qk_N2HE[:, 1], v_NHE))
-            out, log_sum = _flash(q, k, v)
+            out, log_sum = _flash(q, k, v, 0.0, causal)
             _grouped(out_NHE, group).copy_(out)
             ctx.sums.append(log_sum)
         ctx.save_for_backward(qk_N2HE, v_NHE, out_NHE, cos, sin)
         return out_NHE
 
     @staticmethod
-    def backward(ctx: Any, grad_NHE: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad_NHE: Tensor) -> tuple[Tensor, None, None, None, None]:
         qk_N2HE, v_NHE, out_NHE, cos, sin = ctx.saved_tensors
         grad_qkv = grad_NHE.new_empty(grad_NHE.shape[0], 3, *grad_NHE.shape[1:])
         for group, log_sum in zip(ctx.groups, ctx.sums, strict=True):
             tensors = (grad_NHE, qk_N2HE[:, 0], qk_N2HE[:, 1], v_NHE, out_NHE)
-            grads = _flash_backward(*(_grouped(x, group) for x in tensors), log_sum, 0.0, False)
+            grads = _flash_backward(*(_grouped(x, group) for x in tensors), log_sum, 0.0, ctx.causal)
             span = group[0]
             for i in (0, 1):
                 turned = grads[i].transpose(1, 2).flatten(0, 1)[:, None]
                 _rotate_into(grad_qkv[span, i : i + 1], turned, cos[span], sin[span], -1)
             _grouped(grad_qkv[:, 2], group).copy_(grads[2])
-        return grad_qkv, None, None, None
+        return grad_qkv, None, None, None, None
 
 
 def _rotate_into(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> None:

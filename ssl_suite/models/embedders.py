@@ -33,10 +33,15 @@ class FrameEmbedder(TokenEmbedder):
     def forward(self, batch: Batch) -> Tensor:
         return self.norm(self.before_norm(batch))
 
+    @torch.no_grad()
+    def features(self, batch: Batch) -> Tensor:
+        """(N, G) float32 features of the batch's frames."""
+        with torch.autocast(batch.values.device.type, enabled=False):  # an FFT has no bfloat16
+            return self.modality.features(batch)
+
     def before_norm(self, batch: Batch) -> Tensor:
         """(N, D): what ``transformers.ModernBertModel`` takes as ``inputs_embeds``."""
-        with torch.no_grad(), torch.autocast(batch.values.device.type, enabled=False):  # an FFT has no bfloat16
-            features_NG = self.modality.features(batch)
+        features_NG = self.features(batch) if batch.features_NG is None else batch.features_NG
         special_N = batch.values < self.first_unit
         # Units look up row 0: their own rows are the head's, and the padding row takes no gradient.
         x_ND = torch.where(special_N[:, None], self.tok_embeddings(batch.values * special_N), self.frames(features_NG))
@@ -51,5 +56,7 @@ class FrameEmbedder(TokenEmbedder):
 
 
 def embedder(spec: EncoderSpec, modality: Modality) -> nn.Module:
-    """The embedder of a modality: a table for tokens, a linear map for frames."""
-    return FrameEmbedder(spec, modality) if isinstance(modality, SignalModality) else TokenEmbedder(spec)
+    """A table for ids (a signal's units among them), or a linear map for frames."""
+    if isinstance(modality, SignalModality) and spec.features:
+        return FrameEmbedder(spec, modality)
+    return TokenEmbedder(spec)

@@ -7,9 +7,9 @@ The encoder knows nothing of distribution, of objectives or of modalities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -17,8 +17,11 @@ from ssl_suite.data.batch import Batch
 from ssl_suite.modalities.base import Frame
 from ssl_suite.models.attention import Rope, attention, rope_table
 from ssl_suite.models.gated import gelu_gate
+from ssl_suite.models.pooling import mean_pool
 
 HEAD_WIDTH = 64  # the width flash kernels are tuned for
+Drop = Callable[[Tensor], Tensor]
+"""Dropout of (N, D), with draws of its own: the encoder has none (ModernBERT's shares are 0)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,10 @@ class EncoderSpec:
         eps: of the layer norms.
         init_std: standard deviation of the truncated normal that weights start from.
         features, grid: of signal modalities: numbers a frame gives to its linear map, and a picture's rows and columns.
+        causal: a position sees none after it.
     """
+
+    kind: ClassVar[str] = "transformer"
 
     layers: int
     width: int
@@ -48,10 +54,23 @@ class EncoderSpec:
     init_std: float = 0.02
     features: int = 0
     grid: tuple[int, int] | None = None
+    causal: bool = False
+
+    @property
+    def words(self) -> str:
+        """The shapes for a reader."""
+        seen = ", causal" if self.causal else ""
+        return f"{self.layers} layers, {self.width} wide, ModernBERT layout{seen}"
 
     @classmethod
     def from_config(
-        cls, section: Mapping[str, Any], vocabulary: int, max_length: int, pad: int = 0, frame: Frame | None = None
+        cls,
+        section: Mapping[str, Any],
+        vocabulary: int,
+        max_length: int,
+        pad: int = 0,
+        frame: Frame | None = None,
+        causal: bool = False,
     ) -> EncoderSpec:
         """From the ``model`` section of a run's configuration: global attention in every layer.
 
@@ -75,6 +94,7 @@ class EncoderSpec:
             init_std=section["init_std"] or 0.02 * (768 / width) ** 0.5,
             features=frame.features if frame is not None else 0,
             grid=frame.grid if frame is not None else None,
+            causal=causal,
         )
 
 
@@ -100,14 +120,14 @@ class Attention(nn.Module):
 
     def __init__(self, spec: EncoderSpec, window: int | None) -> None:
         super().__init__()
-        self.heads, self.window = spec.heads, window
+        self.heads, self.window, self.causal = spec.heads, window, spec.causal
         self.Wqkv = nn.Linear(spec.width, 3 * spec.width, bias=False)
         self.Wo = nn.Linear(spec.width, spec.width, bias=False)
 
     def forward(self, x_ND: Tensor, rope: Rope, batch: Batch) -> Tensor:
         n, width = x_ND.shape
         qkv_N3HE = self.Wqkv(x_ND).view(n, 3, self.heads, width // self.heads)
-        return self.Wo(attention(qkv_N3HE, rope, batch, self.window).reshape(n, width))
+        return self.Wo(attention(qkv_N3HE, rope, batch, self.window, self.causal).reshape(n, width))
 
 
 class GeGLU(nn.Module):
@@ -132,7 +152,10 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
         self.mlp = GeGLU(spec)
 
-    def forward(self, x_ND: Tensor, rope: Rope, batch: Batch) -> Tensor:
+    def forward(self, x_ND: Tensor, rope: Rope, batch: Batch, drop: Drop | None = None) -> Tensor:
+        if drop is not None:
+            x_ND = x_ND + drop(self.attn(self.attn_norm(x_ND), rope, batch))
+            return x_ND + drop(self.mlp(self.mlp_norm(x_ND)))
         x_ND = x_ND + self.attn(self.attn_norm(x_ND), rope, batch)
         return x_ND + self.mlp(self.mlp_norm(x_ND))
 
@@ -163,17 +186,31 @@ class Encoder(nn.Module):
                 std = out_std if name.endswith("Wo.weight") else self.spec.init_std
                 nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """(N, D): the last layer's states after the final norm."""
-        return self.final_norm(self.layer_states(batch)[-1])
+    @property
+    def width(self) -> int:
+        """D, of the states and of the pooled vectors."""
+        return self.spec.width
 
-    def layer_states(self, batch: Batch) -> list[Tensor]:
-        """The embedder's output and every layer's, L + 1 tensors of (N, D), before the final norm."""
+    def forward(self, batch: Batch, drop: Drop | None = None) -> Tensor:
+        """(N, D): the last layer's states after the final norm."""
+        return self.final_norm(self.layer_states(batch, drop)[-1])
+
+    def pooled(self, batch: Batch, drop: Drop | None = None) -> Tensor:
+        """(B, D): each sequence's mean state, without its [CLS], [SEP] and [PAD]; zeros where nothing is left."""
+        return mean_pool(self(batch, drop), batch, self.spec.pad)
+
+    def layer_states(self, batch: Batch, drop: Drop | None = None) -> list[Tensor]:
+        """The embedder's output and every layer's, L + 1 tensors of (N, D), before the final norm.
+
+        Args:
+            drop: applied to the embedder's output and to each branch before it is added.
+        """
         x_ND = self.embeddings(batch)
+        x_ND = x_ND if drop is None else drop(x_ND)
         positions_N = batch.positions_N()
         tables = {theta: rope_table(positions_N, x_ND.shape[1] // self.spec.heads, theta) for theta in self.spec.thetas}
         states = [x_ND]
         for layer, theta in zip(self.layers, self.spec.thetas, strict=True):
-            x_ND = layer(x_ND, tables[theta], batch)
+            x_ND = layer(x_ND, tables[theta], batch, drop)
             states.append(x_ND)
         return states

@@ -11,7 +11,10 @@ Legend: D width, M width of the MLP, L layers, N positions, K predicted position
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_suite.data.batch import Batch
 
 
 def forward_flops(
@@ -37,6 +40,17 @@ def forward_flops(
     frames = 2 * positions * width * model.get("features", 0)
     head = 2 * predicted * (width**2 + width * vocabulary)
     return float(model["layers"] * (dense + attention) + frames + head)
+
+
+def encoder_flops(model: Mapping[str, Any], batch: Batch) -> float:
+    """FLOPs of one forward pass of an encoder, without a head, over the data of a batch.
+
+    Args:
+        model: the attributes of the encoder's spec. A convnet's has ``flops_per_picture``, and a sequence is a picture.
+    """
+    if "flops_per_picture" in model:
+        return float(model["flops_per_picture"]) * sum(1 for length in batch.lengths if length == batch.max_length)
+    return forward_flops(model, lengths_squared_sum=batch.squares, positions=batch.tokens, predicted=0, vocabulary=0)
 
 
 def training_flops(

@@ -9,45 +9,25 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ssl_suite import registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.models import decoder_hub
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
+from ssl_suite.objectives.base import Objective
 
 PREFIX = "model."
 SHARED = ("embeddings.tok_embeddings.weight", "embeddings.norm.weight")  # what ModernBERT's embedder has, too
+HEADS = ("head.", "lm_head.", "decoder.")
 FRAMES = "frames.safetensors"  # what embeds a signal's frames; their sum is ``inputs_embeds`` of the model
-
-
-def build(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
-    """The learner of a configuration, with weights that depend on ``seed`` alone, or on ``model.init``."""
-    vocabulary = modality.vocabulary
-    torch.manual_seed(seed)
-    init = cfg["model"].get("init")
-    if init:
-        encoder, head = read_modernbert(init, modality)
-    else:
-        size = len(vocabulary)
-        spec = EncoderSpec.from_config(cfg["model"], size, modality.max_length, vocabulary.pad, modality.frame)
-        encoder, head = Encoder(spec, embedder(spec, modality)), {}
-    given = {"modality": modality, "spec": encoder.spec}
-    objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], **given)
-    own = dict(objective.hub_weights()[1])
-    with torch.no_grad():
-        for name in own.keys() & head.keys():
-            if own[name].shape == head[name].shape:
-                own[name].copy_(head[name])
-    return Learner(encoder, objective)
 
 
 def modernbert_config(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int, architecture: str) -> dict[str, Any]:
@@ -82,27 +62,48 @@ def modernbert_config(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int
     return config.to_dict() | {"architectures": [architecture], "dtype": "float32"}
 
 
-def export(learner: Learner, modality: Modality, folder: Path, card: str, max_length: int | None = None) -> None:
-    """Write a folder that ``AutoModelForMaskedLM`` and ``AutoTokenizer`` open without this package.
-
-    Written beside and renamed: an existing folder is replaced as a whole.
-    """
-    architecture, head = learner.objective.hub_weights()
+def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
+    """Put ``config.json``, ``model.safetensors`` and, of signals, ``frames.safetensors`` into a folder."""
+    spec, (architecture, head) = learner.encoder.spec, learner.objective.hub_weights()
     body = dict(learner.encoder.state_dict())
     own = {name: body.pop(name) for name in list(body) if name.startswith("embeddings.") and name not in SHARED}
     weights = {PREFIX + name: x for name, x in body.items()} | dict(head)
-    cfg = modernbert_config(learner.encoder.spec, modality.vocabulary, max_length or modality.max_length, architecture)
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    modality.save(beside)
-    for file, tensors in (("model.safetensors", weights), (FRAMES, own)):
+    config, names = LAYOUTS[spec.causal]
+    for file, tensors in (("model.safetensors", names(weights)), (FRAMES, own)):
         plain = {name: x.detach().float().cpu().contiguous() for name, x in tensors.items()}
         if plain:
-            save_file(plain, beside / file, metadata={"format": "pt"})
-    (beside / "config.json").write_text(json.dumps(cfg, indent=2), encoding="utf-8")
-    (beside / "README.md").write_text(card, encoding="utf-8")
-    replace_folder(beside, folder)
+            save_file(plain, folder / file, metadata={"format": "pt"})
+    cfg = config(spec, modality.vocabulary, max_length or modality.max_length, architecture)
+    (folder / "config.json").write_text(json.dumps(cfg, indent=2), encoding="utf-8")
+
+
+LAYOUTS: dict[bool, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Tensor]], dict[str, Tensor]]]] = {
+    False: (modernbert_config, dict),
+    True: (decoder_hub.decoder_config, decoder_hub.to_decoder),
+}
+"""For encoders that are not causal and those that are: the configuration and the names of the weights."""
+
+TOKENS = """from transformers import AutoModel, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+model = AutoModel.from_pretrained("this folder")"""
+OF_FRAMES = """from transformers import AutoModel
+
+# Positions are frames, not tokens: embed them with frames.safetensors (preprocessor_config.json says how they are made;
+# ssl_suite.models.embedders.FrameEmbedder.before_norm does it) and give the sum as inputs_embeds.
+model = AutoModel.from_pretrained("this folder")
+states = model(inputs_embeds=embedded).last_hidden_state"""
+OF_UNITS = """from transformers import AutoModel
+
+# Positions are units: the nearest entries of codebook.safetensors, as ids behind the special tokens.
+model = AutoModel.from_pretrained("this folder")"""
+
+
+def opening(spec: EncoderSpec, modality: Modality) -> str:
+    """The lines that open an exported folder without this package."""
+    if modality.frame is None:
+        return TOKENS
+    return OF_FRAMES if spec.features else OF_UNITS
 
 
 def replace_folder(beside: Path, folder: Path) -> None:
@@ -115,7 +116,9 @@ def replace_folder(beside: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_modernbert(reference: str, modality: Modality) -> tuple[Encoder, dict[str, Tensor]]:
+def read_modernbert(
+    reference: str, modality: Modality, objective: type[Objective] = Objective
+) -> tuple[Encoder, dict[str, Tensor]]:
     """A starting point: the encoder of a ModernBERT folder (``hf:NAME_OR_PATH``) or of a run (its ``encoder/``).
 
     What embeds a signal's frames comes along from a run of the same modality and starts at random otherwise.
@@ -128,21 +131,25 @@ def read_modernbert(reference: str, modality: Modality) -> tuple[Encoder, dict[s
     Raises:
         SuiteError: no such folder, another architecture, or weights that do not fill the encoder.
     """
-    folder, vocabulary = _folder(reference), modality.vocabulary
+    folder = _folder(reference)
     cfg = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if cfg.get("model_type") != "modernbert":
-        raise SuiteError(f"model.init={reference} is a {cfg.get('model_type')} model; only modernbert can be a start.")
-    spec = _spec(cfg, modality)
-    weights = load_file(folder / "model.safetensors")
-    body = {n.removeprefix(PREFIX): x for n, x in weights.items() if not n.startswith(("head.", "decoder."))}
-    head = {n: x for n, x in weights.items() if n.startswith(("head.", "decoder."))}
+    kind = cfg.get("model_type")
+    if kind not in ("modernbert", decoder_hub.MODEL_TYPE):
+        raise SuiteError(f"model.init={reference} is a {kind} model; only modernbert can be a start.")
+    if (kind == decoder_hub.MODEL_TYPE) != objective.causal:
+        seen = "from the left only" if kind == decoder_hub.MODEL_TYPE else "from both sides"
+        raise SuiteError(f"model.init={reference} sees {seen}; the objective needs the other kind of encoder.")
+    spec = _spec(cfg, modality, objective)
+    weights = decoder_hub.from_decoder(load_file(folder / "model.safetensors"))
+    body = {n.removeprefix(PREFIX): x for n, x in weights.items() if not n.startswith(HEADS)}
+    head = {n: x for n, x in weights.items() if n.startswith(HEADS)}
     encoder = Encoder(spec, embedder(spec, modality))
     own = {name for name in encoder.state_dict() if name.startswith("embeddings.") and name not in SHARED}
     frames = load_file(folder / FRAMES) if own and (folder / FRAMES).is_file() else {}
     fitting = {name: x for name, x in encoder.state_dict().items() if name in own and name in frames}
     body |= {name: frames[name] for name, x in fitting.items() if frames[name].shape == x.shape}
     table = SHARED[0]
-    if body[table].shape[0] != len(vocabulary):
+    if body[table].shape[0] != spec.vocabulary:
         del body[table]
         head.pop("decoder.bias", None)
     missing, unexpected = encoder.load_state_dict(body, strict=False)
@@ -169,24 +176,26 @@ def _folder(reference: str) -> Path:
     )
 
 
-def _spec(cfg: Mapping[str, Any], modality: Modality) -> EncoderSpec:
+def _spec(cfg: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> EncoderSpec:
     """Shapes from a ModernBERT ``config.json``, old keys (global_attn_every_n_layers, …) and new ones alike."""
     from transformers import ModernBertConfig
 
     known = ModernBertConfig(**cfg)
+    reach = known.local_attention // 2 - (cfg["model_type"] == decoder_hub.MODEL_TYPE)  # which counts itself
     kinds, rope = known.layer_types or [], cast(dict[str, Any], known.rope_parameters)
-    vocabulary, frame = modality.vocabulary, modality.frame
+    vocabulary, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
     return EncoderSpec(
         layers=known.num_hidden_layers,
         width=known.hidden_size,
         heads=known.num_attention_heads,
         mlp_width=known.intermediate_size,
-        vocabulary=len(vocabulary),
+        vocabulary=len(vocabulary) + objective.extra_tokens,
         pad=vocabulary.pad,
-        windows=tuple(None if kind == "full_attention" else known.local_attention // 2 for kind in kinds),
+        windows=tuple(None if kind == "full_attention" else reach for kind in kinds),
         thetas=tuple(float(rope[kind]["rope_theta"]) for kind in kinds),
         eps=known.norm_eps,
         init_std=known.initializer_range,
         features=frame.features if frame is not None else 0,
         grid=frame.grid if frame is not None else None,
+        causal=objective.causal,
     )

@@ -17,5 +17,9 @@ class Learner(nn.Module):
         self.encoder: Encoder = encoder
         self.objective: Any = objective
 
-    def forward(self, batch: Any, rng: Any) -> Any:
-        return self.objective(self.encoder, batch, rng)
+    def forward(self, batch: Any, rng: Any, pooled: bool = False) -> Any:
+        """What the objective gives; or, if ``pooled``, the encoder's vector of each sequence.
+
+        Both by way of this module: under FSDP2 it gathers the weights.
+        """
+        return self.encoder.pooled(batch) if pooled else self.objective(self.encoder, batch, rng)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
@@ -21,24 +21,11 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import training_flops
 from ssl_suite.objectives import masking
-from ssl_suite.objectives.base import Metrics
+from ssl_suite.objectives.base import Metrics, Objective
+from ssl_suite.objectives.heads import PredictionHead
 
 
-class PredictionHead(nn.Module):
-    """(K, D) -> (K, V): dense, gelu, norm, then the tied embedding table plus a bias, as in ModernBERT."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__()
-        self.dense = nn.Linear(spec.width, spec.width, bias=False)
-        self.norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
-        self.bias = nn.Parameter(torch.zeros(spec.vocabulary))
-        nn.init.trunc_normal_(self.dense.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
-
-    def forward(self, x_KD: Tensor, table_VD: Tensor) -> Tensor:
-        return F.linear(self.norm(F.gelu(self.dense(x_KD))), table_VD, self.bias)
-
-
-class MaskedLM(nn.Module):
+class MaskedLM(Objective):
     """Args:
     modality: gives the vocabulary.
     spec: the encoder's shapes.
@@ -53,6 +40,9 @@ class MaskedLM(nn.Module):
         SuiteError: a share outside [0, 1], shares that sum to more than 1, spans or whole words with static masks,
             whole words with spans or where a token is a word.
     """
+
+    compares = "masked"
+    command = "fill"
 
     def __init__(
         self,
@@ -100,18 +90,26 @@ class MaskedLM(nn.Module):
         count models can be held against: a shown symbol is right more often than not, which lowers ``loss`` for free.
         """
         picks_K, labels_K, shown_N = self.corrupt(batch, rng)
-        hidden_ND = encoder(batch.with_values(shown_N, self.shown_frames(batch, picks_K, shown_N, rng)))
+        hidden_ND = self.states(encoder, batch, picks_K, shown_N, rng)
         logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.table_VD).float()
+        loss_K, metrics = self.score(logits_KV, labels_K, shown_N[picks_K])
+        return loss_K.sum(), (labels_K != -100).sum(), metrics
+
+    def states(self, encoder: Encoder, batch: Batch, picks_K: Tensor, shown_N: Tensor, rng: Rng) -> Tensor:
+        """(N, D): what the encoder makes of the batch as ``corrupt`` shows it."""
+        return encoder(batch.with_values(shown_N, self.shown_frames(batch, picks_K, shown_N, rng)))
+
+    def score(self, logits_KV: Tensor, labels_K: Tensor, shown_K: Tensor) -> tuple[Tensor, Metrics]:
+        """(K,) cross-entropies in nats, 0 where the label is -100, and the metrics of ``forward``."""
         loss_K = F.cross_entropy(logits_KV, labels_K, reduction="none", ignore_index=-100)
-        count = (labels_K != -100).sum()
-        hidden_K = (shown_N[picks_K] == self.vocabulary.mask) & (labels_K != -100)
+        valid_K = labels_K != -100
+        hidden_K = (shown_K == self.vocabulary.mask) & valid_K
         right_K = logits_KV.argmax(-1) == labels_K
-        metrics: Metrics = {
-            "accuracy": (right_K.sum(), count),
+        return loss_K, {
+            "accuracy": (right_K.sum(), valid_K.sum()),
             "masked_accuracy": ((right_K & hidden_K).sum(), hidden_K.sum()),
             "masked_loss": ((loss_K.detach() * hidden_K).sum(), hidden_K.sum()),
         }
-        return loss_K.sum(), count, metrics
 
     def corrupt(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
         """Draw the masks.
@@ -133,7 +131,11 @@ class MaskedLM(nn.Module):
             picks_K = masking.choose(batch, rng, k_row, self.span, allowed_N, continues_N)
             valid_K = allowed_N[picks_K]
         original_K = batch.values[picks_K]
-        shown_K = torch.where(valid_K, self._replace(original_K, rng, k_row), original_K)
+        case_K = self.cases(batch, picks_K, valid_K, rng)
+        random_K = rng.integers(k_row, *self.vocabulary.targets)
+        changed_K = torch.where(case_K < self.mask_share + self.random_share, random_K, original_K)
+        changed_K = changed_K.masked_fill(case_K < self.mask_share, self.vocabulary.mask)
+        shown_K = torch.where(valid_K, changed_K, original_K)
         return picks_K, original_K.masked_fill(~valid_K, -100), batch.values.index_copy(0, picks_K, shown_K)
 
     def shown_frames(self, batch: Batch, picks_K: Tensor, shown_N: Tensor, rng: Rng) -> Tensor | None:
@@ -148,12 +150,9 @@ class MaskedLM(nn.Module):
         random_K = (shown_K != self.vocabulary.mask) & (shown_K != batch.values[picks_K])
         return batch.frames_NF.index_copy(0, picks_K, batch.frames_NF[torch.where(random_K, others_K, picks_K)])
 
-    def _replace(self, original_K: Tensor, rng: Rng, k_row: int) -> Tensor:
-        """[MASK], a random symbol, or the original, by the three shares."""
-        case_K = rng.uniform(k_row)
-        random_K = rng.integers(k_row, *self.vocabulary.targets)
-        shown_K = torch.where(case_K < self.mask_share + self.random_share, random_K, original_K)
-        return shown_K.masked_fill(case_K < self.mask_share, self.vocabulary.mask)
+    def cases(self, batch: Batch, picks_K: Tensor, valid_K: Tensor, rng: Rng) -> Tensor:
+        """(K,) in [0, 1): below ``mask_share`` a position shows [MASK], below both shares a random symbol."""
+        return rng.uniform(picks_K.shape[0] // batch.rows)
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of the encoder on every token and the head on the predicted ones."""
@@ -172,3 +171,19 @@ class MaskedLM(nn.Module):
             "head.norm.weight": self.head.norm.weight,
             "decoder.bias": self.head.bias,
         }
+
+
+def beside(loss_M: Tensor, counted_M: Tensor, main_K: Tensor, rows: int) -> Tensor:
+    """The sum to add to a main loss, for a second loss that is counted over other items.
+
+    Each row's mean of the second loss takes the weight of the row's count of the main one. So the total is a plain sum
+    over rows, the same whichever process holds which row, and its mean is about the sum of the two means.
+
+    Args:
+        loss_M: (M,) the second loss of each item, M / rows items a row.
+        counted_M: (M,) bool, the items that count. A row without any adds nothing.
+        main_K: (K,) bool, what the main loss counts, K / rows items a row.
+    """
+    sums_R = (loss_M * counted_M).view(rows, -1).sum(1)
+    means_R = sums_R / counted_M.view(rows, -1).sum(1).clamp(min=1)
+    return (means_R * main_K.view(rows, -1).sum(1)).sum()

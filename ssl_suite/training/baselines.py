@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ import torch
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import markov
+from ssl_suite.objectives.base import Objective
+from ssl_suite.objectives.mlm import MaskedLM
 from ssl_suite.training.evaluate import Evaluator
 
 ORDERS = (0, 1, 3, 5)  # read left to right
@@ -25,7 +27,7 @@ def count_models(
     store: Store,
     modality: Modality,
     evaluator: Evaluator,
-    objective: Any,
+    objective: Objective,
     two_sided: Sequence[int] = TWO_SIDED,
 ) -> dict[str, float]:
     """Cross-entropies in nats of count models fitted on the training split, by name.
@@ -33,8 +35,10 @@ def count_models(
     ``unigram`` and ``order-k`` read the validation windows left to right. ``order-k both sides`` is the same chain
     asked for exactly the positions that ``evaluator`` and ``objective`` hide behind [MASK], given the window as the
     encoder sees it, its random symbols included: what a bidirectional model of that order could do. Orders whose table
-    is too large, or that have nothing to score, are left out.
+    is too large, or that have nothing to score, are left out. Empty for objectives that predict no ids of the data.
     """
+    if not objective.compares:
+        return {}
     targets = modality.vocabulary.targets
     alphabet = targets[1] - targets[0]
     wanted = max(order for order in ORDERS if order == 0 or alphabet ** (order + 1) <= COUNTS)
@@ -45,7 +49,7 @@ def count_models(
         total, count = markov.sequential(chain.at(order), ids_WT)
         if count:
             found["unigram" if order == 0 else f"order-{order}"] = total / count
-    if not hasattr(objective, "corrupt"):
+    if objective.compares != "masked":
         return found
     mask_WT = hide(ids_WT, evaluator, objective, targets[0])
     used_W = mask_WT.any(1)
@@ -57,7 +61,7 @@ def count_models(
     return found
 
 
-def guesses(store: Store, modality: Modality, evaluator: Evaluator, objective: Any) -> dict[str, float]:
+def guesses(store: Store, modality: Modality, evaluator: Evaluator, objective: Objective) -> dict[str, float]:
     """How often guessing is right at the positions that are evaluated behind [MASK].
 
     ``constant`` always says the commonest symbol of the training split; ``left neighbour`` and ``right neighbour`` say
@@ -65,7 +69,7 @@ def guesses(store: Store, modality: Modality, evaluator: Evaluator, objective: A
     where the encoder sees [MASK], so these are a little easier for the guess than for the encoder. Empty for objectives
     that hide nothing.
     """
-    if not hasattr(objective, "corrupt"):
+    if objective.compares != "masked":
         return {}
     targets = modality.vocabulary.targets
     truth_WT = markov.window_symbols(store.ids, store.split("valid"), targets)
@@ -100,7 +104,7 @@ def best_followers(line: np.ndarray, alphabet: int, otherwise: int) -> np.ndarra
     return best
 
 
-def hide(ids_WT: np.ndarray, evaluator: Evaluator, objective: Any, first: int) -> np.ndarray:
+def hide(ids_WT: np.ndarray, evaluator: Evaluator, objective: Objective, first: int) -> np.ndarray:
     """Show W validation windows of up to T symbols as an evaluation of a masked objective shows them.
 
     Args:
@@ -113,12 +117,12 @@ def hide(ids_WT: np.ndarray, evaluator: Evaluator, objective: Any, first: int) -
     whole = dataclasses.replace(evaluator.group, rank=0, world=1, device=torch.device("cpu"))
     mask_WT = np.zeros(ids_WT.shape, dtype=bool)
     for batch, rng in evaluator.batches(whole):
-        picks_K, labels_K, shown_N = objective.corrupt(batch, rng)
+        picks_K, labels_K, shown_N = cast(MaskedLM, objective).corrupt(batch, rng)
         picks_K = picks_K[labels_K != -100]
         windows = batch.keys_B[batch.sequence_ids_N()[picks_K]].numpy()
         places = batch.positions_N()[picks_K].numpy() - 1  # position 0 is [CLS]
         shown = shown_N[picks_K].numpy()
-        masked = shown == objective.vocabulary.mask
+        masked = shown == cast(MaskedLM, objective).vocabulary.mask
         mask_WT[windows[masked], places[masked]] = True
         ids_WT[windows[~masked], places[~masked]] = shown[~masked] - first
     return mask_WT

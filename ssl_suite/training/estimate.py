@@ -5,31 +5,29 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ssl_suite import config, machine, registry, runs, settings
-from ssl_suite.data.batch import Batch, ragged
+from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import Collator
 from ssl_suite.data.prepare import Report, prepare
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Modality
-from ssl_suite.models import hub
+from ssl_suite.models import build
 from ssl_suite.training import units
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
-from ssl_suite.training.optimiser import adamw
+from ssl_suite.training.optimiser import make_optimiser
 from ssl_suite.training.trainer import batches, training_rows
 
 PROBE_SECONDS = 2.0
 STATE = 2  # numbers that AdamW keeps for each parameter
-SHORT = 62  # tokens of the sequences that activations are measured on; memory is linear in positions, so any will do
 FORWARD_SHARE = 1 / 3  # of a training pass: the backward pass costs twice the forward one
 FLOAT = 4  # bytes; weights, gradients and optimiser state are float32 in every precision
 
@@ -64,12 +62,14 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
     """
     world = settings.world_size(cfg["launch"])
     with processes(cfg["train"]) as alone:
+        build.check_pair(cfg)
         modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
         store = prepare(modality, cfg["data"], report=report)
-        units.settle(modality, store, alone.device, report)
+        if build.objective_class(cfg["objective"]).predicts_ids:
+            units.settle(modality, store, alone.device, report)
         share = dataclasses.replace(alone, world=world)
-        collator, step_rows = training_rows(store, modality, cfg, share)
-        learner = hub.build(cfg, modality, cfg["seed"]).to(alone.device)
+        learner = build.learner(cfg, modality, cfg["seed"]).to(alone.device)
+        collator, step_rows = training_rows(store, modality, cfg, share, learner.objective)
         spec = vars(learner.encoder.spec)
         # All rows of the first step, whoever will work on them.
         whole = collator.rows([step_rows.order.items(g) for g in range(step_rows.rows)])
@@ -77,8 +77,12 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
         objective: Any = learner.objective
         flops = objective.flops(spec, whole)
         counts = count_parameters(learner)
-        activations = activation_bytes(learner, modality, alone) * first.values.shape[0]
-        memory = memory_bytes(counts["total"], activations, world if cfg["train"]["parallel"] == "fsdp" else 1)
+        windows = np.resize(first.keys_B[first.real_B].numpy(), 4)
+        single = dataclasses.replace(collator, n=collator.max_length, slots=1)
+        activations = activation_bytes(learner, lambda count: single.rows(list(windows[:count, None])), alone)
+        activations *= first.values.shape[0]
+        shards = world if cfg["train"]["parallel"] == "fsdp" else 1
+        memory = memory_bytes(counts["total"], counts["trained"], activations, shards)
         available = device_memory(alone.device)
         fits = available is None or memory["total"] < available
         probe = measure(cfg, learner, collator, first, alone, seconds) if fits else None
@@ -138,28 +142,35 @@ def count_parameters(learner: nn.Module) -> dict[str, int]:
     """Parameters of the encoder and of the objective's head; shared ones count once."""
     total = sum(weight.numel() for weight in learner.parameters())
     encoder = sum(weight.numel() for weight in learner.get_submodule("encoder").parameters())
-    return {"encoder": encoder, "head": total - encoder, "total": total}
+    trained = sum(weight.numel() for weight in learner.parameters() if weight.requires_grad)
+    return {"encoder": encoder, "head": total - encoder, "total": total, "trained": trained}
 
 
-def memory_bytes(parameters: int, activations: int, shards: int = 1) -> dict[str, int]:
-    """Bytes of a process: float32 weights, gradients and AdamW's two averages, each a ``shards``-th under FSDP2."""
-    weights = FLOAT * parameters // shards
-    parts = {"weights": weights, "gradients": weights, "optimiser": STATE * weights, "activations": activations}
+def memory_bytes(parameters: int, trained: int, activations: int, shards: int = 1) -> dict[str, int]:
+    """Bytes of a process: float32 weights, and of those that are trained gradients and AdamW's two averages.
+
+    Each is a ``shards``-th under FSDP2.
+    """
+    weights, moving = FLOAT * parameters // shards, FLOAT * trained // shards
+    parts = {"weights": weights, "gradients": moving, "optimiser": STATE * moving, "activations": activations}
     return parts | {"total": sum(parts.values())}
 
 
-def activation_bytes(learner: nn.Module, modality: Modality, group: Processes) -> int:
+def activation_bytes(learner: nn.Module, sequences: Callable[[int], Batch], group: Processes) -> int:
     """Bytes that autograd keeps for each position between forward and backward.
 
-    Measured: the difference between two sequences and one cancels what does not grow (copies of the weights in
+    Measured: the difference between four sequences and two cancels what does not grow (copies of the weights in
     bfloat16). No attention path keeps a matrix of scores, so memory is linear in positions.
+
+    Args:
+        sequences: gives a batch of so many; two at least, for a batch norm of one has no variance.
     """
-    one, two = (_saved_bytes(learner, modality, group, sequences) for sequences in (1, 2))
-    return round((two - one) / (SHORT + 2))
+    two, four = (_saved_bytes(learner, sequences(count).to(group.device), group) for count in (2, 4))
+    return round((four[0] - two[0]) / (four[1] - two[1]))
 
 
-def _saved_bytes(learner: nn.Module, modality: Modality, group: Processes, sequences: int) -> int:
-    """Size of all distinct storages that one forward pass keeps for its backward pass, parameters left out."""
+def _saved_bytes(learner: nn.Module, batch: Batch, group: Processes) -> tuple[int, int]:
+    """Bytes of all distinct storages that a forward pass keeps for its backward pass, without parameters; positions."""
     kept: dict[int, Tensor] = {}  # by address; the tensors are held, or an address could be used again
     own = {weight.untyped_storage().data_ptr() for weight in learner.parameters()}
 
@@ -168,18 +179,16 @@ def _saved_bytes(learner: nn.Module, modality: Modality, group: Processes, seque
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    short = [modality.blank(SHORT)] * sequences
-    batch = ragged(short, modality.vocabulary, modality.max_length).to(group.device)
-    rng = Rng(0, 0, torch.zeros(1, dtype=torch.int64, device=group.device))
+    rng = Rng(0, 0, torch.arange(batch.rows, device=group.device))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), group.autocast():
         learner(batch, rng)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), batch.values.shape[0]
 
 
 def measure(
     cfg: Mapping[str, Any], learner: nn.Module, collator: Collator, first: Batch, group: Processes, seconds: float
 ) -> Probe:
-    """Time the real step: forward, backward, clipping and AdamW on real rows.
+    """Time the real step: forward, backward, clipping and the optimiser on real rows.
 
     On a machine where one forward pass of the run would exceed the budget, a single window stands for it.
     """
@@ -187,10 +196,11 @@ def measure(
     encoder: Any = learner.encoder
     if train["compile"] is True or (train["compile"] == "auto" and group.device.type == "cuda"):
         encoder.compile(dynamic=False)
-    optimiser = adamw(learner, train)
+    optimiser = make_optimiser(learner, train)
     parameters = [weight for weight in learner.parameters() if weight.requires_grad]
-    items = np.flatnonzero(first.keys_B.numpy() >= 0)
-    small = dataclasses.replace(collator, n=collator.max_length, slots=1).rows([first.keys_B.numpy()[items[:1]]])
+    few = 2 if cast(Any, learner).objective.whole else 1  # contrasts need another sequence, batch norms too
+    windows = np.resize(first.keys_B[first.real_B].numpy(), (few, 1))
+    small = dataclasses.replace(collator, n=collator.max_length, slots=1).rows(list(windows))
     batch = small.to(group.device)
     timed = [_pass(learner, batch, group)]
     if timed[0] < 4 * seconds:  # the first pass of a process is up to ten times slower: it allocates and sets up

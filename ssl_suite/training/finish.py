@@ -16,7 +16,8 @@ import torch
 from ssl_suite import __version__
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import hub
+from ssl_suite.models import build
+from ssl_suite.models.learner import Learner
 from ssl_suite.training import checkpoint, report, restore
 from ssl_suite.training.baselines import count_models, guesses
 from ssl_suite.training.evaluate import Evaluator
@@ -39,13 +40,15 @@ def finish(
     baselines = count_models(store, modality, evaluator, best.objective)
     summary = summarise(cfg, out, store, best.step, baselines)
     summary["guesses"] = guesses(store, modality, evaluator, best.objective)
-    hub.export(best.learner, modality, out / "encoder", card(cfg, summary, modality.frame is not None))
+    build.export(best.learner, modality, out / "encoder", card(cfg, summary, best.learner, modality))
     beside = out / ".summary.writing"
     beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, out / "summary.json")
     title = f"{cfg['modality']['name']} {cfg['objective']['name']}, {cfg['model']['name']}"
     report.draw(out / "metrics.jsonl", out / "loss.png", baselines, title)
-    for line in report.summary_lines(summary, modality.example):
+    command = best.objective.command
+    example = modality.example if command == "fill" else "length=50" if command else ""
+    for line in report.summary_lines(summary, example, command, " nats" if best.objective.predicts_ids else ""):
         say(line)
 
 
@@ -103,34 +106,22 @@ def _git(folder: Path, *words: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
-TOKENS = """from transformers import AutoModel, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained("this folder")
-model = AutoModel.from_pretrained("this folder")"""
-FRAMES = """from transformers import AutoModel
-
-# Positions are frames, not tokens: embed them with frames.safetensors (preprocessor_config.json says how they are made;
-# ssl_suite.models.embedders.FrameEmbedder.before_norm does it) and give the sum as inputs_embeds.
-model = AutoModel.from_pretrained("this folder")
-states = model(inputs_embeds=embedded).last_hidden_state"""
-
-
-def card(cfg: Mapping[str, Any], summary: Mapping[str, Any], signal: bool = False) -> str:
+def card(cfg: Mapping[str, Any], summary: Mapping[str, Any], learner: Learner, modality: Modality) -> str:
     """The README of the exported folder: what it is, how it was made, how to open it."""
     valid = summary.get("best_valid_loss")
-    loss = f"{valid:.4f} nats" if valid is not None else "not measured"
+    loss = f"{valid:.4f}{' nats' * learner.objective.predicts_ids}" if valid is not None else "not measured"
     return f"""---
 library_name: transformers
 tags: [ssl_suite, {cfg["modality"]["name"]}, {cfg["objective"]["name"]}]
 ---
 # {cfg["modality"]["name"]} encoder, pre-trained with {cfg["objective"]["name"]}
 
-{cfg["model"]["name"]}: {cfg["model"]["layers"]} layers, {cfg["model"]["width"]} wide, ModernBERT layout.
+{cfg["model"]["name"]}: {learner.encoder.spec.words}.
 Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported at step {summary["best_step"]:,}:
 validation loss {loss}.
 
 ```python
-{FRAMES if signal else TOKENS}
+{build.opening(learner.encoder, modality)}
 ```
 
 Data {cfg["data"]["path"] or cfg["data"]["name"]} (store {summary["data_key"]}); configuration SHA-256

@@ -108,7 +108,7 @@ def draw(metrics: Path, picture: Path, baselines: Mapping[str, float] | None = N
     _curves(axes, train, valid)
     _baselines(axes, baselines or {})
     axes.set_xlabel("step")
-    axes.set_ylabel(f"loss {'at [MASK] ' if curves.masked else ''}(nats per symbol)")
+    axes.set_ylabel(f"loss {'at [MASK] ' * curves.masked}{'(nats per symbol)' if baselines else ''}")
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
@@ -166,14 +166,18 @@ def _limits(train: Curve, valid: Curve, baselines: Mapping[str, float]) -> tuple
     return min(shown) - margin, max(shown) + margin
 
 
-def summary_lines(summary: Mapping[str, Any], example: str = "") -> list[str]:
+def summary_lines(
+    summary: Mapping[str, Any], example: str = "", command: str = "fill", unit: str = " nats"
+) -> list[str]:
     """The closing text of a run: its loss against the baselines, and the commands to try next.
 
     Args:
         summary: ``out``, ``valid_loss`` and, where they exist, ``valid_masked_loss``, ``steps``, ``seconds``,
             ``tokens_per_s``, ``valid_accuracy``, ``modality``, ``objective``, ``baselines`` (a name to nats, on the
             same data) and ``guesses`` (a name to the share that is right).
-        example: something that ``fill`` can fill, empty where it cannot.
+        example: what the command that shows what was learned is given; empty where there is none.
+        command: that command.
+        unit: of the loss, with a space before it.
 
     Returns:
         Lines without line ends.
@@ -187,7 +191,7 @@ def summary_lines(summary: Mapping[str, Any], example: str = "") -> list[str]:
     if valid is not None:
         right, masked = summary.get("valid_accuracy"), summary.get("valid_masked_loss")
         accuracy = f", accuracy {right:.1%}" if right is not None else ""
-        lines.append(f"Validation loss {valid:.4f} nats{accuracy}.")
+        lines.append(f"Validation loss {valid:.4f}{unit}{accuracy}.")
         if masked is not None:
             lines.append(f"At positions that show [MASK], where counting can be compared: {masked:.4f} nats.")
         compared, baselines = valid if masked is None else masked, summary.get("baselines") or {}
@@ -203,7 +207,7 @@ def summary_lines(summary: Mapping[str, Any], example: str = "") -> list[str]:
     lines += [
         f"Loss curve: {out}/loss.png   encoder: {out}/encoder",
         "Next:",
-        f"  ssl_suite fill {word} {shlex.quote(example)}" if example else "",
+        f"  ssl_suite {command} {word} {shlex.quote(example)}" if example else "",
         f"  ssl_suite embed {word} input=YOUR_FILE output=embeddings.parquet",
         f"  ssl_suite run modality={name} objective={summary.get('objective', 'mlm')} model=mini data.path=YOUR_FILE",
     ]

@@ -14,8 +14,8 @@ from ssl_suite import config as configuration
 from ssl_suite import registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models.embedders import embedder
-from ssl_suite.models.encoder import Encoder, EncoderSpec
+from ssl_suite.models import build
+from ssl_suite.models.encoder import Encoder
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import checkpoint
 
@@ -58,10 +58,8 @@ def load_run(reference: str, which: str = "best", device: torch.device | str = "
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     modality.load(folder / MODALITY)
     # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
-    spec = EncoderSpec(**_tuples(json.loads((folder / MODALITY / "encoder_spec.json").read_text())))
-    encoder = Encoder(spec, embedder(spec, modality))
-    objective = registry.build(registry.OBJECTIVES, "objective", cfg["objective"], modality=modality, spec=spec)
-    learner = Learner(encoder, objective).to(device)
+    shapes = json.loads((folder / MODALITY / "encoder_spec.json").read_text("utf-8"))
+    learner = build.restored(shapes, cfg["objective"], modality).to(device)
     learner.load_state_dict(load_file(chosen / checkpoint.WEIGHTS, device=str(device)))
     learner.eval()
     return Loaded(learner, modality, cfg, checkpoint.manifest(chosen)["step"])
@@ -83,9 +81,5 @@ def _choose(root: Path, which: str) -> Path:
 def save_modality(learner: Learner, modality: Modality, out: Path) -> None:
     """What ``load`` needs beside a checkpoint: the tokeniser and the encoder's shapes. Written when a run starts."""
     modality.save(out / MODALITY)
-    spec = json.dumps(vars(learner.encoder.spec), indent=1)
-    (out / MODALITY / "encoder_spec.json").write_text(spec, encoding="utf-8")
-
-
-def _tuples(spec: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    shapes = json.dumps(build.shapes(learner.encoder), indent=1)
+    (out / MODALITY / "encoder_spec.json").write_text(shapes, encoding="utf-8")

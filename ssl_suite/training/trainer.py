@@ -23,13 +23,14 @@ from ssl_suite.data.rng import Rng
 from ssl_suite.data.store import Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import hub
+from ssl_suite.models import build
+from ssl_suite.objectives.base import Objective
 from ssl_suite.training import checkpoint, restore, units
 from ssl_suite.training.distributed import Processes, gradient_sync, processes, reduce_gradients, spread
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.finish import finish
 from ssl_suite.training.meters import Log, Progress, peak_flops
-from ssl_suite.training.optimiser import adamw, learning_rate
+from ssl_suite.training.optimiser import learning_rate, make_optimiser, scaled
 from ssl_suite.training.stopping import StopSignals
 from ssl_suite.training.sums import COUNT, LateLook, StepSums, Window
 
@@ -51,27 +52,33 @@ def train_until(cfg: Mapping[str, Any], out: Path, stop: StopSignals) -> None:
 
 
 def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignals) -> None:
-    settings, seed, steps = cfg["train"], cfg["seed"], cfg["train"]["steps"]
+    settings, seed, steps = scaled(cfg["train"], cfg["modality"]["max_length"]), cfg["seed"], cfg["train"]["steps"]
+
+    build.check_pair(cfg)
 
     # Data: the first process of each machine tokenises, the others find it done.
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
-    store = open_store(modality, cfg["data"], group, out)
-    collator, step_rows = training_rows(store, modality, cfg, group)
+    kind = build.objective_class(cfg["objective"])
+    store = open_store(modality, cfg["data"], group, out, kind.predicts_ids)
 
     # Model: the same weights on every process, from the seed alone.
-    learner = hub.build(cfg, modality, seed).to(group.device)
+    learner = build.learner(cfg, modality, seed).to(group.device)
+    objective = learner.objective
+    collator, step_rows = training_rows(store, modality, cfg, group, objective)
     model_facts = vars(learner.encoder.spec)
     if group.main:
         restore.save_modality(learner, modality, out)
     if settings["compile"] is True or (settings["compile"] == "auto" and group.device.type == "cuda"):
         learner.encoder.compile(dynamic=False)
     model = spread(learner, settings["parallel"], group)
-    optimiser = adamw(model, settings)
+    optimiser = make_optimiser(model, settings)
     parameters = [p for p in model.parameters() if p.requires_grad]
 
     # Resume: from the newest checkpoint that is whole.
     root = out / "checkpoints"
     progress = Progress(steps, quiet=not group.main)
+    if settings["lr"] != cfg["train"]["lr"]:
+        progress.say(f"learning rate: train.lr={cfg['train']['lr']} scaled to {settings['lr']:.4g} at its peak.")
     found = group.from_main(checkpoint.sound(root, progress.say) if group.main else None)
     facts: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "valid": {}}
     if found:
@@ -80,7 +87,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     if found:
         progress.say(f"resuming from step {done} of {steps}.")
     log = Log(out, done, cfg) if group.main else None
-    evaluate = Evaluator(store, modality, settings, group)
+    evaluate = Evaluator(store, modality, settings, group, objective)
     peak = peak_flops(group.device, group.bf16)
     gc.collect()
     gc.freeze()  # model and store live as long as the process: keep them out of every later collection
@@ -107,13 +114,13 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
                     with group.autocast():
                         loss, count, metrics = model(batch, rng)
                     loss.backward()
-                sums.add(loss, count, metrics, batch, learner.objective.flops(model_facts, batch))
+                sums.add(loss, count, metrics, batch, objective.flops(model_facts, batch))
             total = sums.over_processes(stop.asked, group)
             norm = reduce_gradients(parameters, total[COUNT], settings["clip"], group)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-
             done = step + 1
+            objective.after_step(learner.encoder, done, steps)
             window.add(total, sums.names, norm)
             stopping = check(look.push(step, total, norm), step_rows, store, root)
             progress.step(done)
@@ -137,7 +144,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
                     stopping = check(look.flush(), step_rows, store, root) or stopping
                     seconds = facts["seconds"] + time.monotonic() - began
                     state = {"seconds": seconds, "tokens": facts["tokens"] + int(window.tokens.item()), "valid": valid}
-                    state["valid_loss"] = valid.get("valid_loss") if evaluated else None
+                    state["valid_loss"] = valid.get("valid_loss") if evaluated and objective.selects else None
                     checkpoint.save(root, done, model, optimiser, state, group)
                     if group.main:
                         checkpoint.prune(root, settings["keep"])
@@ -158,12 +165,15 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     group.barrier()
 
 
-def open_store(modality: Modality, data: Mapping[str, Any], group: Processes, out: Path) -> Store:
+def open_store(
+    modality: Modality, data: Mapping[str, Any], group: Processes, out: Path, with_units: bool = True
+) -> Store:
     """The prepared data, and units for signals; one process of each machine makes them, the others wait and open."""
 
     def opened(report: Callable[[str], None]) -> Store:
         store = prepare(modality, data, report=report)
-        units.settle(modality, store, group.device, report, saved=out / restore.MODALITY)
+        if with_units:
+            units.settle(modality, store, group.device, report, saved=out / restore.MODALITY)
         return store
 
     store = opened(print) if group.local_rank == 0 else None
@@ -172,16 +182,27 @@ def open_store(modality: Modality, data: Mapping[str, Any], group: Processes, ou
 
 
 def training_rows(
-    store: Store, modality: Modality, cfg: Mapping[str, Any], group: Processes
+    store: Store, modality: Modality, cfg: Mapping[str, Any], group: Processes, objective: Objective
 ) -> tuple[Collator, StepRows]:
     """How the training split becomes rows, and which of them are this process's."""
     settings = cfg["train"]
     n = settings["tokens_per_row"]
     order = RowOrder(store.split("train").lengths_S + FRAME, n, cfg["seed"])
-    collator = Collator(store, "train", modality.vocabulary, n, order.slots, modality.max_length)
+    collator = Collator(
+        store,
+        "train",
+        modality.vocabulary,
+        n,
+        order.slots,
+        modality.max_length,
+        arranger=objective.arranger,
+        seed=cfg["seed"],
+        frames=objective.reads == "frames",
+    )
     rows = settings["tokens_per_batch"] // n
     # On the CPU one row at a time: its activations stay in the cache (2,048 tokens run 1.2 times as fast as 8,192).
     at_once = settings["rows_per_forward"] or (1 if group.device.type == "cpu" else rows // group.world)
+    at_once = rows // group.world if objective.whole else at_once
     return collator, StepRows(order, rows, group.rank, group.world, at_once)
 
 
@@ -189,7 +210,7 @@ def batches(collator: Collator, rows: StepRows, first: int, steps: int) -> Itera
     """For each step the forward passes of this process: (row numbers within the step's draws, batch)."""
     for step in range(first, steps):
         yield [
-            (torch.tensor(numbers) - step * rows.rows, collator.rows([rows.order.items(g) for g in numbers]))
+            (torch.tensor(numbers) - step * rows.rows, collator.rows([rows.order.items(g) for g in numbers], numbers))
             for numbers in rows.numbers(step)
         ]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_suite import config, registry
-from ssl_suite.models import hub
+from ssl_suite.models import build
 from ssl_suite.training import checkpoint, restore
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.optimiser import adamw
@@ -21,7 +21,7 @@ def make_run(out: Path, words: list[str], steps: tuple[int, ...] = (10, 20)) -> 
     """A run with a checkpoint at each of ``steps``, of ever better validation loss but with untrained weights."""
     cfg = config.compose([*WORDS, "train.tokens_per_batch=512", *words])
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
-    learner = hub.build(cfg, modality, seed=3)
+    learner = build.learner(cfg, modality, seed=3)
     with torch.no_grad():  # far from the small start, so that layers, positions and neighbours matter
         for weight in learner.parameters():
             weight.mul_(8.0) if weight.dim() > 1 else None

@@ -15,11 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_suite import cli, config, registry
 from ssl_suite.commands import plan
-from ssl_suite.data.batch import ragged
+from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
-from ssl_suite.models import hub
+from ssl_suite.models import build, hub
 from ssl_suite.models.attention import _per_group
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import estimate
@@ -50,7 +50,7 @@ def facts(cfg: dict) -> dict:
 
 @pytest.fixture
 def learner(cfg: dict) -> Learner:
-    return hub.build(cfg, registry.build(registry.MODALITIES, "modality", cfg["modality"]))
+    return build.learner(cfg, registry.build(registry.MODALITIES, "modality", cfg["modality"]))
 
 
 @pytest.mark.parametrize("model", ["tiny", "mini"])
@@ -59,7 +59,7 @@ def test_parameters_are_those_of_transformers(model: str) -> None:
 
     cfg = config.compose([f"model={model}"])
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
-    built = hub.build(cfg, modality)
+    built = build.learner(cfg, modality)
     written = hub.modernbert_config(built.encoder.spec, modality.vocabulary, 512, "ModernBertForMaskedLM")
     twin = ModernBertForMaskedLM(ModernBertConfig(**written))
     counts = estimate.count_parameters(built)
@@ -78,7 +78,7 @@ def test_flops_are_those_of_the_counter(
     monkeypatch.setattr("ssl_suite.models.encoder.attention", _per_group)
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     store = prepare(modality, cfg["data"], report=lambda line: None)
-    collator, rows = estimate.training_rows(store, modality, cfg, CPU)
+    collator, rows = estimate.training_rows(store, modality, cfg, CPU, learner.objective)
     counted, tokens = 0, 0
     for numbers, batch in next(estimate.batches(collator, rows, 0, 1)):
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -108,10 +108,10 @@ def test_memory_of_weights_and_optimiser_is_what_torch_allocates(cfg: dict, lear
     optimiser.step()
     weights = sum(weight.untyped_storage().nbytes() for weight in learner.parameters())
     state = sum(x.nbytes for entry in optimiser.state.values() for x in entry.values() if x.dim())
-    memory = estimate.memory_bytes(estimate.count_parameters(learner)["total"], 1000)
+    memory = estimate.memory_bytes(total := estimate.count_parameters(learner)["total"], total, 1000)
     assert (memory["weights"], memory["gradients"], memory["optimiser"]) == (weights, weights, state)
     assert memory["total"] == 2 * weights + state + 1000
-    halved = estimate.memory_bytes(estimate.count_parameters(learner)["total"], 1000, shards=2)
+    halved = estimate.memory_bytes(total, total, 1000, shards=2)
     assert halved["total"] == pytest.approx((memory["total"] - 1000) / 2 + 1000, abs=8)
 
 
@@ -125,7 +125,11 @@ def test_activations_are_what_the_allocator_gives_out(cfg: dict, learner: Learne
         kept = learner(batch, Rng(0, 0, torch.zeros(1, dtype=torch.int64)))
     allocated = sum(event.self_cpu_memory_usage for event in recorded.key_averages())
     assert kept[0].requires_grad
-    expected = estimate.activation_bytes(learner, modality, CPU) * batch.values.shape[0]
+
+    def short(count: int) -> Batch:
+        return ragged([modality.blank(62)] * count, modality.vocabulary, modality.max_length)
+
+    expected = estimate.activation_bytes(learner, short, CPU) * batch.values.shape[0]
     assert expected == pytest.approx(allocated, rel=0.15)
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.rng import Rng
-from ssl_suite.models import hub
+from ssl_suite.models import build, hub
 from ssl_suite.models.learner import Learner
 from tests.modalities.waves import WIDTH, Waves
 
@@ -18,7 +18,7 @@ CFG = {"model": {**MODEL, "init": None}, "objective": {"name": "mlm", "mask_rate
 
 
 def learner(waves: Waves, init: str | None = None, seed: int = 0) -> Learner:
-    return hub.build({**CFG, "model": {**MODEL, "init": init}}, waves, seed).eval()
+    return build.learner({**CFG, "model": {**MODEL, "init": init}}, waves, seed).eval()
 
 
 def batch_of(waves: Waves, lengths: list[int], seed: int = 0) -> Batch:
@@ -78,7 +78,7 @@ def test_the_exported_folder_opens_in_transformers_with_inputs_embeds(tmp_path: 
 
     waves = Waves(grid=(4, 8))
     trained = learner(waves)
-    hub.export(trained, waves, tmp_path / "encoder", "card")
+    build.export(trained, waves, tmp_path / "encoder", "card")
     batch = batch_of(waves, [32])
     model = AutoModel.from_pretrained(tmp_path / "encoder").eval()
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_the_exported_folder_opens_in_transformers_with_inputs_embeds(tmp_path: 
 def test_an_exported_folder_is_a_starting_point(tmp_path: Path) -> None:
     waves = Waves(grid=(4, 8))
     trained = learner(waves, seed=1)
-    hub.export(trained, waves, tmp_path / "encoder", "card")
+    build.export(trained, waves, tmp_path / "encoder", "card")
     again = learner(waves, init=str(tmp_path / "encoder"), seed=2)
     assert all(
         torch.equal(x, y) for x, y in zip(trained.state_dict().values(), again.state_dict().values(), strict=True)

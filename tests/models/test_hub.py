@@ -8,7 +8,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ModernB
 
 from ssl_suite import config, registry
 from ssl_suite.errors import SuiteError
-from ssl_suite.models import hub
+from ssl_suite.models import build
 from ssl_suite.models.learner import Learner
 from tests.conftest import ragged
 
@@ -55,9 +55,9 @@ def assert_same_logits(model, learner, atol=1e-5):
 @torch.no_grad()
 def test_export_opens_in_transformers_with_equal_logits(tmp_path):
     cfg, dna = parts()
-    learner = hub.build(cfg, dna, seed=5)
+    learner = build.learner(cfg, dna, seed=5)
     torch.nn.init.normal_(learner.objective.head.bias)
-    hub.export(learner, dna, tmp_path / "encoder", "a card")
+    build.export(learner, dna, tmp_path / "encoder", "a card")
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "encoder")
     assert_same_logits(model.eval(), learner)
     assert type(AutoModel.from_pretrained(tmp_path / "encoder")).__name__ == "ModernBertModel"
@@ -65,7 +65,7 @@ def test_export_opens_in_transformers_with_equal_logits(tmp_path):
     assert tokenizer("ACGTN")["input_ids"] == [2, 5, 6, 7, 8, 9, 3]
     assert tokenizer.mask_token_id == 4
     assert (tmp_path / "encoder" / "README.md").read_text() == "a card"
-    hub.export(learner, dna, tmp_path / "encoder", "another card")  # replaces the folder as a whole
+    build.export(learner, dna, tmp_path / "encoder", "another card")  # replaces the folder as a whole
     assert (tmp_path / "encoder" / "README.md").read_text() == "another card"
     assert [p.name for p in tmp_path.iterdir()] == ["encoder"]
 
@@ -75,10 +75,10 @@ def test_a_published_folder_is_a_starting_point_with_equal_logits(tmp_path):
     _, dna = parts()
     model = published(tmp_path / "published", len(dna.vocabulary))
     cfg, dna = parts(f"model.init=hf:{tmp_path / 'published'}")
-    learner = hub.build(cfg, dna)
+    learner = build.learner(cfg, dna)
     assert learner.encoder.spec.windows == (None, 8, 8, None) and learner.encoder.spec.thetas[0] == 160_000.0
     assert_same_logits(model, learner)
-    hub.export(learner, dna, tmp_path / "again", "")
+    build.export(learner, dna, tmp_path / "again", "")
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "again").eval()
     for name, x in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], x), name
@@ -89,7 +89,7 @@ def test_a_published_folder_is_a_starting_point_with_equal_logits(tmp_path):
 def test_another_vocabulary_takes_the_body_and_fresh_embeddings(tmp_path):
     model = published(tmp_path / "published", 99)
     cfg, dna = parts(f"model.init=hf:{tmp_path / 'published'}")
-    learner = hub.build(cfg, dna)
+    learner = build.learner(cfg, dna)
     assert learner.encoder.embeddings.tok_embeddings.weight.shape == (len(dna.vocabulary), 64)
     body = model.state_dict()["model.layers.2.mlp.Wi.weight"]
     assert torch.equal(learner.encoder.layers[2].mlp.Wi.weight, body)
@@ -115,13 +115,13 @@ def test_starting_points_that_cannot_be_are_one_clear_line(tmp_path):
     ]:
         cfg, dna = parts(f"model.init={reference}")
         with pytest.raises(SuiteError, match=words) as caught:
-            hub.build(cfg, dna)
+            build.learner(cfg, dna)
         assert "\n" not in str(caught.value)
 
 
 def test_init_of_norms_and_weights_follow_the_spec():
     cfg, dna = parts()
-    learner = hub.build(cfg, dna)
+    learner = build.learner(cfg, dna)
     spec = learner.encoder.spec
     assert spec.init_std == pytest.approx(0.02 * (768 / 128) ** 0.5) and spec.thetas == (128.0,) * 2
     # A normal cut at two standard deviations keeps 0.88 of its width.

@@ -4,7 +4,7 @@ import torch
 
 from ssl_suite import config, registry
 from ssl_suite.data.prepare import prepare
-from ssl_suite.models import hub, markov
+from ssl_suite.models import build, markov
 from ssl_suite.training.baselines import best_followers, count_models, guesses, hide
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.evaluate import Evaluator
@@ -16,8 +16,9 @@ def parts():
     cfg = config.compose([*words, "objective.mask_share=0.6", "objective.random_share=0.3"])
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     store = prepare(modality, cfg["data"], report=lambda text: None)
-    evaluator = Evaluator(store, modality, cfg["train"], Processes(0, 1, 0, torch.device("cpu"), False))
-    return store, modality, evaluator, hub.build(cfg, modality).objective
+    objective = build.learner(cfg, modality).objective
+    evaluator = Evaluator(store, modality, cfg["train"], Processes(0, 1, 0, torch.device("cpu"), False), objective)
+    return store, modality, evaluator, objective
 
 
 def test_windows_are_shown_as_the_encoder_sees_them(parts):

@@ -1,14 +1,21 @@
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers import get_cosine_schedule_with_warmup
 
 from ssl_suite import config, registry
-from ssl_suite.models import hub
-from ssl_suite.training.distributed import Processes, reduce_gradients
-from ssl_suite.training.optimiser import adamw, learning_rate
+from ssl_suite.errors import SuiteError
+from ssl_suite.models import build
+from ssl_suite.training import checkpoint
+from ssl_suite.training.distributed import Processes, processes, reduce_gradients
+from ssl_suite.training.optimiser import OPTIMISERS, adamw, groups, lars, learning_rate, make_optimiser, scaled
+from tests.training import children
 
 TRAIN = {"lr": 1e-3, "steps": 200, "warmup": 0.1, "final_lr": 0.0, "schedule": "cosine"}
 ALONE = Processes(0, 1, 0, torch.device("cpu"), False)
@@ -42,7 +49,7 @@ def test_schedules_end_where_they_should(schedule, last):
 
 def test_decay_leaves_norms_biases_and_embeddings_alone():
     cfg = config.compose(["model=tiny"])
-    learner = hub.build(cfg, registry.build(registry.MODALITIES, "modality", cfg["modality"]))
+    learner = build.learner(cfg, registry.build(registry.MODALITIES, "modality", cfg["modality"]))
     names = {id(p): name for name, p in learner.named_parameters()}
     decayed, others = adamw(learner, cfg["train"]).param_groups
     assert decayed["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
@@ -64,3 +71,172 @@ def test_scaling_and_clipping_equal_torch(clip):
     assert reduce_gradients(ours, torch.tensor(33.0), clip, ALONE).item() == pytest.approx(norm.item(), rel=1e-6)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+SECTION = {
+    "lr": 0.05,
+    "optimiser": "lars",
+    "momentum": 0.9,
+    "weight_decay": 1e-2,
+    "betas": [0.9, 0.98],
+    "eps": 1e-8,
+    "threads": 1,
+    "precision": "fp32",
+}
+
+
+def network() -> torch.nn.Module:
+    """With a convolution, norms, biases and a table: whatever the groups tell apart."""
+    torch.manual_seed(0)
+    body = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.Flatten(), torch.nn.Linear(24, 5)
+    )
+    return torch.nn.ModuleDict({"table": torch.nn.Embedding(7, 48), "body": body})
+
+
+def steps(module: torch.nn.Module, optimiser: torch.optim.Optimizer, seeds: range, rows: slice = slice(None)) -> None:
+    """A step a seed, on the ``rows`` of its eight pictures; the loss is a mean over them."""
+    for seed in seeds:
+        draw = torch.Generator().manual_seed(seed)
+        ids = torch.randint(7, (8,), generator=draw)[rows]
+        module(ids).square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
+class Whole(torch.nn.Module):
+    """The network as one forward, without the statistics of a batch norm, which would differ between processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = network()
+        self.parts["body"][1].eval()
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.parts["body"](self.parts["table"](ids).view(-1, 3, 4, 4))
+
+
+def test_lars_is_the_formula_of_the_paper():
+    """You et al. 2017, algorithm 1, with lightly's order: the momentum gathers adapted gradients, then comes the rate.
+
+    What does not decay takes plain steps of SGD with momentum.
+    """
+    ours, theirs = Whole(), Whole()
+    optimiser = lars(ours, SECTION)
+    tables = {"parts.table.weight"}
+    velocity = {name: torch.zeros_like(p) for name, p in theirs.named_parameters()}
+    for seed in range(4):
+        steps(ours, optimiser, range(seed, seed + 1))
+        draw = torch.Generator().manual_seed(seed)
+        theirs(torch.randint(7, (8,), generator=draw)).square().mean().backward()
+        with torch.no_grad():
+            for name, p in theirs.named_parameters():
+                change = p.grad
+                if p.dim() >= 2 and name not in tables:
+                    decay = SECTION["weight_decay"]
+                    trust = 0.001 * p.norm() / (p.grad.norm() + decay * p.norm())
+                    change = trust * (p.grad + decay * p)
+                velocity[name] = 0.9 * velocity[name] + change
+                p -= SECTION["lr"] * velocity[name]
+                p.grad = None
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, msg=name)
+
+
+def test_every_optimiser_has_the_same_groups():
+    for name in OPTIMISERS:
+        decayed, others = make_optimiser(network(), SECTION | {"optimiser": name}).param_groups
+        assert (decayed["weight_decay"], others["weight_decay"]) == (1e-2, 0.0)
+        assert [p.dim() for p in decayed["params"]] == [4, 2]
+        assert sorted(p.dim() for p in others["params"]) == [1, 1, 1, 1, 2]
+    assert len(groups(torch.nn.LayerNorm(3), SECTION)) == 1  # torch refuses a group without parameters
+
+
+def test_an_older_run_has_adamw_and_its_rate():
+    old = {key: x for key, x in SECTION.items() if key not in ("optimiser", "momentum")} | {"tokens_per_batch": 8192}
+    assert isinstance(make_optimiser(network(), old), torch.optim.AdamW)
+    assert scaled(old, 66) == old
+
+
+@pytest.mark.parametrize(
+    ("rule", "sequences", "rate"),
+    [("none", 4096, 0.1), ("linear", 256, 0.1), ("linear", 4096, 1.6), ("sqrt", 256, 1.6), ("sqrt", 4096, 6.4)],
+)
+def test_rates_that_grow_with_the_batch(rule, sequences, rate):
+    """Goyal et al. 2017: 0.1 at 256 is 1.6 at 4,096. SimCLR, appendix B.1: base * sqrt(4096) is 64 times the base."""
+    train = {"lr": 0.1, "lr_scaling": rule, "tokens_per_batch": sequences * 66}
+    assert scaled(train, 66)["lr"] == pytest.approx(rate, rel=1e-12)
+
+
+def test_simclr_recipe_has_the_rate_of_the_paper():
+    cfg = config.compose(["modality=image", "train=lars", f"train.tokens_per_batch={4096 * 66}"])
+    assert scaled(cfg["train"], cfg["modality"]["max_length"])["lr"] == pytest.approx(4.8)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.optimiser=adam"], "train.optimiser=adam should be one of adamw, sgd, lars. Did you mean 'adamw'?"),
+        (["train.lr_scaling=root"], "train.lr_scaling=root should be one of none, linear, sqrt."),
+        (["train.momentum=1"], "train.momentum=1 must be 0 <= momentum < 1."),
+        (["train=lars", "train.weight_decay=0"], "train.weight_decay=0 must be above 0 with train.optimiser=lars"),
+    ],
+)
+def test_faults_of_the_settings(words, message):
+    with pytest.raises(SuiteError) as caught:
+        config.compose(words)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("adamw", 0.9), ("sgd", 0.9), ("sgd", 0.0), ("lars", 0.9)])
+def test_state_survives_a_checkpoint_to_the_bit(tmp_path, name, momentum):
+    settings = SECTION | {"optimiser": name, "momentum": momentum}
+    straight, first, other = Whole(), Whole(), Whole()
+    steps(straight, make_optimiser(straight, settings), range(6))
+    optimiser = make_optimiser(first, settings)
+    steps(first, optimiser, range(3))
+    checkpoint.save(tmp_path, 3, first, optimiser, {}, ALONE)
+    optimiser = make_optimiser(other, settings)
+    checkpoint.load(tmp_path / "step_00000003", other, optimiser, ALONE)
+    steps(other, optimiser, range(3, 6))
+    for a, b in zip(straight.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def _on_two(name: str, parallel: str, root: Path) -> None:
+    """Three steps and a checkpoint, resumed by a fresh module for three more; each process has half of a batch."""
+    settings = SECTION | {"optimiser": name}
+    with processes(settings) as group:
+
+        def wrapped() -> torch.nn.Module:
+            module = Whole()
+            if parallel == "ddp":
+                return DistributedDataParallel(module)
+            mesh = torch.distributed.init_device_mesh("cpu", (group.world,))
+            return fully_shard(module, mesh=mesh)
+
+        half = slice(4 * group.rank, 4 * group.rank + 4)
+        module = wrapped()
+        optimiser = make_optimiser(module, settings)
+        assert isinstance(next(module.parameters()), DTensor) == (parallel == "fsdp")
+        steps(module, optimiser, range(3), half)
+        checkpoint.save(root, 3, module, optimiser, {}, group)
+        module = wrapped()
+        optimiser = make_optimiser(module, settings)
+        checkpoint.load(root / "step_00000003", module, optimiser, group)
+        steps(module, optimiser, range(3, 6), half)
+        checkpoint.save(root, 6, module, optimiser, {}, group)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize("name", ["sgd", "lars"])
+def test_two_processes_take_the_steps_of_one(tmp_path, name, parallel):
+    """Norms of a layer are those of all its shards."""
+    alone = Whole()
+    steps(alone, make_optimiser(alone, SECTION | {"optimiser": name}), range(6))
+    children.run_group(_on_two, name, parallel, tmp_path / "root", folder=tmp_path / "logs", world=2)
+    other, start = Whole(), Whole()
+    checkpoint.load(tmp_path / "root" / "step_00000006", other, make_optimiser(other, SECTION), ALONE)
+    for (key, a), b, c in zip(alone.named_parameters(), other.parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(b, a, atol=1e-6, rtol=1e-5, msg=key)
+        assert not torch.equal(b, c), key

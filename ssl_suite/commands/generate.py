@@ -1,0 +1,227 @@
+"""Go on with a sequence, or write one from nothing.
+
+examples:
+  ssl_suite generate encoder=runs/gpt "Once upon a time"
+  ssl_suite generate encoder=runs/gpt temperature=0.8 top_p=0.95 samples=3 length=40 "The king" "The queen"
+  ssl_suite generate encoder=runs/dna-clm samples=100 output=made.fasta
+  ssl_suite generate encoder=runs/music-clm prompt=theme.mid output=tune.mid
+
+settings:
+  encoder=RUN         a run folder, trained with objective=clm
+  length=N            tokens to add at most; what the model's window has room for
+  temperature=1       below 1 the likely becomes likelier; 0 takes the likeliest token every time
+  top_k=K             draw from the K likeliest tokens only
+  top_p=P             draw from the likeliest tokens that together have probability P only
+  samples=1           continuations of each prompt
+  seed=0              fixes every draw; sample i is the same whatever samples= is
+  prompt=FILE         begin with the first record of a file that the run's modality reads
+  prompt_tokens=N     of that file, how many of its first tokens; half of the window
+  checkpoint=best     best (lowest validation loss), last, or a step
+  output=FILE         a file instead of the terminal: a sequence a line; .fa or .fasta for DNA and proteins; .mid for
+                      music, tune-1.mid, tune-2.mid, … where there are several
+
+Pictures and speech are written as the units of their codebook, <17> <4> …: they cannot be turned back into a signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_suite.commands.words import Key, settle
+from ssl_suite.errors import SuiteError
+
+if TYPE_CHECKING:
+    from ssl_suite.modalities.base import Modality
+    from ssl_suite.models.generate import Generated
+    from ssl_suite.training.restore import Loaded
+
+KEYS = {
+    "encoder": Key(example="runs/gpt"),
+    "length": Key(None, int, least=1, example="40"),
+    "temperature": Key(1.0, float, least=0, example="0.8"),
+    "top_k": Key(None, int, least=1, example="40"),
+    "top_p": Key(None, float, least=0, example="0.95"),
+    "samples": Key(1, int, least=1, example="3"),
+    "seed": Key(0, int, least=0, example="1"),
+    "prompt": Key(None, example="theme.mid"),
+    "prompt_tokens": Key(None, int, least=1, example="32"),
+    "checkpoint": Key("best"),
+    "output": Key(None, example="made.txt"),
+}
+FASTA, MIDI = (".fa", ".fasta"), (".mid", ".midi")
+TOGETHER = 1 << 16  # positions written at a time: 1 GB of keys and values at 12 layers of 768
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="key=value | PROMPT", help="settings, and what to begin with")
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead of text")
+
+
+def main(args: argparse.Namespace) -> int:
+    # A prompt may hold a "=", such as "a = b"; a setting's name is one word.
+    given = [word for word in args.words if "=" in word and word.partition("=")[0].isidentifier()]
+    settings, prompts = settle(given, KEYS), [word for word in args.words if word not in given]
+    if args.json and settings["output"]:
+        raise SuiteError("--json prints to the terminal: leave output= out, or --json.")
+    loaded, results = run(settings, prompts)
+    modality = loaded.modality
+    if settings["output"]:
+        for path in write(modality, results, Path(settings["output"]).expanduser()):
+            print(f"wrote {path}")
+    elif args.json:
+        print(json.dumps([as_dict(modality, result) for result in results], indent=1))
+    else:
+        print("\n".join(modality.spell(_array(result.ids)) for result in results))
+    for line in notes(modality, results, settings):
+        print(line, file=sys.stderr)
+    return 0
+
+
+def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Generated]]:
+    """Generate ``samples`` sequences from each prompt, or from [CLS] where there is none.
+
+    Raises:
+        SuiteError: an encoder that cannot write, a prompt of another modality or one that does not fit, settings out
+            of range, or an output that does not go with the modality.
+    """
+    from ssl_suite.commands.embed import device
+    from ssl_suite.models.generate import Sampling, generate
+    from ssl_suite.training import restore
+
+    sampling = Sampling(settings["temperature"], settings["top_k"], settings["top_p"])
+    loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
+    if not hasattr(loaded.objective, "next_logits"):
+        name = loaded.config["objective"]["name"]
+        raise SuiteError(
+            f"encoder={settings['encoder']} was trained with objective={name}, which does not learn to go on with a "
+            "sequence: give a run of objective=clm."
+        )
+    modality = loaded.modality
+    if settings["output"]:
+        check(modality, Path(settings["output"]).expanduser())
+    starts = starting_points(modality, prompts, settings) or [[]]
+    repeated = [ids for ids in starts for _ in range(settings["samples"])]
+    results: list[Generated] = []
+    together = max(1, TOGETHER // modality.max_length)
+    for first in range(0, len(repeated), together):
+        results += generate(
+            loaded.encoder,
+            loaded.objective,
+            repeated[first : first + together],
+            modality.vocabulary,
+            modality.max_length,
+            settings["length"],
+            sampling,
+            settings["seed"],
+            first,
+        )
+    return loaded, results
+
+
+def starting_points(modality: Modality, prompts: list[str], settings: dict[str, Any]) -> list[list[int]]:
+    """The ids of every prompt: those typed, then that of ``prompt=FILE``.
+
+    Raises:
+        SuiteError: a prompt that the modality cannot read, or that is shorter than a token.
+    """
+    from ssl_suite.commands.fill import shorten
+    from ssl_suite.modalities.base import Record
+
+    kind = modality.name
+    if modality.frame is not None and (prompts or settings["prompt"]):
+        raise SuiteError(f"generate cannot begin with {kind} of yours: leave the prompt out, it starts from nothing.")
+    if prompts and hasattr(modality, "write_midi"):
+        raise SuiteError(f"{kind} cannot be typed: give prompt=FILE.mid, or no prompt.")
+    found = []
+    for number, text in enumerate(prompts, 1):
+        ids = modality.encode(Record(f"prompt {number}", text, "command line")).values.tolist()
+        if not ids:
+            raise SuiteError(f"'{shorten(text)}' is shorter than one token: give more, or no prompt.")
+        found.append(ids)
+    if settings["prompt"]:
+        most = settings["prompt_tokens"] or modality.max_length // 2
+        found.append(first_record(modality, settings["prompt"])[:most])
+    elif settings["prompt_tokens"]:
+        raise SuiteError("prompt_tokens= cuts prompt=FILE: name the file, or leave it out.")
+    return found
+
+
+def first_record(modality: Modality, name: str) -> list[int]:
+    """The ids of a file's first record."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise SuiteError(f"prompt={name} is not a file: give one of {', '.join(modality.suffixes)}.")
+
+    def stop(error: SuiteError) -> None:
+        raise error
+
+    for record in modality.read(path, stop):
+        ids = modality.encode(record).values.tolist()
+        if not ids:
+            raise SuiteError(f"prompt={name}: record '{record.name}' holds no whole token.")
+        return ids
+    raise SuiteError(f"prompt={name} holds no record.")
+
+
+def check(modality: Modality, output: Path) -> None:
+    """Refuse an output that cannot be written, before anything is generated."""
+    musical, suffix = hasattr(modality, "write_midi"), output.suffix.lower()
+    if musical != (suffix in MIDI):
+        wanted = "a .mid file" if musical else "a text file (.mid is for music)"
+        raise SuiteError(f"output={output}: {modality.name} is written to {wanted}.")
+    if suffix in FASTA and modality.name not in ("dna", "protein"):
+        raise SuiteError(f"output={output}: FASTA is for DNA and proteins; name a .txt file.")
+    if not output.parent.is_dir():
+        raise SuiteError(f"output={output}: there is no folder {output.parent}; make it first.")
+    if output.is_dir():
+        raise SuiteError(f"output={output} is a folder: name a file.")
+
+
+def write(modality: Any, results: list[Generated], output: Path) -> list[Path]:
+    """Write all results; gives the files."""
+    try:
+        if output.suffix.lower() in MIDI:
+            several = len(results) > 1
+            for number, result in enumerate(results, 1):
+                path = output.with_stem(f"{output.stem}-{number}") if several else output
+                modality.write_midi(_array(result.ids), path)
+            return [output.with_stem(f"{output.stem}-{n + 1}") for n in range(len(results))] if several else [output]
+        texts = [modality.spell(_array(result.ids)) for result in results]
+        if output.suffix.lower() in FASTA:
+            texts = [f">sample_{number}\n{text}" for number, text in enumerate(texts, 1)]
+        output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    except OSError as error:
+        raise SuiteError(f"output={output} cannot be written ({error.strerror or error}).") from error
+    return [output]
+
+
+def as_dict(modality: Modality, result: Generated) -> dict[str, Any]:
+    """One result as JSON values."""
+    return {
+        "text": modality.spell(_array(result.ids)),
+        "prompt_tokens": result.prompt,
+        "tokens": [modality.vocabulary.tokens[i] for i in result.ids],
+        "ended": result.ended,
+    }
+
+
+def notes(modality: Modality, results: list[Generated], settings: dict[str, Any]) -> list[str]:
+    """What a reader should know of the results."""
+    lines = []
+    room = modality.max_length - 2
+    full = sum(not result.ended and len(result.ids) == room for result in results)
+    if full and settings["length"] is None:
+        lines.append(f"{full} of {len(results)} stopped where the model's window of {room} tokens ends, not by itself.")
+    if modality.frame is not None:
+        lines.append(f"These are units of the codebook of {modality.name}; they cannot be turned back into a signal.")
+    return lines
+
+
+def _array(ids: list[int]) -> Any:
+    import numpy as np
+
+    return np.array(ids, np.int64)

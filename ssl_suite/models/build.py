@@ -1,0 +1,166 @@
+"""From a configuration, or from the shapes a run was saved with, to an encoder under its objective."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssl_suite import registry
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models import hub
+from ssl_suite.models.embedders import embedder
+from ssl_suite.models.encoder import Encoder, EncoderSpec
+from ssl_suite.models.learner import Learner
+from ssl_suite.objectives.base import Objective
+
+
+def learner(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
+    """The learner of a configuration, with weights that depend on ``seed`` alone, or on ``model.init``."""
+    torch.manual_seed(seed)
+    kind = KINDS[cfg["model"].get("kind", "transformer")]
+    encoder, head = kind.start(cfg["model"], modality, objective_class(cfg["objective"]))
+    objective = build_objective(cfg["objective"], modality, encoder)
+    own = dict(objective.hub_weights()[1])
+    with torch.no_grad():
+        for name in own.keys() & head.keys():
+            if own[name].shape == head[name].shape:
+                own[name].copy_(head[name])
+    return Learner(encoder, objective)
+
+
+def restored(saved: Mapping[str, Any], section: Mapping[str, Any], modality: Modality) -> Learner:
+    """The learner of a run, with random weights.
+
+    Args:
+        saved: what ``shapes`` gave when the run started.
+        section: its ``objective`` section.
+    """
+    facts = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+    encoder = KINDS[str(facts.pop("kind", "transformer"))].of_shapes(facts, modality)
+    return Learner(encoder, build_objective(section, modality, encoder))
+
+
+def shapes(encoder: Any) -> dict[str, Any]:
+    """What ``restored`` needs to know of an encoder, as JSON values."""
+    return {"kind": encoder.spec.kind, **vars(encoder.spec)}
+
+
+def objective_class(section: Mapping[str, Any]) -> type[Objective]:
+    """The class that an ``objective`` section names.
+
+    Raises:
+        SuiteError: an unknown name.
+    """
+    return registry.load(registry.OBJECTIVES, "objective", section["name"])
+
+
+def build_objective(section: Mapping[str, Any], modality: Modality, encoder: Any) -> Objective:
+    """The objective of a section, given what its constructor names of modality, spec and encoder."""
+    given = {"modality": modality, "spec": encoder.spec, "encoder": encoder}
+    named = inspect.signature(objective_class(section)).parameters
+    wanted = {key: value for key, value in given.items() if key in named}
+    return registry.build(registry.OBJECTIVES, "objective", section, **wanted)
+
+
+def export(learner: Learner, modality: Modality, folder: Path, card: str, max_length: int | None = None) -> None:
+    """Write a folder that ``transformers`` (or torchvision, for a convnet) opens without this package.
+
+    Written beside and renamed: an existing folder is replaced as a whole.
+    """
+    beside = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    modality.save(beside)
+    KINDS[learner.encoder.spec.kind].write(learner, modality, beside, max_length)
+    learner.objective.write_beside(learner.encoder, modality, beside)
+    (beside / "README.md").write_text(card, encoding="utf-8")
+    hub.replace_folder(beside, folder)
+
+
+def opening(encoder: Any, modality: Modality) -> str:
+    """The lines of Python that open an exported folder."""
+    return KINDS[encoder.spec.kind].opening(encoder.spec, modality)
+
+
+def check_pair(cfg: Mapping[str, Any]) -> None:
+    """Refuse an objective that makes no sense for the modality, or cannot train the model, before any work is done.
+
+    Raises:
+        SuiteError: the reason and a suggestion.
+    """
+    modality = registry.load(registry.MODALITIES, "modality", cfg["modality"]["name"])
+    objective, name = objective_class(cfg["objective"]), cfg["objective"]["name"]
+    reason = objective.refuses(modality)
+    if reason:
+        raise SuiteError(f"objective={name} with modality={modality.name}: {reason}")
+    KINDS[cfg["model"].get("kind", "transformer")].check(cfg["model"], modality, objective)
+
+
+class _Transformer:
+    """The suite's own encoder."""
+
+    write = staticmethod(hub.write)
+    opening = staticmethod(hub.opening)
+
+    @staticmethod
+    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[Encoder, dict]:
+        if model.get("init"):
+            return hub.read_modernbert(model["init"], modality, objective)
+        v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
+        size = len(v) + objective.extra_tokens
+        spec = EncoderSpec.from_config(model, size, modality.max_length, v.pad, frame, objective.causal)
+        return Encoder(spec, embedder(spec, modality)), {}
+
+    @staticmethod
+    def of_shapes(facts: dict[str, Any], modality: Modality) -> Encoder:
+        spec = EncoderSpec(**facts)
+        return Encoder(spec, embedder(spec, modality))
+
+    @staticmethod
+    def check(model: Mapping[str, Any], modality: type[Modality], objective: type[Objective]) -> None:
+        pass
+
+
+class _Convnet:
+    """torchvision's."""
+
+    @staticmethod
+    def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
+        from ssl_suite.models import convnet
+
+        convnet.write(learner, modality, folder)
+
+    @staticmethod
+    def opening(spec: Any, modality: Modality) -> str:
+        from ssl_suite.models import convnet
+
+        return convnet.opening(spec, modality)
+
+    @staticmethod
+    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[nn.Module, dict]:
+        from ssl_suite.models.convnet import Convnet, ConvnetSpec
+
+        return Convnet(ConvnetSpec.from_config(model, modality), modality), {}
+
+    @staticmethod
+    def of_shapes(facts: dict[str, Any], modality: Modality) -> nn.Module:
+        from ssl_suite.models.convnet import Convnet, ConvnetSpec
+
+        return Convnet(ConvnetSpec(**facts), modality)
+
+    @staticmethod
+    def check(model: Mapping[str, Any], modality: type[Modality], objective: type[Objective]) -> None:
+        from ssl_suite.models.convnet import check_model
+
+        check_model(model, modality, objective)
+
+
+KINDS: dict[str, Any] = {"transformer": _Transformer, "convnet": _Convnet}
+"""How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with."""

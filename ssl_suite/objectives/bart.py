@@ -1,0 +1,158 @@
+"""Denoising: the decoder writes the whole original of a corrupted sequence (Lewis et al. 2020, BART, arXiv:1910.13461).
+
+Five corruptions, each with its share: sentences change places (``permute``), spans become one [MASK] each (``infill``),
+ids become [MASK] (``mask_rate``), ids vanish (``delete``), the sequence begins elsewhere (``rotate``). They follow one
+another in this order. BART's own recipe is the first two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssl_suite.data.arrange import Arranged, Contents
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.models.encoder import EncoderSpec
+from ssl_suite.objectives.seq2seq import Seq2Seq, framed, parts, replace_spans, share_of
+
+
+class Bart(Seq2Seq):
+    """Args:
+    modality, spec, decoder_layers, label_smoothing: see ``Seq2Seq``.
+    infill: share of the ids inside spans that become one [MASK] each.
+    mean_length: of those spans; their lengths are Poisson, and those of 0 insert a [MASK].
+    permute: share of the sentences that change places among themselves.
+    piece: ids of a piece on average, which stands for a sentence where a sequence has no sentence inside; 0 leaves
+        such a sequence in order.
+    mask_rate: share of the ids that become [MASK], one for one.
+    delete: share of the ids that vanish.
+    rotate: share of the sequences that begin at a random id, what stood before it following at the end.
+
+    Raises:
+        SuiteError: a share outside [0, 1], no corruption at all, a mean length not above 0, a negative piece.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        spec: EncoderSpec,
+        infill: float = 0.3,
+        mean_length: float = 3.0,
+        permute: float = 1.0,
+        piece: int = 32,
+        mask_rate: float = 0.0,
+        delete: float = 0.0,
+        rotate: float = 0.0,
+        decoder_layers: int | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(modality, spec, decoder_layers, label_smoothing)
+        shares = {"infill": infill, "permute": permute, "mask_rate": mask_rate, "delete": delete, "rotate": rotate}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise SuiteError(f"objective.{name}={share} must lie between 0 and 1.")
+        if not any(shares.values()):
+            raise SuiteError(f"objective=bart corrupts nothing: set one of {', '.join(shares)} above 0.")
+        if mean_length <= 0:
+            raise SuiteError(f"objective.mean_length={mean_length} must be above 0 (BART: 3).")
+        if piece < 0:
+            raise SuiteError(f"objective.piece={piece} must not be negative; 0 is for none.")
+        self.arranger = Denoising(self.vocabulary, mean_length=mean_length, piece=piece, **shares)
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """The arranger of BART; its settings are ``Bart``'s.
+
+    Where neighbouring tokens share symbols (``vocabulary.reach`` = k for overlapping k-mers) single ids are taken k in
+    a row and spans are k - 1 longer, or the answer would be spelled out next door. Symbols that say nothing (outside
+    ``vocabulary.targets``) are masked or deleted only as a part of a span.
+    """
+
+    vocabulary: Vocabulary
+    infill: float = 0.0
+    mean_length: float = 3.0
+    permute: float = 0.0
+    piece: int = 32
+    mask_rate: float = 0.0
+    delete: float = 0.0
+    rotate: float = 0.0
+
+    def __call__(self, contents: Contents, item: int, draw: np.random.Generator) -> Arranged:
+        ids = contents.ids(item)
+        source = self.corrupt(ids, contents.bounds(item) if self.permute else np.zeros(0, np.int64), draw)
+        return Arranged(framed(source, self.vocabulary), framed(ids, self.vocabulary))
+
+    def corrupt(self, ids: np.ndarray, bounds: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """(at most n,) ids.
+
+        Args:
+            ids: (n,).
+            bounds: places where sentences begin, above 0; empty where there are none.
+        """
+        if self.permute:
+            ids = self.permuted(ids, bounds, draw)
+        if self.infill:
+            ids = self.infilled(ids, draw)
+        if self.mask_rate:
+            ids = np.where(self.chosen(ids, self.mask_rate, draw), self.vocabulary.mask, ids)
+        if self.delete:
+            ids = ids[~self.chosen(ids, self.delete, draw)]
+        if len(ids) and draw.random() < self.rotate:
+            ids = np.roll(ids, -int(draw.integers(len(ids))))
+        return ids
+
+    def permuted(self, ids: np.ndarray, bounds: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """A share of the sentences, or of pieces at random cuts, in each other's places."""
+        if not len(bounds) and self.piece:
+            pieces = max(1, round(len(ids) / self.piece))
+            bounds = np.cumsum(parts(len(ids), pieces, draw))[:-1]
+        count = len(bounds) + 1
+        moved = draw.permutation(count)[: share_of(count, self.permute, draw)]
+        order = np.arange(count)
+        order[moved] = moved[draw.permutation(len(moved))]
+        edges = np.concatenate(([0], bounds, [len(ids)]))
+        starts, sizes = edges[order], edges[order + 1] - edges[order]
+        # Place j of the result reads from its sentence's start, plus how far j is from where that sentence now begins.
+        begins = np.cumsum(sizes) - sizes
+        return ids[np.arange(len(ids)) + np.repeat(starts - begins, sizes)]
+
+    def infilled(self, ids: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """Spans anywhere, side by side or apart, every arrangement equally likely; one [MASK] for each."""
+        hidden = share_of(len(ids), self.infill, draw)
+        if hidden == 0:
+            return ids
+        lengths = self.span_lengths(hidden, draw)
+        gaps = parts(len(ids) - hidden, len(lengths) + 1, draw, least=0)
+        return replace_spans(ids, gaps, lengths, np.full(len(lengths), self.vocabulary.mask))[0]
+
+    def span_lengths(self, hidden: int, draw: np.random.Generator) -> np.ndarray:
+        """Poisson lengths that sum to ``hidden``: one is cut short. At most ``hidden`` of them, of which surplus
+        spans of length 0 are left out: the source never outgrows the original."""
+        lengths = np.zeros(0, np.int64)
+        while lengths.sum() < hidden:  # one round, but for means far below 1
+            more = draw.poisson(self.mean_length, 8 + int(2 * hidden / self.mean_length))
+            lengths = np.concatenate((lengths, more + (self.vocabulary.reach - 1) * (more > 0)))
+        ends = np.cumsum(lengths)
+        last = int(np.searchsorted(ends, hidden))
+        lengths = lengths[: last + 1]
+        lengths[-1] -= ends[last] - hidden
+        if len(lengths) > hidden:
+            lengths = np.delete(lengths, np.flatnonzero(lengths == 0)[: len(lengths) - hidden])
+        return draw.permutation(lengths)  # the one that was cut short is not always the last
+
+    def chosen(self, ids: np.ndarray, share: float, draw: np.random.Generator) -> np.ndarray:
+        """(n,) bool: a share of the ids, in runs of ``vocabulary.reach`` on a grid with a random start."""
+        low, high = self.vocabulary.targets
+        reach = self.vocabulary.reach
+        run = (np.arange(len(ids)) + draw.integers(reach)) // reach
+        runs = int(run[-1]) + 1 if len(ids) else 0
+        taken = np.zeros(runs, bool)
+        taken[draw.permutation(runs)[: share_of(runs, share, draw)]] = True
+        return taken[run] & (ids >= low) & (ids < high)
+
+    def target_length(self, length: int) -> int:
+        """The whole original."""
+        return length + 2

@@ -1,0 +1,122 @@
+"""Continuous bag of words (Mikolov et al. 2013, "Efficient estimation of word representations in vector space",
+arXiv:1301.3781): predict a symbol from the mean of its neighbours' vectors.
+
+No layers and no norms: a table of input vectors, which is the encoder's embedding table, and a table of output vectors.
+What it learns is one vector a symbol, the static embeddings that contextual ones are compared with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models.encoder import Encoder
+from ssl_suite.objectives import masking
+from ssl_suite.objectives.base import Metrics, Objective
+
+VECTORS = "vectors.txt"  # of an exported folder
+
+
+class CBOW(Objective):
+    """Args:
+    modality: gives the vocabulary.
+    encoder: only its embedding table is trained; everything else keeps its random start and takes no gradient.
+    window: neighbours on each side that are averaged; fewer at a sequence's ends.
+    rate: share of all positions that are predicted; 1 is every one, as in the paper.
+
+    Raises:
+        SuiteError: a window below 1, or a rate outside (0, 1].
+    """
+
+    reads: ClassVar[Literal["frames", "ids"]] = "ids"
+
+    def __init__(self, modality: Modality, encoder: Encoder, window: int = 5, rate: float = 1.0) -> None:
+        super().__init__()
+        if window < 1:
+            raise SuiteError(f"objective.window={window} should be at least 1 (word2vec: 5).")
+        if not 0 < rate <= 1:
+            raise SuiteError(f"objective.rate={rate} should be above 0 and at most 1 (1 predicts every position).")
+        self.vocabulary = modality.vocabulary
+        self.rate = rate
+        table_VD = encoder.embeddings.table_VD
+        encoder.requires_grad_(False)
+        table_VD.requires_grad_(True)
+        self.output = nn.Linear(table_VD.shape[1], table_VD.shape[0], bias=False)
+        nn.init.zeros_(self.output.weight)  # as word2vec starts: every symbol is equally likely
+        self.steps_W: Tensor  # W = 2 * window
+        sides = [step for step in range(-window, window + 1) if step]
+        self.register_buffer("steps_W", torch.tensor(sides), persistent=False)
+
+    def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
+        """Cross-entropy in nats over the whole vocabulary, summed over the predicted positions, and their count.
+
+        Positions are predicted, and count as neighbours, where a symbol stands that says something: not [CLS], [SEP],
+        [PAD], [UNK], nor DNA's N. One without a neighbour is left out.
+        """
+        known_N = masking.maskable_N(batch.values, self.vocabulary)
+        picks_K = self.choose(batch, rng, known_N)
+        mean_KD, any_K = self.context(encoder.embeddings.table_VD, batch, picks_K, known_N)
+        labels_K = batch.values[picks_K].masked_fill(~(known_N[picks_K] & any_K), -100)
+        logits_KV = self.output(mean_KD).float()
+        loss = F.cross_entropy(logits_KV, labels_K, reduction="sum", ignore_index=-100)
+        count = (labels_K != -100).sum()
+        return loss, count, {"accuracy": ((logits_KV.argmax(-1) == labels_K).sum(), count)}
+
+    def choose(self, batch: Batch, rng: Rng, known_N: Tensor) -> Tensor:
+        """(K,) the positions to predict, as indices into N; all of them draw nothing."""
+        n = batch.values.shape[0] // batch.rows
+        k_row = max(1, round(n * self.rate))
+        if k_row == n:
+            return torch.arange(len(known_N), device=known_N.device)
+        return masking.choose(batch, rng, k_row, 1, known_N)
+
+    def context(self, table_VD: Tensor, batch: Batch, picks_K: Tensor, known_N: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, D) the mean vector of each pick's neighbours within its sequence, and (K,) whether it has any."""
+        sequence_N = batch.sequence_ids_N()
+        places_KW = picks_K[:, None] + self.steps_W
+        inside_KW = (places_KW >= 0) & (places_KW < len(sequence_N))
+        places_KW = places_KW.clamp(0, len(sequence_N) - 1)
+        counts_KW = inside_KW & known_N[places_KW] & (sequence_N[places_KW] == sequence_N[picks_K, None])
+        number_K1 = counts_KW.sum(1, keepdim=True)
+        weights_KW = counts_KW.to(table_VD.dtype) / number_K1.clamp(min=1)
+        # A weighted sum of rows that never holds (K, W, D): 16 times the positions' states at window=8.
+        mean_KD = F.embedding_bag(batch.values[places_KW], table_VD, mode="sum", per_sample_weights=weights_KW)
+        return mean_KD, number_K1[:, 0] > 0
+
+    def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
+        """Of the product with the output vectors, forward and backward; sums of vectors are no matrix product."""
+        classes, width = self.output.weight.shape
+        return 3.0 * 2 * self.rate * batch.tokens * width * classes
+
+    def write_beside(self, encoder: nn.Module, modality: Modality, folder: Path) -> None:
+        """The input vectors as ``vectors.txt`` in word2vec's format, special tokens left out."""
+        table_VD = encoder.get_parameter("embeddings.tok_embeddings.weight").detach().float().cpu()
+        vocabulary = modality.vocabulary
+        special = {vocabulary.pad, vocabulary.unk, vocabulary.cls, vocabulary.sep, vocabulary.mask}
+        ids = [i for i in range(len(vocabulary)) if i not in special]
+        word2vec_text(folder / VECTORS, [vocabulary.tokens[i] for i in ids], table_VD[ids])
+
+
+def word2vec_text(path: Path, tokens: Sequence[str], table_VD: Tensor) -> None:
+    """Write vectors as word2vec's text: a line with V and D, then a line a token, as gensim's
+    ``KeyedVectors.load_word2vec_format`` reads it.
+
+    White space inside a token would end it there and is written as ``\\u`` and its number, as in JSON.
+    """
+    beside = path.with_name(f".{path.name}.writing")
+    with open(beside, "w", encoding="utf-8", newline="\n") as file:
+        file.write(f"{table_VD.shape[0]} {table_VD.shape[1]}\n")
+        for token, vector in zip(tokens, table_VD.tolist(), strict=True):
+            name = "".join(f"\\u{ord(letter):04x}" if letter.isspace() else letter for letter in token)
+            file.write(f"{name} {' '.join(f'{x:.7g}' for x in vector)}\n")
+    os.replace(beside, path)

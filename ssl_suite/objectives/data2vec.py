@@ -1,0 +1,163 @@
+"""Regression of a teacher's states (Baevski et al. 2022, data2vec, arXiv:2202.03555), the same for all modalities.
+
+The teacher is a moving average of the encoder and sees everything; the encoder sees part of the positions masked and
+predicts there the mean of the teacher's upper layers, which depend on the whole sequence.
+
+Unlike the paper's: the targets are the states after each block's residual connection (it takes the output of the
+feed-forward layers before it), layer norm for all modalities (it takes instance norm for speech), every hidden token
+shows [MASK] (BERT's 80 %), and the teacher's embedder is a moving average too (the paper shares it for speech).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models.encoder import Encoder, EncoderSpec
+from ssl_suite.models.flops import encoder_flops
+from ssl_suite.objectives import ema, masking
+from ssl_suite.objectives.base import Metrics, Objective
+
+TOKENS, SIGNALS = (0.15, 1), (0.5, 10)  # mask_rate and span: BERT's, and wav2vec 2.0's (49 % in spans of 10)
+
+
+class Data2Vec(Objective):
+    """Args:
+    modality: gives the vocabulary.
+    spec: the encoder's shapes.
+    encoder: what the teacher starts as.
+    mask_rate: share of all positions that are predicted (K = mask_rate * N); None is 0.15 of tokens, 0.5 of signals.
+    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths; None is 1 of tokens, 10 of
+        signals. Raised to the vocabulary's reach where neighbouring tokens share symbols.
+    top_layers: the teacher's upper layers whose mean is predicted; None is two thirds of them (the paper: 8 of 12 for
+        speech, 10 for text, 6 for images).
+    beta: where the smooth L1 loss turns from a square into a line; 0 is the squared error (the paper: 4 for text, 2
+        for images, 0 for speech).
+    tau_start, tau_end: of the moving average.
+    tau_steps: share of the steps over which tau rises from one to the other.
+
+    Raises:
+        SuiteError: a setting out of its range.
+    """
+
+    predicts_ids: ClassVar[bool] = False
+    selects: ClassVar[bool] = False  # the targets move: a low loss may mean easy ones
+
+    def __init__(
+        self,
+        modality: Modality,
+        spec: EncoderSpec,
+        encoder: Encoder,
+        mask_rate: float | None = None,
+        span: int | Literal["geometric"] | None = None,
+        top_layers: int | None = None,
+        beta: float = 2.0,
+        tau_start: float = 0.999,
+        tau_end: float = 0.9999,
+        tau_steps: float = 0.1,
+    ) -> None:
+        super().__init__()
+        own_rate, own_span = TOKENS if modality.frame is None else SIGNALS
+        self.vocabulary = modality.vocabulary
+        self.mask_rate = own_rate if mask_rate is None else mask_rate
+        self.span: int | str = own_span if span is None else span
+        self.top_layers = max(1, round(spec.layers * 2 / 3)) if top_layers is None else top_layers
+        self.beta, self.taus, self.tau_steps = beta, (tau_start, tau_end), tau_steps
+        self._check(spec)
+        if self.span != "geometric":
+            self.span = max(int(self.span), self.vocabulary.reach)
+        self.head = nn.Linear(spec.width, spec.width)
+        nn.init.trunc_normal_(self.head.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
+        nn.init.zeros_(self.head.bias)
+        self.teacher = ema.copy_of(encoder, modality)
+
+    def _check(self, spec: EncoderSpec) -> None:
+        rules = (
+            (0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "lie between 0 and 1"),
+            (self.span == "geometric" or int(self.span) >= 1, "span", self.span, "be at least 1, or 'geometric'"),
+            (
+                1 <= self.top_layers <= spec.layers,
+                "top_layers",
+                self.top_layers,
+                f"lie between 1 and model.layers={spec.layers}",
+            ),
+            (self.beta >= 0, "beta", self.beta, "not be negative"),
+            (0 <= self.taus[0] <= 1, "tau_start", self.taus[0], "lie between 0 and 1"),
+            (0 <= self.taus[1] <= 1, "tau_end", self.taus[1], "lie between 0 and 1"),
+            (0 <= self.tau_steps <= 1, "tau_steps", self.tau_steps, "lie between 0 and 1"),
+        )
+        for right, key, value, expected in rules:
+            if not right:
+                raise SuiteError(f"objective.{key}={value} must {expected}.")
+
+    def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
+        """The loss of each predicted position, a mean over its D numbers, summed over positions, and their count.
+
+        Metrics: ``target_std`` and ``prediction_std``, over the predicted positions of a row, averaged over D. Targets
+        have unit variance over D at each position; over positions it falls to 0 where all become one (collapse).
+        """
+        picks_K, valid_K, shown_N = self.hide(batch, rng)
+        targets_KD = self.targets(batch, picks_K)
+        predicted_KD = self.head(encoder(batch.with_values(shown_N))[picks_K]).float()
+        if self.beta > 0:
+            loss_KD = F.smooth_l1_loss(predicted_KD, targets_KD, reduction="none", beta=self.beta)
+        else:
+            loss_KD = F.mse_loss(predicted_KD, targets_KD, reduction="none")
+        metrics: Metrics = {
+            "target_std": _row_std(targets_KD, valid_K, batch.rows),
+            "prediction_std": _row_std(predicted_KD.detach(), valid_K, batch.rows),
+        }
+        return (loss_KD.mean(1) * valid_K).sum(), valid_K.sum(), metrics
+
+    def hide(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw the masks.
+
+        Returns:
+            picks_K: (K,) int64 indices into N. valid_K: (K,) bool, False where a row had too few positions to hide.
+            shown_N: (N,) int64 ids that the encoder sees; [MASK] stands in for a signal's frames as well.
+        """
+        k_row = max(1, round(batch.values.shape[0] // batch.rows * self.mask_rate))
+        allowed_N = masking.maskable_N(batch.values, self.vocabulary)
+        picks_K = masking.choose(batch, rng, k_row, self.span, allowed_N)
+        valid_K = allowed_N[picks_K]
+        shown_K = batch.values[picks_K].masked_fill(valid_K, self.vocabulary.mask)
+        return picks_K, valid_K, batch.values.index_copy(0, picks_K, shown_K)
+
+    @torch.no_grad()
+    def targets(self, batch: Batch, picks_K: Tensor) -> Tensor:
+        """(K, D) float32: layer norm without parameters of the mean over the teacher's upper layers, each normalised so
+        that none outweighs the others."""
+        states = self.teacher.layer_states(batch)[-self.top_layers :]
+        normal = [F.layer_norm(x_ND[picks_K].float(), x_ND.shape[1:]) for x_ND in states]
+        return F.layer_norm(torch.stack(normal).mean(0), normal[0].shape[1:])
+
+    def after_step(self, encoder: nn.Module, done: int, steps: int) -> None:
+        """The teacher follows the encoder."""
+        ema.follow(self.teacher, encoder, ema.linear_tau(*self.taus, done, self.tau_steps * steps))
+
+    def health(self, encoder: nn.Module) -> dict[str, Tensor]:
+        """``teacher_gap``: how far the teacher is from the encoder, relative to its weights."""
+        return {"teacher_gap": ema.gap(self.teacher, encoder)}
+
+    def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
+        """Of the encoder on every token and back, the teacher on every token, and the head on the predicted ones."""
+        head = 2 * self.mask_rate * batch.tokens * model["width"] ** 2
+        return 4 * encoder_flops(model, batch) + 3 * head
+
+
+def _row_std(x_KD: Tensor, valid_K: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """The standard deviation over a row's valid positions, averaged over D: its sum over rows, and how many had two."""
+    x_RkD, valid_Rk1 = x_KD.unflatten(0, (rows, -1)), valid_K.view(rows, -1, 1)
+    count_R1 = valid_Rk1.sum(1)
+    mean_R1D = (x_RkD * valid_Rk1).sum(1, keepdim=True) / count_R1.clamp(min=1)[:, None]
+    variance_RD = ((x_RkD - mean_R1D).square() * valid_Rk1).sum(1) / count_R1.clamp(min=1)
+    enough_R = count_R1[:, 0] > 1
+    return (variance_RD.sqrt().mean(1) * enough_R).sum(), enough_R.sum()

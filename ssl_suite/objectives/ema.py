@@ -1,0 +1,82 @@
+"""Targets that follow a network as an exponential moving average of its weights (Tarvainen and Valpola 2017, "Mean
+teachers", arXiv:1703.01780): never trained, never exported, part of every checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def copy_of(online: Module, *shared: Any) -> Module:
+    """A copy that takes no gradient.
+
+    Its batch norms normalise by the statistics of what they see, as the network's do, but do not track them: what they
+    would have tracked follows the network's by ``follow``, like the weights.
+
+    Args:
+        shared: objects inside the module that need no copy of their own, such as a modality.
+    """
+    target = copy.deepcopy(online, {id(x): x for x in shared})
+    for module in target.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = 0.0
+    return target.requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
+    """target = tau * target + (1 - tau) * online, of parameters and buffers; whole numbers (counters) are copied.
+
+    Under FSDP2 each process moves its own shards: both networks are cut along the same lines.
+    """
+    pairs = [(_local(t), _local(o)) for t, o in _pairs(target, online)]
+    moving = [(t, o) for t, o in pairs if t.is_floating_point()]
+    torch._foreach_lerp_([t for t, _ in moving], [o for _, o in moving], 1 - tau)
+    for t, o in pairs:
+        if not t.is_floating_point():
+            t.copy_(o)
+
+
+@torch.no_grad()
+def gap(target: nn.Module, online: nn.Module) -> Tensor:
+    """() the distance between the parameters of both, divided by the norm of the network's.
+
+    A collective call under FSDP2: every process of the group must make it.
+    """
+    whole = [(_whole(t), _whole(o)) for t, o in zip(target.parameters(), online.parameters(), strict=True) if t.numel()]
+    distance = torch.stack(torch._foreach_norm([t - o for t, o in whole])).norm()
+    return distance / torch.stack(torch._foreach_norm([o for _, o in whole])).norm()
+
+
+def cosine_tau(start: float, done: int, steps: int) -> float:
+    """tau after the ``done``-th of ``steps`` updates: from ``start`` at the first towards 1 (BYOL, section 3.2)."""
+    return 1 - (1 - start) * (math.cos(math.pi * (done - 1) / steps) + 1) / 2
+
+
+def linear_tau(start: float, end: float, done: int, over: float) -> float:
+    """From ``start`` to ``end`` in ``over`` updates, then constant (data2vec, section 3.3)."""
+    return start + (end - start) * (min(1.0, done / over) if over > 0 else 1.0)
+
+
+def _pairs(target: nn.Module, online: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    weights = zip(target.parameters(), online.parameters(), strict=True)
+    return [*weights, *zip(target.buffers(), online.buffers(), strict=True)]
+
+
+def _local(x: Tensor) -> Tensor:
+    x = x.detach()
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def _whole(x: Tensor) -> Tensor:
+    """float32, because the distance of half-precision weights is below their resolution."""
+    return (x.full_tensor() if isinstance(x, DTensor) else x).detach().float()

@@ -1,0 +1,173 @@
+"""What SimCLR and BYOL share: two random views of every sequence, and a vector of each.
+
+A view is what the modality's ``augment`` draws, or the sequence itself under dropout (SimCSE, Gao et al. 2021,
+arXiv:2104.08821).
+
+Shapes: A vectors (of one view or of both, padding sequences included), E width of a projection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models import sync_norm
+from ssl_suite.models.encoder import Drop
+from ssl_suite.objectives import gather
+from ssl_suite.objectives.base import Objective
+
+
+@dataclass(frozen=True)
+class View:
+    """Attributes:
+    batch: what the encoder sees.
+    drop: its dropout, if any.
+    split: the trailing [PAD] of each slot is a sequence of its own; contents stand at even places.
+    """
+
+    batch: Batch
+    drop: Drop | None = None
+    split: bool = False
+
+
+class TwoViews(Objective):
+    """The base of objectives on two views.
+
+    Args:
+        modality: draws the views.
+        encoder: what is trained, a transformer or a convnet, whose batch norms become ``SyncNorm``.
+        views: ``augment`` (the modality's random views) or ``dropout`` (the same tokens twice, under dropout).
+        dropout: the share that is dropped from the embedder's output and from each branch, with ``views=dropout``.
+        pooling: ``mean`` over a sequence's positions, or the state of its ``cls``.
+
+    Raises:
+        SuiteError: a share outside (0, 1), or [CLS] asked of a convnet.
+    """
+
+    predicts_ids: ClassVar[bool] = False
+    whole: ClassVar[bool] = True
+    pooled: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        modality: Modality,
+        encoder: Any,
+        views: Literal["augment", "dropout"],
+        dropout: float,
+        pooling: Literal["mean", "cls"],
+    ) -> None:
+        super().__init__()
+        if not 0 < dropout < 1:
+            raise SuiteError(f"objective.dropout={dropout} must lie between 0 and 1 (SimCSE: 0.1).")
+        if pooling == "cls" and not hasattr(encoder, "layer_states"):
+            raise SuiteError("objective.pooling=cls: a convnet has no [CLS]; use objective.pooling=mean.")
+        sync_norm.convert(encoder)  # a convnet's, so that one process and eight see the same statistics
+        self.modality, self.vocabulary = modality, modality.vocabulary
+        self.kind, self.dropout, self.pooling = views, dropout, pooling
+
+    def views(self, batch: Batch, rng: Rng) -> tuple[View, View]:
+        """Two views of every sequence, drawn on the batch's device."""
+        return self._view(batch, rng), self._view(batch, rng)
+
+    def both(self, batch: Batch, rng: Rng) -> View:
+        """Two views of every sequence as one batch: the first view of all, then the second of all."""
+        first, second = self.views(batch, rng)
+        drop = None if first.drop is None else dropout(rng, batch.rows, self.dropout, passes=2)
+        return View(joined(first.batch, second.batch), drop, first.split)
+
+    def _view(self, batch: Batch, rng: Rng) -> View:
+        if self.kind == "dropout":
+            return View(batch, dropout(rng, batch.rows, self.dropout))
+        with torch.no_grad():
+            drawn = self.modality.augment(batch, rng)
+        frame = self.modality.frame
+        if frame is not None and frame.grid is not None:  # a crop of a picture fills it: nothing is left over
+            return View(drawn)
+        return View(drawn.without_padding(self.vocabulary.pad), split=True)
+
+    def pool(self, encoder: Any, view: View) -> Tensor:
+        """(A, D) float32: a vector a slot; numbers without meaning where a slot is empty or padding."""
+        batch = view.batch
+        if self.pooling == "mean":
+            vectors_AD = encoder.pooled(batch) if view.drop is None else encoder.pooled(batch, view.drop)
+        else:
+            starts = batch.offsets_B1[:-1].long().clamp(max=batch.values.shape[0] - 1)
+            vectors_AD = encoder(batch, view.drop)[starts].float()
+        return vectors_AD[::2] if view.split else vectors_AD
+
+
+def joined(first: Batch, second: Batch) -> Batch:
+    """The rows of one batch, then those of another of the same shapes."""
+    n = first.values.shape[0]
+    frames = None
+    if first.frames_NF is not None and second.frames_NF is not None:
+        frames = torch.cat((first.frames_NF, second.frames_NF))
+    return replace(
+        first,
+        values=torch.cat((first.values, second.values)),
+        offsets_B1=torch.cat((first.offsets_B1, second.offsets_B1[1:] + n)),
+        lengths=first.lengths + second.lengths,
+        real_B=torch.cat((first.real_B, second.real_B)),
+        keys_B=torch.cat((first.keys_B, second.keys_B)),
+        tokens=first.tokens + second.tokens,
+        squares=first.squares + second.squares,
+        rows=first.rows + second.rows,
+        frames_NF=frames,
+        labels_B=None,
+    )
+
+
+def dropout(rng: Rng, rows: int, rate: float, passes: int = 1) -> Drop:
+    """Dropout whose draws depend on a row and its step alone.
+
+    Args:
+        rng: of ``rows`` rows.
+        passes: how often the batch holds them, pass after pass; each has its own draws.
+    """
+
+    def drop(x_ND: Tensor) -> Tensor:
+        each = x_ND.numel() // (rows * passes)
+        kept = torch.cat([rng.uniform(each) >= rate for _ in range(passes)]).view_as(x_ND)
+        return x_ND * kept / (1 - rate)
+
+    return drop
+
+
+def project(head: nn.Module, vectors_AD: Tensor, real_A: Tensor) -> Tensor:
+    """(A, E): through a head whose batch norms count real sequences only."""
+    with sync_norm.counting(real_A):
+        return head(vectors_AD)
+
+
+@torch.no_grad()
+def spread(z_AE: Tensor, real_A: Tensor) -> tuple[Tensor, Tensor]:
+    """A metric: the standard deviation of unit vectors over all processes, averaged over axes, times sqrt(E).
+
+    1 where they point everywhere alike, 0 where all are one (collapse; Chen and He 2021, arXiv:2011.10566, figure 2).
+    """
+    z_AE, real_A1 = z_AE.float(), real_A[:, None].float()
+    moments = torch.cat(((z_AE * real_A1).sum(0), (z_AE.square() * real_A1).sum(0), real_A1.sum(0)))
+    mean_E, square_E, count = gather.total(moments).split((z_AE.shape[1], z_AE.shape[1], 1))
+    seen = count.clamp(min=1)
+    variance_E = (square_E / seen - (mean_E / seen).square()).clamp(min=0)
+    counted = (count[0] > 1).float()
+    return variance_E.sqrt().mean() * z_AE.shape[1] ** 0.5 * counted, counted
+
+
+def sequences(batch: Batch) -> int:
+    """How many sequences carry data, by what the host knows: exact where no row is padded, or every row is."""
+    filled = sum(1 for length in batch.lengths if length)
+    return filled if batch.tokens == sum(batch.lengths) else max(0, filled - batch.rows)
+
+
+def head_flops(*heads: nn.Module) -> int:
+    """FLOPs of one vector's way through the linear maps of some heads."""
+    maps = [module for head in heads for module in head.modules() if isinstance(module, nn.Linear)]
+    return sum(2 * linear.in_features * linear.out_features for linear in maps)
