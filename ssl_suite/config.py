@@ -19,7 +19,7 @@ from ssl_suite import overrides, registry, resources, settings
 from ssl_suite.errors import SuiteError
 
 NAME = "run.yaml"
-GIVEN = {"modality": (), "objective": ("modality", "spec")}  # constructor arguments that the suite supplies
+GIVEN = {"modality": (), "objective": ("modality", "spec", "encoder")}  # constructor arguments that the suite supplies
 
 
 def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[str, Any]:

@@ -4,10 +4,13 @@ examples:
   ssl_suite embed encoder=runs/first input=my.fasta output=my.parquet
   ssl_suite embed encoder=runs/first input=genomes/ output=all.npz pooling=cls
   ssl_suite embed encoder=runs/first input="reads/*.fq.gz" output=reads.parquet layer=-2 on_error=skip
+  ssl_suite embed encoder=runs/first input=yeast data.root=/data output=yeast.parquet
 
 settings:
   encoder=RUN         a run folder
-  input=PATH          a file, a folder, or a glob, in any format that the run's modality reads
+  input=PATH          a file, a folder, or a glob, in any format that the run's modality reads; also hf:NAME, and a
+                      NAME of `ssl_suite data list`
+  data.root=, data.cache=  where data sets known by name are, as for `ssl_suite data`
   output=FILE         .parquet (columns id, source, embedding, n_tokens) or .npz (arrays of these names)
   checkpoint=best     best (lowest validation loss), last, or a step
   pooling=mean        mean over the record's tokens, or cls, the state of [CLS]
@@ -34,7 +37,7 @@ from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
     from ssl_suite.data.sources import Sources
-    from ssl_suite.modalities.base import Fault, Record
+    from ssl_suite.modalities.base import Fault, Modality, Record
 
 KEYS = {
     "encoder": Key(example="runs/first"),
@@ -47,7 +50,10 @@ KEYS = {
     "column": Key(None),
     "id_column": Key(None),
     "on_error": Key("stop", choices=("stop", "skip")),
+    "data.root": Key(None, example="/data"),
+    "data.cache": Key(None, example="/big/cache"),
 }
+READERS = {"data.path": "input", **{f"data.{key}": key for key in ("column", "id_column", "on_error")}}
 ROWS = 1024  # records written at a time: 3 MB at 768 numbers
 
 
@@ -60,7 +66,10 @@ def main(args: argparse.Namespace) -> int:
     try:
         print(run(settings), file=sys.stderr)
     except SuiteError as error:  # the readers speak of the keys of `run`
-        raise SuiteError(str(error).replace("data.path=", "input=").replace("data.", "")) from error
+        message = str(error).replace(f"data={settings['input']}", f"input={settings['input']}")
+        for key, own in READERS.items():
+            message = message.replace(key, own)
+        raise SuiteError(message) from error
     return 0
 
 
@@ -71,14 +80,13 @@ def run(settings: dict[str, Any]) -> str:
         What was done, in one line.
     """
     from ssl_suite.data.faults import FaultCounter
-    from ssl_suite.data.sources import resolve_path
     from ssl_suite.evaluation import vector_files
     from ssl_suite.evaluation.embedding import Embedder
     from ssl_suite.training import restore
 
     output = vector_files.check(settings["output"])
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
-    sources = resolve_path(settings["input"], loaded.modality.suffixes)
+    sources, columns = _sources(loaded.modality, settings)
     faults = FaultCounter(settings["on_error"])
     embedder = Embedder(
         loaded.encoder, loaded.modality, settings["pooling"], settings["layer"], settings["batch_tokens"]
@@ -86,7 +94,7 @@ def run(settings: dict[str, Any]) -> str:
     facts = {key: settings[key] for key in ("encoder", "pooling", "layer")} | {"step": loaded.step}
     start, count, tokens, cut = time.monotonic(), 0, 0, 0
     with vector_files.writing(output, facts) as add:
-        results = embedder.records(_read(loaded.modality, sources, faults, settings), faults)
+        results = embedder.records(_read(loaded.modality, sources, faults, columns), faults)
         while some := list(itertools.islice(results, ROWS)):
             add(some)
             count += len(some)
@@ -107,11 +115,27 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _read(modality: Any, sources: Sources, fault: Fault, settings: dict[str, Any]) -> Iterator[Record]:
+def _sources(modality: Modality, settings: dict[str, Any]) -> tuple[Sources, dict[str, str]]:
+    """The files, and the columns to read of tables: those of a catalogue entry unless others are given."""
+    from ssl_suite import config, resources
+    from ssl_suite.data.sources import is_there, resolve_entry, resolve_path
+
+    name, columns = settings["input"], {key: settings[key] for key in ("column", "id_column")}
+    place = {"root": settings["data.root"], "cache": settings["data.cache"]}
+    known = {path.stem for path in (resources.folder("conf") / "data").glob("*.yaml")}
+    section = config.compose([f"data={name}"])["data"] if name in known and not is_there(Path(name)) else {}
+    if section.get("source") is not None:
+        sources = resolve_entry(modality, section | place)
+        columns = {key: given or section.get(key) for key, given in columns.items()}
+    else:
+        sources = resolve_path(name, modality.suffixes, place["cache"], root=place["root"])
+    return sources, {key: column for key, column in columns.items() if column is not None}
+
+
+def _read(modality: Any, sources: Sources, fault: Fault, columns: dict[str, str]) -> Iterator[Record]:
     """The records of all files; ``source`` becomes the file's short name."""
     from dataclasses import replace
 
-    columns = {key: settings[key] for key in ("column", "id_column") if settings[key] is not None}
     for path, label in zip(sources.paths, sources.labels(), strict=True):
         for record in _file(modality, Path(path), fault, columns):
             yield replace(record, source=label)

@@ -104,20 +104,22 @@ def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Gene
     if settings["output"]:
         check(modality, Path(settings["output"]).expanduser())
     starts = starting_points(modality, prompts, settings) or [[]]
-    repeated = [ids for ids in starts for _ in range(settings["samples"])]
+    samples = range(settings["samples"])
+    repeated = [(ids, (place << 32) + sample) for place, ids in enumerate(starts) for sample in samples]
     results: list[Generated] = []
     together = max(1, TOGETHER // modality.max_length)
     for first in range(0, len(repeated), together):
+        prompts_S, numbers_S = zip(*repeated[first : first + together], strict=True)
         results += generate(
             loaded.encoder,
             loaded.objective,
-            repeated[first : first + together],
+            prompts_S,
             modality.vocabulary,
             modality.max_length,
             settings["length"],
             sampling,
             settings["seed"],
-            first,
+            numbers_S,
         )
     return loaded, results
 

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.data import cache
+from ssl_suite.data import cache, parallel
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.data.shards import Task, tasks_of, tokenise
+from ssl_suite.data.shards import tasks_of
 from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, Store
 from ssl_suite.errors import SuiteError
@@ -128,9 +125,10 @@ def make(
         work.mkdir(exist_ok=True)
         begun = time.monotonic()
         report(f"data: preparing {sources.described}")
-        trained_tokenizer(modality, data, sources, work)
-        tasks = tasks_of(modality, sources.paths, work, data.get("on_error", "stop"), reading(data), sources.tags)
-        reused = tokenise_all(tasks, data.get("workers"), report)
+        with parallel.helpers(modality, sources.paths, data.get("workers")) as helpers:
+            trained_tokenizer(modality, data, sources, work)
+            tasks = tasks_of(modality, sources.paths, work, data.get("on_error", "stop"), reading(data), sources.tags)
+            reused = parallel.tokenise_all(tasks, helpers, Progress(report))
         built = assemble(tasks, sources, data, key, work / "store", begun, reused)
         shutil.copytree(work / "tokenizer", built / "tokenizer")
         publish(built, target)
@@ -165,50 +163,6 @@ def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sour
     shutil.rmtree(beside, ignore_errors=True)
     modality.save(beside)
     beside.rename(folder)
-
-
-def tokenise_all(tasks: list[Task], workers: int | None, report: Report) -> int:
-    """Run the tasks, in processes where that pays. Returns the number of shards reused from before."""
-    sizes = {task.number: sum(path.stat().st_size for _, path in task.files if path.exists()) for task in tasks}
-    processes = min(workers or len(os.sched_getaffinity(0)), len(tasks))
-    progress = Progress(report)
-    if processes == 1 or (workers is None and sum(sizes.values()) < tasks[0].modality.parallel_from):
-        return sum(tokenise(task, progress) for task in tasks)
-    reused = 0
-    context = multiprocessing.get_context("spawn")  # fork would copy the locks of torch's threads
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=die_with_parent) as pool:
-        # The largest first, so that no long task starts when the others are done.
-        order = sorted(tasks, key=lambda task: -sizes[task.number])
-        waiting = {pool.submit(tokenise_in_worker, task) for task in order}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    some, tokens = future.result()
-                    reused += some
-                    progress(tokens)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return reused
-
-
-def tokenise_in_worker(task: Task) -> tuple[int, int]:
-    """``tokenise`` for a pool: shards reused, and tokens made."""
-    tokens: list[int] = []
-    return tokenise(task, tokens.append), sum(tokens)
-
-
-def die_with_parent() -> None:
-    """End this worker when the process that started it is gone; a pool's workers would wait for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        parent.join()  # type: ignore[union-attr]
-        os._exit(1)
-
-    if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
 
 
 class Progress:

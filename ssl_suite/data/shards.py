@@ -80,23 +80,33 @@ def tasks_of(
     reading: dict[str, Any],
     tags: dict[Path, dict[str, str]] | None = None,
 ) -> list[Task]:
-    """Distribute the input files over tasks: ``SMALL`` files share one, up to ``MOST`` files or a sixteenth of all
-    bytes, so that processes have something to share. It depends on the files alone: finished shards stay valid."""
-    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]  # the reader says what is wrong
-    largest = min(GROUP[1], max(GROUP[0], sum(sizes) // 16))
-    groups: list[list[tuple[int, Path]]] = []
-    room = files = 0
-    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
-        if size > SMALL or size > room or not files:
-            groups.append([])
-            room, files = (0, 0) if size > SMALL else (largest, MOST)
-        groups[-1].append((number, path))
-        room, files = room - size, files - 1
+    """Distribute the input files over tasks, see ``grouped``."""
+    groups = [[(number, paths[number]) for number in group] for group in grouped(sizes_of(paths))]
     tagged = {i: (tags or {})[path] for i, path in enumerate(paths) if path in (tags or {})}
     return [
         Task(modality, i, tuple(group), folder, on_error, reading, {n: tagged[n] for n, _ in group if n in tagged})
         for i, group in enumerate(groups)
     ]
+
+
+def sizes_of(paths: list[Path]) -> list[int]:
+    """Bytes of each file; 0 for one that is not there, of which the reader says what is wrong."""
+    return [path.stat().st_size if path.exists() else 0 for path in paths]
+
+
+def grouped(sizes: list[int]) -> list[list[int]]:
+    """The files of each task: ``SMALL`` ones share one, up to ``MOST`` files or a sixteenth of all bytes, so that
+    processes have something to share. It depends on the files alone: finished shards stay valid."""
+    largest = min(GROUP[1], max(GROUP[0], sum(sizes) // 16))
+    groups: list[list[int]] = []
+    room = files = 0
+    for number, size in enumerate(sizes):
+        if size > SMALL or size > room or not files:
+            groups.append([])
+            room, files = (0, 0) if size > SMALL else (largest, MOST)
+        groups[-1].append(number)
+        room, files = room - size, files - 1
+    return groups
 
 
 class Shard:

@@ -64,10 +64,11 @@ class Embedder:
         encoder, modality: as ``ssl_suite.training.restore.load_run`` gives them; the encoder's device is used.
         pooling: ``mean`` over a record's tokens, or the state of [CLS].
         layer: 0 is the embedding, 1..L the layers, -1 the last one after the final norm (so is L), -2 the one before.
+            A convnet has one vector a picture and no states of positions: ``mean`` and -1 stand for it.
         batch_tokens: positions of a forward pass; memory grows with it, the result does not depend on it.
 
     Raises:
-        SuiteError: the encoder has no such layer.
+        SuiteError: the encoder has no such layer, or no [CLS].
     """
 
     def __init__(
@@ -78,6 +79,9 @@ class Embedder:
         layer: int = -1,
         batch_tokens: int = 8192,
     ) -> None:
+        self.one_vector = not hasattr(encoder, "layer_states")
+        if self.one_vector and (layer != -1 or pooling != "mean"):
+            raise SuiteError(f"layer={layer} pooling={pooling}: a convnet gives one vector; use layer=-1 pooling=mean.")
         depth = len(encoder.layers)
         if not -depth - 1 <= layer <= depth:
             raise SuiteError(f"layer={layer} does not exist: choose one from {-depth - 1} to {depth}.")
@@ -141,6 +145,8 @@ class Embedder:
         """(B, D) float32: the pooled states of sequences of token ids, each at least one long."""
         batch = ragged(sequences, self.modality.vocabulary, self.modality.max_length).to(self.device)
         with autocast(self.device):
+            if self.one_vector:
+                return self.encoder.pooled(batch).float().cpu().numpy()
             states_ND = self.encoder(batch) if self.layer is None else self.encoder.layer_states(batch)[self.layer]
         return self._pool(states_ND.float(), batch).cpu().numpy()
 

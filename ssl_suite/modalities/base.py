@@ -132,12 +132,14 @@ class Modality:
         suffixes: file names it reads, e.g. (".fa", ".fa.gz").
         max_ambiguous: windows with a larger share of tokens outside ``vocabulary.targets`` are left out.
         frame: of signal modalities; None for tokens.
+        cuts_words: whether some tokenisers of it cut words into several tokens (``Vocabulary.continues``).
         parallel_from: bytes of input from which preparing in several processes pays (each takes 2 s to start).
     """
 
     name: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
     parallel_from: ClassVar[int] = 64 << 20
+    cuts_words: ClassVar[bool] = False
     max_length: int
     overlap: int = 0
     max_ambiguous: float = 1.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_suite.data.faults import BadRecord
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.errors import nearest
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.names import SeenNames
 from ssl_suite.modalities.text_files import Lines, unreadable
@@ -67,16 +67,18 @@ def choose(path: Path, present: list[str], wanted: Wanted, column: str | None, i
     """Find the columns by request or by their usual names (in any case).
 
     Raises:
-        SuiteError: a column that is asked for, or any data column, is not there.
+        BadRecord: a column that is asked for, or any data column, is not there; another file of a folder may have it.
     """
     for asked, key in ((column, "column"), (id_column, "id_column")):
         if asked is not None and asked not in present and not (key == "id_column" and asked == ROW_NUMBERS):
-            raise SuiteError(f"{path}: has no column '{asked}' (data.{key}).{nearest(asked, present)}")
+            fault = f"no {wanted.what} column" if key == "column" else "no name column"
+            raise BadRecord(f"{path}: has no column '{asked}' (data.{key}).{nearest(asked, present)}", fault)
     lower = {name.strip().lower(): name for name in reversed(present)}
     data = column or next((lower[name] for name in wanted.columns if name in lower), None)
     if data is None:
         usual = " or ".join(f"'{name}'" for name in wanted.columns[:2])
-        raise SuiteError(f"{path}: has no column {usual}; set data.column to one of {', '.join(present)}.")
+        message = f"{path}: has no column {usual}; set data.column to one of {', '.join(present)}."
+        raise BadRecord(message, f"no {wanted.what} column")
     name = id_column or next((lower[name] for name in NAME_COLUMNS if name in lower), None)
     found = {tag: next((lower[name] for name in names if name in lower), None) for tag, names in TAG_COLUMNS.items()}
     tags = {tag: place for tag, place in found.items() if place is not None and place != data}
@@ -128,10 +130,11 @@ def check_type(path: Path, name: str, kind: Any, wanted: Wanted) -> None:
     if wanted.kind == "sentences" and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         good = str(kind.value_type) in TEXT_TYPES
     if not good:
-        raise SuiteError(
+        message = (
             f"{path}: column '{name}' holds {kind}, not {'encoded files' if wanted.kind == 'bytes' else 'text'}; "
             f"set data.column to the {wanted.what}s."
         )
+        raise BadRecord(message, f"no {wanted.what} column")
 
 
 def parquet_rows(file: Any, columns: Columns) -> Iterator[Row]:

@@ -42,7 +42,10 @@ class Text(Modality):
 
     name = "text"
     suffixes = text_read.SUFFIXES
+    cuts_words = True
     kinship = "5-word shingles"
+    example = "She opened the [MASK] and went into the house."
+    parallel_from = 8 << 20  # bytes: a second of work, and helpers start while the tokeniser is trained
 
     def __init__(
         self,

@@ -139,7 +139,7 @@ def not_text(path: Path, packed: str) -> BadRecord:
                 byte, place = line[error.start], error.start + 1
                 return BadRecord(
                     f"{path}: line {number}, byte {place} (0x{byte:02x}) is not UTF-8 text; "
-                    "convert the file (iconv -t UTF-8) or check that it is a sequence file.",
+                    "convert the file (iconv -t UTF-8) or check that it is a text file.",
                     "not UTF-8",
                 )
     return BadRecord(f"{path}: is not UTF-8 text.", "not UTF-8")
@@ -147,7 +147,7 @@ def not_text(path: Path, packed: str) -> BadRecord:
 
 def empty(path: Path) -> BadRecord:
     """The fault of a file without content."""
-    return BadRecord(f"{path}: is empty; remove it or give a file with sequences.", "empty file")
+    return BadRecord(f"{path}: is empty; remove it or give one with content.", "empty file")
 
 
 def unreadable(path: Path, error: OSError) -> BadRecord:

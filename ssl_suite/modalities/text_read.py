@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_suite.data.faults import BadRecord
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import sequence_files, tables
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.text_files import Lines, open_lines, packing
@@ -182,10 +181,7 @@ def json_records(path: Path, lines: Lines, fault: Fault, column: str | None, id_
     if first is None:
         return
     present = [key for key in first[1] if key.isprintable()]
-    try:
-        columns = tables.choose(path, present, WANTED, column, id_column)
-    except SuiteError as error:  # a file of a folder, or its first line, may be of another kind
-        raise BadRecord(str(error), "no text column") from None
+    columns = tables.choose(path, present, WANTED, column, id_column)
 
     def rows() -> Iterator[tables.Row]:
         held: tuple[int, dict[str, Any]] | None = first

@@ -147,7 +147,8 @@ class Words:
             words = [word for sentence in sentences for word in (" ".join(sentence.split()), between)]
         else:
             text = f" {between} ".join([*sentences, ""])
-            if self.trained_here and not text.isascii() and text_letters.beside_quotes(text):  # what has no spaces is hardly met twice
+            # What is written without spaces, a sentence in one piece, is hardly met twice.
+            if self.trained_here and not text.isascii() and text_letters.beside_quotes(text):
                 return self._pieces.look(text_letters.cut(sentences))
             words = text.split()
         if not self.trained_here and any(len(sentence) > size for sentence in sentences):

@@ -115,6 +115,7 @@ class _Transformer:
             return hub.read_modernbert(model["init"], modality, objective)
         v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
         size = len(v) + objective.extra_tokens
+        model = model if objective.layers is None else {**model, "layers": objective.layers}
         spec = EncoderSpec.from_config(model, size, modality.max_length, v.pad, frame, objective.causal)
         return Encoder(spec, embedder(spec, modality)), {}
 

@@ -178,7 +178,7 @@ class Encoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """ModernBERT's start: truncated normal, the maps back into the residual stream smaller by sqrt(2 L)."""
-        out_std = self.spec.init_std / (2 * self.spec.layers) ** 0.5
+        out_std = self.spec.init_std / max(1, 2 * self.spec.layers) ** 0.5
         for name, weight in self.named_parameters():
             if weight.dim() < 2:
                 nn.init.ones_(weight)

@@ -144,7 +144,7 @@ def generate(
     length: int | None = None,
     sampling: Sampling = Sampling(),
     seed: int = 0,
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
     cached: bool = True,
     keep_logits: bool = False,
 ) -> list[Generated]:
@@ -158,8 +158,8 @@ def generate(
         max_length: positions of a sequence, [CLS] and [SEP] included, that the model was trained for.
         length: most new ids of each; None fills the window.
         sampling: see there.
-        seed: sequence i draws from (seed, first + i), whatever stands beside it and on any device.
-        first: the number of the first sequence.
+        seed: a sequence draws from (seed, its number), whatever stands beside it and on any device.
+        numbers: of the sequences; their places if None.
         cached: False reads the whole prefix again at every step, with the encoder's own forward pass.
         keep_logits: keep every step's.
 
@@ -167,29 +167,43 @@ def generate(
         SuiteError: a prompt, or a prompt and ``length``, that do not fit into the window.
     """
     budgets = [budget(len(prompt), length, max_length) for prompt in prompts]
-    device = next(encoder.parameters()).device
     texts = [[vocabulary.cls, *prompt] for prompt in prompts]
     reader = _cached(encoder, texts, budgets) if cached else _again(encoder, texts, vocabulary, max_length)
-    banned = sorted({vocabulary.pad, vocabulary.mask, vocabulary.cls, vocabulary.unk} - {vocabulary.sep})
-    rows_S = torch.arange(first, first + len(prompts), device=device)
+    device = next(encoder.parameters()).device
+    rows_S = torch.tensor(range(len(prompts)) if numbers is None else numbers, device=device)
+    never = {vocabulary.pad, vocabulary.mask, vocabulary.cls, vocabulary.unk} - {vocabulary.sep}
+    never_X = torch.tensor(sorted(never), device=device)
     ended, kept = [False] * len(prompts), []
     for step in range(max(budgets, default=0)):
         logits_SV = objective.next_logits(encoder, reader()).float()
         if keep_logits:
             kept.append(logits_SV)
-        logits_SV = logits_SV[:, : len(vocabulary)].index_fill(1, torch.tensor(banned, device=device), -torch.inf)
-        chosen = draw(logits_SV, sampling, Rng(seed, step, rows_S)).tolist()
-        for row, new in enumerate(chosen):
-            if not ended[row] and step < budgets[row]:
-                ended[row] = new == vocabulary.sep
-                texts[row] += [] if ended[row] else [new]
+        allowed_SV = logits_SV[:, : len(vocabulary)].index_fill(1, never_X, -torch.inf)
+        _take(texts, ended, draw(allowed_SV, sampling, Rng(seed, step, rows_S)).tolist(), step, budgets, vocabulary.sep)
         if all(done or step + 1 >= most for done, most in zip(ended, budgets, strict=True)):
             break
+    return _results(texts, [len(prompt) for prompt in prompts], ended, kept)
+
+
+def _take(
+    texts: list[list[int]], ended: list[bool], chosen: list[int], step: int, budgets: list[int], sep: int
+) -> None:
+    """Put a step's ids behind the sequences that still go on."""
+    for row, new in enumerate(chosen):
+        if not ended[row] and step < budgets[row]:
+            ended[row] = new == sep
+            if not ended[row]:
+                texts[row].append(new)
+
+
+def _results(texts: list[list[int]], prompts: list[int], ended: list[bool], kept: list[Tensor]) -> list[Generated]:
+    """Sequences without [CLS]; of the logits of all steps, those from which a sequence's own ids were drawn."""
     kept_STV = torch.stack(kept, 1) if kept else None
-    return [
-        Generated(text[1:], len(prompt), end, _steps(kept_STV, row, len(text) - 1 - len(prompt) + end))
-        for row, (text, prompt, end) in enumerate(zip(texts, prompts, ended, strict=True))
-    ]
+    results = []
+    for row, (text, prompt, end) in enumerate(zip(texts, prompts, ended, strict=True)):
+        steps = len(text) - 1 - prompt + end
+        results.append(Generated(text[1:], prompt, end, None if kept_STV is None else kept_STV[row, :steps]))
+    return results
 
 
 def budget(prompt: int, length: int | None, max_length: int) -> int:
@@ -231,11 +245,6 @@ def filtered(logits_SV: Tensor, top_k: int | None, top_p: float | None) -> Tenso
         unlikely_SV[:, -1] = False  # the likeliest always stays
         logits_SV = logits_SV.masked_fill(unlikely_SV.scatter(1, ids_SV, unlikely_SV), -torch.inf)
     return logits_SV
-
-
-def _steps(kept_STV: Tensor | None, row: int, steps: int) -> Tensor | None:
-    """The logits from which a row's own ids were drawn."""
-    return None if kept_STV is None else kept_STV[row, :steps]
 
 
 def _cached(encoder: Encoder, texts: list[list[int]], budgets: list[int]) -> Callable[[], Tensor]:

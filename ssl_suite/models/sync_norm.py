@@ -81,7 +81,7 @@ class SyncNorm(_BatchNorm):
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        share = momentum * (count > 0)
+        share = momentum * (count > 0).to(count.dtype)
         unbiased_C = var_C * (count / (count - 1).clamp(min=1))
         self.running_mean += share * (mean_C - self.running_mean)
         self.running_var += share * (unbiased_C - self.running_var)

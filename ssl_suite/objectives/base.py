@@ -31,6 +31,7 @@ class Objective(nn.Module):
         whole: all sequences of a process must share a forward pass (contrasts, batch norms).
         selects: the checkpoint with the lowest validation loss is the best; else the last is.
         extra_tokens: rows of the embedding table beyond the vocabulary.
+        layers: of the encoder, whatever the model says; None leaves the model's.
         pooled: it uses ``encoder.pooled`` alone, so a convnet can be trained with it.
         compares: what a count model can be held against: ``masked`` positions, the ``next`` id, or nothing.
         command: what a finished run is tried with: ``fill``, ``generate``, or nothing.
@@ -43,6 +44,7 @@ class Objective(nn.Module):
     whole: ClassVar[bool] = False
     selects: ClassVar[bool] = True
     extra_tokens: ClassVar[int] = 0
+    layers: ClassVar[int | None] = None
     pooled: ClassVar[bool] = False
     compares: ClassVar[Literal["masked", "next", ""]] = ""
     command: ClassVar[Literal["fill", "generate", ""]] = ""

@@ -30,7 +30,7 @@ VECTORS = "vectors.txt"  # of an exported folder
 class CBOW(Objective):
     """Args:
     modality: gives the vocabulary.
-    encoder: only its embedding table is trained; everything else keeps its random start and takes no gradient.
+    encoder: has no layers, and only its embedding table is trained: its two norms stay as they start.
     window: neighbours on each side that are averaged; fewer at a sequence's ends.
     rate: share of all positions that are predicted; 1 is every one, as in the paper.
 
@@ -39,6 +39,7 @@ class CBOW(Objective):
     """
 
     reads: ClassVar[Literal["frames", "ids"]] = "ids"
+    layers: ClassVar[int | None] = 0
 
     def __init__(self, modality: Modality, encoder: Encoder, window: int = 5, rate: float = 1.0) -> None:
         super().__init__()

@@ -41,6 +41,7 @@ class Electra(MaskedLM):
         SuiteError: a share outside (0, 1], a depth outside 1 to the encoder's, or a weight that is not positive.
     """
 
+    command = ""  # the encoder that is kept fills nothing
     selects = False  # the better the generator, the harder the choice: the lowest sum is not the best encoder
 
     def __init__(
@@ -58,9 +59,11 @@ class Electra(MaskedLM):
         self.weight = discriminator_weight
         small = generator_spec(spec, generator_width, generator_layers)
         self.generator = Encoder(small, _Projected(small, spec.width))
-        self.head.dense = nn.Linear(small.width, spec.width, bias=False)  # from the generator's states to the table's
+        self.guess = self.head
+        self.guess.dense = nn.Linear(small.width, spec.width, bias=False)  # from the generator's states to the table's
+        del self.head  # the encoder's own, which predicts no tokens
         self.dense, self.replaced = nn.Linear(spec.width, spec.width), nn.Linear(spec.width, 1)
-        for layer in (self.head.dense, self.dense, self.replaced):
+        for layer in (self.guess.dense, self.dense, self.replaced):
             nn.init.trunc_normal_(layer.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
         for layer in (self.dense, self.replaced):
             nn.init.zeros_(layer.bias)
@@ -75,8 +78,9 @@ class Electra(MaskedLM):
         return ""
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
-        """The generator's cross-entropy in nats summed over the hidden positions, and their count. To the sum of each
-        row the mean binary cross-entropy of its positions is added, times its count and ``discriminator_weight``.
+        """The discriminator's binary cross-entropy in nats summed over all tokens, times ``discriminator_weight``, and
+        their count. To the sum of each row the generator's mean cross-entropy is added, times the row's count: a row
+        that is mostly padding, where nearly every token is hidden, weighs as little as it holds.
 
         Metrics: ``masked_loss`` and ``masked_accuracy`` of the generator, which count models can be held against, the
         latter as ``generator_accuracy`` too; ``discriminator_loss`` and ``discriminator_accuracy`` over all tokens,
@@ -97,16 +101,15 @@ class Electra(MaskedLM):
         metrics["discriminator_accuracy"] = ((said_N == other_N) & token_N).sum(), tokens
         metrics["recall"] = (said_N & other_N).sum(), other_N.sum()
         metrics["replaced"] = other_N.sum(), tokens
-        valid_K = labels_K != -100
-        loss = loss_K.sum() + self.weight * beside(found_N, token_N, valid_K, batch.rows)
-        return loss, valid_K.sum(), metrics
+        loss = self.weight * (found_N * token_N).sum() + beside(loss_K, labels_K != -100, token_N, batch.rows)
+        return loss, tokens, metrics
 
     def fill(self, encoder: Encoder, shown: Batch, picks_K: Tensor) -> Tensor:
         """(K, V) float32 logits of the generator at the hidden positions; it shares the encoder's embedding table."""
         table_VD = encoder.embeddings.table_VD
         looked_up_ND = F.embedding(shown.values, table_VD, padding_idx=self.vocabulary.pad)
         states_NG = self.generator(replace(shown, features_NG=looked_up_ND))
-        return self.head(states_NG[picks_K], table_VD).float()
+        return self.guess(states_NG[picks_K], table_VD).float()
 
     def sample(self, logits_KV: Tensor, batch: Batch, picks_K: Tensor, labels_K: Tensor, rng: Rng) -> Tensor:
         """(N,) ids with a draw from the generator's distribution at each hidden position, by inversion.

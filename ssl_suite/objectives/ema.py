@@ -19,23 +19,18 @@ Module = TypeVar("Module", bound=nn.Module)
 def copy_of(online: Module, *shared: Any) -> Module:
     """A copy that takes no gradient.
 
-    Its batch norms normalise by the statistics of what they see, as the network's do, but do not track them: what they
-    would have tracked follows the network's by ``follow``, like the weights.
-
     Args:
         shared: objects inside the module that need no copy of their own, such as a modality.
     """
-    target = copy.deepcopy(online, {id(x): x for x in shared})
-    for module in target.modules():
-        if isinstance(module, _BatchNorm):
-            module.momentum = 0.0
-    return target.requires_grad_(False)
+    return copy.deepcopy(online, {id(x): x for x in shared}).requires_grad_(False)
 
 
 @torch.no_grad()
 def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
     """target = tau * target + (1 - tau) * online, of parameters and buffers; whole numbers (counters) are copied.
 
+    Batch norms keep statistics of their own, of what the target makes of its input, as in BYOL's code: those of the
+    network would be of other weights, and come as late as tau is slow.
     Under FSDP2 each process moves its own shards: both networks are cut along the same lines.
     """
     pairs = [(_local(t), _local(o)) for t, o in _pairs(target, online)]
@@ -68,8 +63,11 @@ def linear_tau(start: float, end: float, done: int, over: float) -> float:
 
 
 def _pairs(target: nn.Module, online: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    weights = zip(target.parameters(), online.parameters(), strict=True)
-    return [*weights, *zip(target.buffers(), online.buffers(), strict=True)]
+    pairs: list[tuple[Tensor, Tensor]] = list(zip(target.parameters(), online.parameters(), strict=True))
+    for t, o in zip(target.modules(), online.modules(), strict=True):
+        if not isinstance(t, _BatchNorm):
+            pairs += zip(t.buffers(recurse=False), o.buffers(recurse=False), strict=True)
+    return pairs
 
 
 def _local(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ random symbol, the rest shows itself: ``mask_share=1 random_share=0`` is the spe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +41,8 @@ class MaskedLM(Objective):
             whole words with spans or where a token is a word.
     """
 
-    compares = "masked"
-    command = "fill"
+    compares: ClassVar[Literal["masked", "next", ""]] = "masked"
+    command: ClassVar[Literal["fill", "generate", ""]] = "fill"
 
     def __init__(
         self,
@@ -187,3 +187,23 @@ def beside(loss_M: Tensor, counted_M: Tensor, main_K: Tensor, rows: int) -> Tens
     sums_R = (loss_M * counted_M).view(rows, -1).sum(1)
     means_R = sums_R / counted_M.view(rows, -1).sum(1).clamp(min=1)
     return (means_R * main_K.view(rows, -1).sum(1)).sum()
+
+
+class WholeWordLM(MaskedLM):
+    """Whole-word masking: all tokens of a word are hidden together (BERT's release of May 2019)."""
+
+    def __init__(
+        self,
+        modality: Modality,
+        spec: EncoderSpec,
+        mask_rate: float = 0.15,
+        mask_share: float = 0.8,
+        random_share: float = 0.1,
+    ) -> None:
+        super().__init__(modality, spec, mask_rate, mask_share, random_share, whole_word=True)
+
+    @classmethod
+    def refuses(cls, modality: type[Modality]) -> str:
+        if modality.cuts_words:
+            return ""
+        return "none of its tokens goes on with a word; use objective=mlm, or objective=span for spans."

@@ -92,18 +92,20 @@ class OrderArranger(PairArranger):
     """The two parts of a window, in their order or swapped.
 
     Windows begin and end anywhere, while the parting stands at a sentence: half a sentence at the start would tell the
-    true order at a glance. So half sentences at the edges are left out where two whole ones remain (a window that
-    begins or ends with a sentence says so by a bound at 0 or at its length). The id in excess is dropped from the
-    longer part, of either where they are equal.
+    true order at a glance. So the parts are whole sentences: what precedes the first bound and follows the last is
+    left out, and a window without two whole sentences has no pair (one that begins or ends with a sentence says so by
+    a bound at 0 or at its length). Where no sentence begins all edges are alike, and the window is taken as it is. The
+    id in excess is dropped from the longer part, from either where they are equal.
     """
 
     def pair(
         self, contents: Contents, item: int, draw: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, int] | None:
         ids, bounds = contents.ids(item), contents.bounds(item)
-        if len(bounds) >= 3 and bounds[-1] - bounds[0] >= SHORTEST:
-            ids, bounds = ids[bounds[0] : bounds[-1]], bounds - bounds[0]
-        bounds = bounds[(bounds > 0) & (bounds < len(ids))]
+        if len(bounds):
+            ids, bounds = ids[bounds[0] : bounds[-1]], bounds[1:-1] - bounds[0]
+            if not len(bounds):
+                return None
         if len(ids) < SHORTEST:
             return None
         place = parting(len(ids), bounds, draw)
@@ -156,6 +158,7 @@ class PairTask(MaskedLM):
     """
 
     arrange: type[PairArranger]
+    compares = ""  # count models read windows as they are stored, not the pairs made of them
 
     def __init__(
         self,
@@ -178,7 +181,7 @@ class PairTask(MaskedLM):
     def refuses(cls, modality: type[Modality]) -> str:
         """Pictures and recordings: a part of one is no segment of its own."""
         if issubclass(modality, SignalModality):
-            return f"a {modality.name} sample is one piece without an order of segments; try objective=mlm or simclr"
+            return f"{modality.name} has no segments that follow one another; try objective=mlm or simclr"
         return ""
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:

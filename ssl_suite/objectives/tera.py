@@ -3,6 +3,10 @@
 Spans of frames are blanked (or replaced, or left alone), a band of channels is blanked along a whole sequence, and the
 encoder has to give back the features as they were. The features are standardised, so blank means the mean.
 
+A blank frame is zeros in the papers, whose encoders add places to the frames. Here places are rotations of queries and
+keys: zeros would stay zeros, and the first layer would look everywhere evenly. So [MASK] stands there in the ids, a
+learnt vector instead of the map of zeros.
+
 A frame may stack the channels of several windows (speech: two of 80 mel bands); a band is blanked in all of them, or
 the other window would tell the answer.
 
@@ -95,9 +99,9 @@ class Tera(nn.Module):
         ``band_mean_l1`` in the blanked bands of the other positions.
         """
         true_NG = encoder.embeddings.features(batch)
-        shown_NG, altered_N, band_NG = self.alter(batch, true_NG, rng)
-        error_NG = (self.head(encoder(replace(batch, features_NG=shown_NG))).float() - true_NG).abs()
-        copied_NG = self.copied(batch, shown_NG, altered_N)
+        shown, altered_N, band_NG = self.alter(batch, true_NG, rng)
+        error_NG = (self.head(encoder(shown)).float() - true_NG).abs()
+        copied_NG = self.copied(batch, shown, altered_N)
         in_time_NG, band_NG = altered_N[:, None].expand_as(band_NG), band_NG & ~altered_N[:, None]
         loss_NG = error_NG.detach()
         sums = {
@@ -111,11 +115,11 @@ class Tera(nn.Module):
         metrics = {name: ((x_NG * where_NG).sum(), where_NG.sum()) for name, (x_NG, where_NG) in sums.items()}
         return (error_NG * cells_NG).sum(), cells_NG.sum(), metrics
 
-    def alter(self, batch: Batch, true_NG: Tensor, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
+    def alter(self, batch: Batch, true_NG: Tensor, rng: Rng) -> tuple[Batch, Tensor, Tensor]:
         """Draw the alterations.
 
         Returns:
-            shown_NG: (N, G) the features that the encoder sees.
+            shown: what the encoder sees: other features, and [MASK] where a frame is blanked.
             altered_N: (N,) bool, positions altered in time, those that were drawn to keep their frames among them.
             band_NG: (N, G) bool, cells of blanked bands.
         """
@@ -137,7 +141,8 @@ class Tera(nn.Module):
         if self.noise_rate:
             noisy_N = rng.uniform(slots)[sequence_N] < self.noise_rate
             shown_NG = shown_NG + NOISE * rng.normal(n * self.features).view_as(shown_NG) * noisy_N[:, None]
-        return shown_NG, altered_N, band_NG
+        values_N = batch.values.masked_fill(blanked_N, self.vocabulary.mask)
+        return replace(batch, values=values_N, features_NG=shown_NG), altered_N, band_NG
 
     def _bands(self, rng: Rng, slots: int) -> Tensor:
         """(B, G) bool: a band a sequence, the same in each of the windows that a frame stacks."""
@@ -146,7 +151,7 @@ class Tera(nn.Module):
         channel_G = torch.arange(self.features, device=width_B1.device) % self.channels
         return (channel_G >= start_B1) & (channel_G < start_B1 + width_B1)
 
-    def copied(self, batch: Batch, shown_NG: Tensor, altered_N: Tensor) -> Tensor:
+    def copied(self, batch: Batch, shown: Batch, altered_N: Tensor) -> Tensor:
         """(N, G): what a sequence's nearest unaltered position shows, the earlier one of two; the mean if none."""
         visible_N = masking.maskable_N(batch.values, self.vocabulary) & ~altered_N
         n, sequence_N = len(visible_N), batch.sequence_ids_N()
@@ -156,7 +161,8 @@ class Tera(nn.Module):
         back_N = self._distance(here_N, before_N, sequence_N)
         ahead_N = self._distance(here_N, after_N, sequence_N)
         nearest_N = torch.where(back_N <= ahead_N, before_N, after_N).clamp(0, n - 1)
-        return shown_NG[nearest_N] * (torch.minimum(back_N, ahead_N) < n)[:, None]
+        assert shown.features_NG is not None
+        return shown.features_NG[nearest_N] * (torch.minimum(back_N, ahead_N) < n)[:, None]
 
     @staticmethod
     def _distance(here_N: Tensor, there_N: Tensor, sequence_N: Tensor) -> Tensor:

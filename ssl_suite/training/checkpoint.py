@@ -148,7 +148,8 @@ def load(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, gro
     set_model_state_dict(learner, weights, options=options)
     _, template = get_state_dict(learner, optimiser, options=_FULL)
     state: Any = template | {"state": _unflatten(load_file(folder / STATE))} if group.main else {}
-    set_optimizer_state_dict(learner, optimiser, state, options=options)
+    if any(optimiser.state.values()):  # which SGD without momentum has none of, and torch refuses to restore none
+        set_optimizer_state_dict(learner, optimiser, state, options=options)
     return manifest(folder)
 
 

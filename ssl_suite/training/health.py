@@ -34,8 +34,8 @@ class Health:
         self._sums = sums if self._sums is None else self._sums + sums
         if self.vocabulary is not None:
             low, high = self.vocabulary.targets
-            inside_N = (batch.values >= low) & (batch.values < high)
-            self._used_V.index_add_(0, batch.values, inside_N.double())
+            inside_N = (batch.values >= low) & (batch.values < high)  # neither specials nor sentinels
+            self._used_V.index_add_(0, batch.values * inside_N, inside_N.double())
 
     def read(self, group: Processes) -> dict[str, float]:
         """Of all processes together; every process must have added as often.

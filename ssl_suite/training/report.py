@@ -190,11 +190,15 @@ def summary_lines(
         lines.append(f"Trained {summary['steps']:,} steps{spent}{rate}.")
     if valid is not None:
         right, masked = summary.get("valid_accuracy"), summary.get("valid_masked_loss")
+        symbols = summary.get("valid_symbol_loss")
         accuracy = f", accuracy {right:.1%}" if right is not None else ""
         lines.append(f"Validation loss {valid:.4f}{unit}{accuracy}.")
         if masked is not None:
             lines.append(f"At positions that show [MASK], where counting can be compared: {masked:.4f} nats.")
-        compared, baselines = valid if masked is None else masked, summary.get("baselines") or {}
+        elif symbols is not None:
+            lines.append(f"Without the ends of sequences, as counting is scored: {symbols:.4f} nats.")
+        compared = next(x for x in (masked, symbols, valid) if x is not None)
+        baselines = summary.get("baselines") or {}
         width = max(map(len, baselines), default=0)
         for name, loss in baselines.items():
             side = "below" if compared < loss else "above"

@@ -28,6 +28,7 @@ from ssl_suite.data.store import Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import FIRST, RUN, SignalModality
+from ssl_suite.training import checkpoint
 
 FORMAT = 1
 SEED = 0  # of every codebook, whatever the run's seed: runs that are compared predict the same units
@@ -103,6 +104,8 @@ def points_of(modality: SignalModality, device: torch.device) -> Points:
 
     path, _, layer = modality.units.removeprefix(RUN).rpartition("@")
     loaded = load_run(path, device=device)
+    if not hasattr(loaded.encoder, "layer_states"):
+        raise SuiteError(f"modality.units={modality.units}: a convnet has no states of positions; name another run.")
     depth = len(loaded.encoder.layers)
     if loaded.modality.fingerprint() != modality.fingerprint():
         raise SuiteError(f"modality.units={modality.units}: that run frames its signals otherwise; use its settings.")
@@ -129,11 +132,11 @@ def _fitted(modality: SignalModality, store: Store, points: Points, device: torc
 
 
 def _run_weights(units: str) -> str:
-    """Which weights a run's units come from: its newest checkpoints' manifests."""
+    """Which weights a run's units come from: the manifests of its checkpoints, which hold their SHA-256."""
     if not units.startswith(RUN):
         return ""
     root = Path(units.removeprefix(RUN).rpartition("@")[0]) / "checkpoints"
-    return "".join(_sha(path) for path in sorted(root.glob("*/manifest.json")))
+    return "".join(_sha(path) for path in sorted(root.glob(f"*/{checkpoint.MANIFEST}")))
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -179,6 +180,27 @@ def test_faults_are_one_line_and_leave_nothing(
     assert message in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_of_the_catalogue_is_found_below_its_root(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("SSL_DATA_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    words = (f"encoder={run_folder}", "input=yeast", "output=x.parquet", "data.cache=cache")
+    assert embed(*words, "data.root=there") == 2
+    said = capsys.readouterr().err
+    assert "input=yeast: bio/pretrain/yeast_R64-1-1_genome.parquet is not here" in said
+    assert "name your files by input." in said
+    monkeypatch.setattr("ssl_suite.data.sources.check_files", lambda *_: None)  # this one is smaller
+    path = tmp_path / "there" / "bio" / "pretrain" / "yeast_R64-1-1_genome.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"chrom": ["I", "II"], "name": ["x", "x"], "sequence": ["ACGT", "GATTACA"]}), path)
+    assert embed(*words, "data.root=there") == 0
+    assert list(read(tmp_path / "x.parquet")) == ["I", "II"]  # by the entry's column
+    (tmp_path / "yeast").write_text(">mine\nACGT\n")  # a file of one's own comes first
+    assert embed(*words, "data.root=there") == 0
+    assert list(read(tmp_path / "x.parquet")) == ["mine"]
 
 
 def test_a_bad_record_stops_or_is_skipped(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -10,7 +10,11 @@ import torch
 
 from ssl_suite import cli
 from ssl_suite.commands import export, fill
+from ssl_suite.modalities.dna import DNA
+from ssl_suite.modalities.protein import Protein
+from ssl_suite.modalities.text import Text
 from tests.commands.conftest import make_run
+from tests.modalities.made_text import fitted
 
 SEQUENCES = ["ACGT[MASK]ACGT", "[MASK]TT[MASK][MASK]G", "[MASK]"]
 
@@ -36,6 +40,18 @@ def test_the_probabilities_are_those_of_transformers(
             best = shares[mask["position"]].topk(4)
             assert [t["token"] for t in mask["tokens"]] == tokenizer.convert_ids_to_tokens(best.indices.tolist())
             assert [t["probability"] for t in mask["tokens"]] == pytest.approx(best.values.tolist(), abs=1e-5)
+
+
+def test_the_example_of_each_modality_can_be_filled(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, kind in (("dna", DNA), ("protein", Protein), ("text", Text)):
+        assert kind.example.count("[MASK]") == 1
+        words = [f"modality={name}"]
+        if kind is Text:
+            fitted("bpe").save(tmp_path / "words")
+            words.append(f"modality.tokenizer=hf:{tmp_path / 'words'}")
+        out = make_run(tmp_path / name, words, steps=(1,))
+        assert cli.main(["fill", f"encoder={out}", "top=3", kind.example]) == 0
+        assert capsys.readouterr().out.count("position ") == 1
 
 
 def test_text_shows_each_mask(run_folder: Path, capsys: pytest.CaptureFixture) -> None:

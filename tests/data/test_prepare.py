@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 from Bio.Seq import Seq
 
-from ssl_suite.data import prepare as module
-from ssl_suite.data import shards
+from ssl_suite.data import parallel, shards
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store
 from ssl_suite.errors import SuiteError
@@ -34,10 +35,14 @@ def bytes_of(store: Store) -> dict[str, bytes]:
     }
 
 
+def go_on() -> None:
+    """Nothing happens. By name, so that a process can be told of it."""
+
+
 class Counting(DNA):
     """DNA that counts what it encodes, and may stop the world at the n-th record."""
 
-    def __init__(self, at: int = 0, act: Callable[[], None] = lambda: None, **settings: object) -> None:
+    def __init__(self, at: int = 0, act: Callable[[], None] = go_on, **settings: object) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
         self.at, self.act, self.encoded = at, act, 0
 
@@ -98,11 +103,63 @@ def test_records_of_many_files_in_processes_and_alone_give_the_same_store(
     assert together.record_name(5) == "1.fa:r1"
 
 
+def die() -> None:
+    """End a helping process, not this one."""
+    if multiprocessing.parent_process() is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def many(folder: Path, monkeypatch: pytest.MonkeyPatch, files: int = 6) -> Path:
+    """Files that are a task each."""
+    monkeypatch.setattr(shards, "SMALL", 0)
+    for i in range(files):
+        write(folder / f"{i}.fa", **{f"r{j}": random_bases(700 + 10 * j, 10 * i + j) for j in range(4)})
+    return folder
+
+
+def test_this_process_tokenises_beside_its_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here from the first moment, while they start; and each task once."""
+    many(tmp_path / "in", monkeypatch)
+    counting = Counting(max_length=102)
+    store, _ = run(tmp_path / "in", counting, workers=3)
+    assert 4 <= counting.encoded <= 24
+    assert store.report["records"] == 24 and store.report["shards_reused"] == 0
+
+
+def test_a_helper_that_is_killed_is_one_line_and_what_was_done_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many(tmp_path / "in", monkeypatch)
+    with pytest.raises(
+        SuiteError, match=r"ended from outside, perhaps for want of memory; set data\.workers"
+    ) as caught:
+        run(tmp_path / "in", Counting(at=1, act=die, max_length=102), workers=2)
+    assert "\n" not in str(caught.value)
+    counting = Counting(max_length=102)
+    store, _ = run(tmp_path / "in", counting, workers=1)
+    assert store.report["records"] == 24 and store.report["shards_reused"] > 0 and counting.encoded < 24
+
+
+def test_what_a_broken_pool_does_not_take_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many(tmp_path / "in", monkeypatch)
+    submit = parallel.ProcessPoolExecutor.submit
+
+    def refusing(pool, what, *args):
+        if what is parallel.tokenise_there:
+            raise BrokenProcessPool
+        return submit(pool, what, *args)
+
+    monkeypatch.setattr(parallel.ProcessPoolExecutor, "submit", refusing)
+    counting = Counting(max_length=102)
+    store, _ = run(tmp_path / "in", counting, workers=2)
+    assert store.report["records"] == 24 == counting.encoded
+
+
 def test_small_input_is_not_worth_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a pool was started")
 
-    monkeypatch.setattr(module, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", refuse)
     monkeypatch.setattr(shards, "SMALL", 0)
     for i in range(3):
         write(tmp_path / "in" / f"{i}.fa", a=random_bases(2000, i))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.data.prepare import prepare
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import text_read
 from ssl_suite.modalities.base import Record
@@ -144,6 +145,26 @@ def test_bad_json_lines_are_faults_of_a_record(tmp_path: Path, line: str, reason
     skipping = FaultCounter("skip")
     assert [record.name for record in read(path, skipping)] == ["good", "last"]
     assert sum(skipping.counts.values()) == 1
+
+
+def test_a_file_of_a_folder_without_the_column_is_a_fault_of_that_file(tmp_path: Path) -> None:
+    table = pa.table({"titel": ["a"]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": [1]}), tmp_path / "b.parquet")
+    write(tmp_path, "c.csv", "titel\na\n")
+    for name in ("a.parquet", "b.parquet", "c.csv"):
+        with pytest.raises(BadRecord) as caught:
+            read(tmp_path / name)
+        assert caught.value.reason == "no text column"
+    good = "He came in. She went out of the house. "
+    write(tmp_path, "d.csv", "text\n" + "".join(f"{i} {good * 40}\n" for i in range(20)))
+    lines: list[str] = []
+    data = {"path": str(tmp_path), "cache": str(tmp_path / "cache")}
+    with pytest.raises(BadRecord, match=r"a\.parquet: has no column 'text'"):
+        prepare(Text(vocab_size=100), data)
+    store = prepare(Text(vocab_size=100), data | {"on_error": "skip"}, report=lines.append)
+    assert store.report["skipped"] == {"file: no text column": 3} and store.report["records"] == 20
+    assert "3 file: no text column" in lines[-1]
 
 
 def test_json_that_is_no_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,13 @@ OWN = {
     "image": ["modality.codes=16"],
     "speech": ["modality.codes=16", "modality.max_length=64"],
 }
-OBJECTIVE: dict[str, list[str]] = {"electra": ["objective.generator_width=1.0"]}
+# Contrasts need sequences to tell apart, and a temperature at which a few of them do not decide everything.
+CONTRAST = ["train.tokens_per_batch=2112", "train.tokens_per_row=528", "train.lr=2e-3"]
+OBJECTIVE: dict[str, list[str]] = {
+    "electra": ["objective.generator_width=1.0"],
+    "simclr": [*CONTRAST, "objective.temperature=0.5"],
+    "byol": CONTRAST,
+}
 
 
 def offered() -> list[tuple[str, str]]:

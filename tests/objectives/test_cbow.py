@@ -1,6 +1,7 @@
 """CBOW against a plain loop over positions and neighbours with two matrices."""
 
 import dataclasses
+import itertools
 import types
 
 import pytest
@@ -40,7 +41,7 @@ def loop(table: torch.Tensor, output: torch.Tensor, batch: Batch, window: int, p
     """(loss, count) by Mikolov's description, one position after the other."""
     loss, count, bounds = torch.zeros(()), 0, batch.offsets_B1.tolist()
     ids = batch.values.tolist()
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         for i in range(start, stop):
             around = range(max(start, i - window), min(stop, i + window + 1))
             words = [ids[j] for j in around if j != i and ids[j] >= 5]

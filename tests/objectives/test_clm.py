@@ -1,6 +1,7 @@
 """Next-token prediction against transformers' ModernBertDecoder and plain loops."""
 
 import dataclasses
+import itertools
 import types
 
 import numpy as np
@@ -65,7 +66,7 @@ def padded(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
 def test_labels_are_those_of_a_loop():
     batch = with_padding()
     expected, bounds = np.full(40, -100), batch.offsets_B1.tolist()
-    for sequence, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for sequence, (start, stop) in enumerate(itertools.pairwise(bounds)):
         for i in range(start, stop - 1):
             if batch.real_B[sequence] and batch.values[i] != 0 and batch.values[i + 1] != 0:
                 expected[i] = batch.values[i + 1]
@@ -100,7 +101,7 @@ def test_padding_is_neither_predicted_nor_seen():
     total, count, metrics = objective(encoder, batch, RNG)
     loss = right = symbols = symbol_loss = 0.0
     bounds = batch.offsets_B1.tolist()
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in itertools.pairwise(bounds):
         ids = batch.values[start:stop]
         ids = ids[ids != 0]
         if len(ids) < 2:

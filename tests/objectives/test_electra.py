@@ -70,12 +70,11 @@ def test_loss_is_that_of_a_naive_loop():
     logits = task.fill(encoder, batch.with_values(shown), picks)
     filled = task.sample(logits, batch, picks, labels, draws)
     said = task.discriminate(encoder(batch.with_values(filled)))
-    total, tokens, replaced, found, right = 0.0, 0, 0, 0, 0
+    total, tokens, hidden, replaced, found, right = 0.0, 0, 0, 0, 0, 0
     for row in range(2):
         mine = [i for i in range(20) if picks[i] // 50 == row and labels[i] != -100]
-        for i in mine:
-            total += -logits[i].log_softmax(-1)[labels[i]]
-        losses = []
+        guessed = [-logits[i].log_softmax(-1)[labels[i]] for i in mine]
+        losses, hidden = [], hidden + len(mine)
         for place in range(50 * row, 50 * row + 50):
             if batch.values[place].item() in (0, 2, 3):
                 continue
@@ -84,22 +83,22 @@ def test_loss_is_that_of_a_naive_loop():
             tokens, replaced = tokens + 1, replaced + int(other)
             found += int(other) * int(said[place] > 0)
             right += int((said[place] > 0) == other.bool())
-        total += 50 * len(mine) * sum(losses) / len(losses)
-    assert 10 < count <= 20 and replaced > 3
+        total += 50 * sum(losses) + len(losses) * sum(guessed) / len(guessed)
+    assert 10 < hidden <= 20 and replaced > 3 and count == tokens
     torch.testing.assert_close(loss, total)
     measured = {name: (x[0].item(), x[1].item()) for name, x in metrics.items()}
     assert measured["replaced"] == (replaced, tokens)
     assert measured["recall"] == (found, replaced)
     assert measured["discriminator_accuracy"] == (right, tokens)
     assert measured["generator_accuracy"] == measured["masked_accuracy"]
-    assert measured["generator_accuracy"][1] == count
+    assert measured["generator_accuracy"][1] == hidden
 
 
 def test_samples_equal_to_the_original_count_as_original():
     """With one symbol every sample is the original: nothing is replaced."""
     task, batch = objective(targets=(5, 6)), ragged([40, 60], low=5, high=6)
-    _, count, metrics = task(Encoder(SPEC), batch, rng())
-    assert count == 15
+    metrics = task(Encoder(SPEC), batch, rng())[2]
+    assert metrics["generator_accuracy"][1] == 15
     assert metrics["replaced"][0] == metrics["recall"][1] == 0
 
 
@@ -107,7 +106,7 @@ def test_share_of_replaced_tokens():
     """A generator that knows nothing draws one of four symbols: of 15 % of the positions three quarters change."""
     task, encoder = objective(), Encoder(SPEC)
     with torch.no_grad():
-        task.head.norm.weight.zero_()
+        task.guess.norm.weight.zero_()
     batch = ragged([500] * 20, rows=1)
     replaced, tokens = task(encoder, batch, rng())[2]["replaced"]
     hidden = 0.15 * 10_000
@@ -121,7 +120,7 @@ def test_the_discriminator_does_not_teach_the_generator_but_the_table_serves_bot
     for weight in (50.0, 5000.0):
         task = objective(discriminator_weight=weight)
         task(encoder, batch, rng())[0].backward()
-        seen.append([p.grad.clone() for m in (task.generator, task.head) for p in m.parameters()])
+        seen.append([p.grad.clone() for m in (task.generator, task.guess) for p in m.parameters()])
         encoder.zero_grad()
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
     task = objective()
@@ -201,4 +200,5 @@ def test_flops_equal_the_counter(monkeypatch):
 
 def test_the_encoder_alone_is_exported_and_the_last_one_is_chosen():
     assert objective().hub_weights() == ("ModernBertModel", {})
+    assert not hasattr(objective(), "head") and not Electra.command  # nothing for `fill` to use
     assert not Electra.selects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -167,7 +168,11 @@ def test_the_loss_is_that_of_transformers() -> None:
         decoder_num_attention_heads=1,
         decoder_intermediate_size=8,
     )
-    reference = ViTMAEForPreTraining(config).forward_loss(pixels.permute(0, 3, 1, 2) / 255, everywhere, mask)
+    model = ViTMAEForPreTraining(config)
+    seen = SimpleNamespace(mask=mask, last_hidden_state=None, ids_restore=None, hidden_states=None, attentions=None)
+    model.vit.forward = lambda *_, **__: seen
+    model.decoder.forward = lambda *_, **__: SimpleNamespace(logits=everywhere)
+    reference = model(pixels.permute(0, 3, 1, 2) / 255).loss
     assert count == 5 * 12
     torch.testing.assert_close(loss / count, reference, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(metrics["mse"][0] / metrics["mse"][1], reference, rtol=1e-4, atol=1e-5)
@@ -199,7 +204,7 @@ def matrix_flops(encoder: Encoder, batch: Batch) -> float:
 def test_the_encoder_works_on_what_it_sees(ratio: float) -> None:
     """Full rows: counted by PyTorch in the linear maps, and by the suite with attention."""
     encoder, mae = small(mask_ratio=ratio)
-    batch = rows_of([3, 3], 3 * LENGTH)
+    batch = replace(rows_of([3, 3], 3 * LENGTH), squares=6 * LENGTH**2)
     kept, _ = mae.draw(batch, draws([0, 1]))
     shorter = mae.shorter(batch, kept)
     seen = round(PATCHES * (1 - ratio)) + 2

@@ -145,4 +145,5 @@ def test_presets_differ_from_mlm_in_what_their_names_say():
         yaml.safe_load((folder / f"{name}.yaml").read_text("utf-8")) for name in ("mlm", "roberta", "whole_word")
     )
     assert roberta == mlm | {"name": "roberta"} and not roberta["static"]
-    assert word == mlm | {"name": "whole_word", "whole_word": True}
+    shared = {"mask_rate", "mask_share", "random_share"}
+    assert word == {key: mlm[key] for key in shared} | {"name": "whole_word"}

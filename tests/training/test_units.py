@@ -13,7 +13,8 @@ from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.signals import FIRST
-from ssl_suite.training import units
+from ssl_suite.training import checkpoint, units
+from ssl_suite.training.distributed import Processes
 from tests.modalities.waves import WIDTH, Waves, write
 
 
@@ -87,6 +88,26 @@ def test_a_collapsed_and_an_unused_codebook_are_told(tmp_path: Path) -> None:
     lines = units.describe(waves, {"codes": 12, "points": 9, "used": 10, "perplexity": 9.0, "error": 0.1,
                                    "largest": 0.2, "collapsed": False})  # fmt: skip
     assert "2 codes are used by no frame" in lines[1]
+
+
+def test_a_run_that_trained_on_gives_other_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache goes by the run's checkpoints: units of its old weights would be taken for those of the new."""
+    spread = [1.0]
+    monkeypatch.setattr(units, "points_of", lambda waves, device: lambda b: waves.unit_features(b) * spread[0])
+    learner, group = torch.nn.Linear(2, 2), Processes(0, 1, 0, torch.device("cpu"), False)
+    waves = Waves(units=f"run:{tmp_path / 'run'}@0")
+    store = prepared(tmp_path, waves)
+    found = []
+    for step in (1, 2, 2):
+        optimiser = torch.optim.AdamW(learner.parameters())
+        learner(torch.ones(2)).sum().backward()
+        optimiser.step()
+        checkpoint.save(tmp_path / "run" / "checkpoints", step, learner, optimiser, {}, group)
+        found.append(settle(waves, store)[0]["path"])
+        again = Waves(units=waves.units)
+        assert settle(again, store)[0]["path"] == found[-1]
+        spread[0] *= 2
+    assert len(set(found)) == 3
 
 
 def test_silence_has_too_few_frames(tmp_path: Path) -> None:
