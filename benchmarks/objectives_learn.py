@@ -5,14 +5,14 @@
     python benchmarks/objectives_learn.py apc --minutes 5
 
 simclr, byol (any objective of pictures): CIFAR-10 under ``SSL_DATA_DIR``, re-encoded as JPEG (``data=cifar10`` is the
-official one). The training pictures' features vote on each of the 10,000 test pictures: 20 nearest by cosine, weighted by
-distance (scikit-learn). The random encoder is the same network at the run's start. No label is seen in training.
+official one). The training pictures' features vote on each of the 10,000 test pictures: 20 nearest by cosine, weighted
+by distance (scikit-learn). The random encoder is the same network at the run's start. No label is seen in training.
 
 apc, frames: the built-in speech; the error on held-out speech beside that of repeating the last frame, or the nearest
 visible one.
 
-Further words are settings as ``ssl_suite run`` takes them, and win over those below. A run that was stopped goes on with
-the same command. The last line is one JSON object.
+Further words are settings as ``ssl_suite run`` takes them, and win over those below. A run that was stopped goes on
+with the same command. The last line is one JSON object.
 """
 
 from __future__ import annotations

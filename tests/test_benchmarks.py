@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,7 +23,23 @@ def test_a_contestant_of_the_throughput_benchmark_takes_a_step() -> None:
 
 
 def test_the_other_benchmarks_explain_themselves() -> None:
-    for name in ("prepare", "store_access", "throughput"):
+    for name in ("objectives_learn", "prepare", "store_access", "throughput", "views"):
         path = str(ROOT / "benchmarks" / f"{name}.py")
         done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True)
         assert "usage" in done.stdout
+
+
+def test_the_vote_of_neighbours_is_the_naive_one() -> None:
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "objectives_learn.py"))
+    draw = np.random.default_rng(0)
+    labels, test = draw.integers(3, size=120), np.arange(120) % 4 == 0
+    vectors = draw.normal(size=(120, 5)) + np.eye(5)[labels]
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    right = 0
+    for i in np.flatnonzero(test):
+        distances = 1 - unit[~test] @ unit[i]
+        near = np.argsort(distances)[: benchmark["NEIGHBOURS"]]
+        votes = [sum(1 / distances[j] for j in near if labels[~test][j] == label) for label in range(3)]
+        right += int(np.argmax(votes) == labels[i])
+    assert 0.4 < right / 30 < 1
+    assert benchmark["score"](vectors, labels, test) == right / 30

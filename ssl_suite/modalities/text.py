@@ -45,7 +45,7 @@ class Text(Modality):
     cuts_words = True
     kinship = "5-word shingles"
     example = "She opened the [MASK] and went into the house."
-    parallel_from = 8 << 20  # bytes: a second of work, and helpers start while the tokeniser is trained
+    parallel_from = 10 << 20  # bytes: 30 MB of text if packed; helpers start while the tokeniser is trained
 
     def __init__(
         self,

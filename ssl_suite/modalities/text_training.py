@@ -18,8 +18,8 @@ from ssl_suite.modalities import tokenizers
 from ssl_suite.modalities.base import SPECIAL_TOKENS
 from ssl_suite.modalities.text_letters import INVISIBLE, MARK, cleaned, pieces
 
-# Pieces of 4,096 letters that a tokeniser is trained on: 4.2 million letters of seven languages take @@ s of one core
-# for BPE and WordPiece, @@ s for Unigram.
+# Pieces of 4,096 letters that a tokeniser is trained on: 4.2 million letters of seven languages take 4 s of one core
+# for BPE and WordPiece, 16 s for Unigram.
 SAMPLE = 1024
 REPEATED = 4096  # words of a text for the trainer
 KINDS = ("bpe", "wordpiece", "unigram")
@@ -96,8 +96,9 @@ def train(kind: str, texts: Iterable[str], size: int, lower_case: bool, strip_ac
 def counted(texts: Iterable[str], normalizer: Any) -> Counter[str]:
     """How often each word, normalised, stands between white space.
 
-    Each different word is normalised once, and later cut once, where the library would do so with the whole text: of
-    4.2 million letters of English the training takes 1.0 s instead of 2.1 and gives the same vocabulary.
+    Each different word is normalised once, and later cut once, where the library would do so with the whole text. The
+    vocabulary is the same, and 4.2 million letters of English take 1.0 s of training instead of 2.1; of seven languages
+    nothing is gained, as Chinese and Japanese repeat little between white space.
     """
     met: Counter[str] = Counter()
     for text in texts:

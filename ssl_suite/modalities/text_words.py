@@ -1,8 +1,8 @@
 """From sentences to ids by looking up what was met before: whatever stands between white space, and of that its pieces.
 
-A text is mostly the same few thousand words. On one core and 4 MB of English, BPE: the library's own loop over the
-sentences 1.0 MB/s, @@ from nothing and @@ when the words are known; with pieces alone, which have to be found by a
-pattern, @@ and @@.
+A text is mostly the same few thousand words. On one busy core and 4 MB of English, BPE, the library's own loop over
+the sentences does 1.0 MB/s; looking up pieces, which a pattern has to find, 2.8 from nothing and 5.3 when they are
+known; looking up what stands between white space, 3.0 and 7.3.
 
 The ids are those of the whole text. That holds by construction for the tokenisers trained here, whose pieces
 ``text_letters.cut`` respects, and for a pretrained one where a trial shows that it never looks across white space (as

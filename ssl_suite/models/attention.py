@@ -60,7 +60,8 @@ def cross_attention(q_MHE: Tensor, kv_N2HE: Tensor, batch: Batch, source: Batch)
         from torch.nn.attention.varlen import varlen_attn
 
         offsets, others = batch.offsets_B1, source.offsets_B1
-        found = varlen_attn(q_MHE, k_NHE, v_NHE, offsets, others, batch.max_length, source.max_length)
+        longest, other = (x.values.shape[0] // x.rows for x in (batch, source))
+        found = varlen_attn(q_MHE, k_NHE, v_NHE, offsets, others, longest, other)
         assert isinstance(found, Tensor)
         return found
     return _cross_per_group(q_MHE, k_NHE, v_NHE, batch, source)
@@ -104,7 +105,9 @@ def _varlen(qkv_N3HE: Tensor, rope: Rope, batch: Batch, window: int | None, caus
     qk_N2HE = rotate(qkv_N3HE[:, :2], rope)
     left = -1 if window is None else window
     reach = (left, 0 if causal else left)
-    offsets, longest = batch.offsets_B1, batch.max_length
+    # A row that is not full ends in a padding sequence that may be longer than any other: what a kernel leaves out is
+    # not written, and may be NaN.
+    offsets, longest = batch.offsets_B1, batch.values.shape[0] // batch.rows
     q, k, v = qk_N2HE[:, 0], qk_N2HE[:, 1], qkv_N3HE[:, 2]
     out_NHE = varlen_attn(q, k, v, offsets, offsets, longest, longest, window_size=reach)
     assert isinstance(out_NHE, Tensor)  # it returns a pair only when asked for its log-sum-exp

@@ -194,7 +194,8 @@ def summary_lines(
         accuracy = f", accuracy {right:.1%}" if right is not None else ""
         lines.append(f"Validation loss {valid:.4f}{unit}{accuracy}.")
         if masked is not None:
-            lines.append(f"At positions that show [MASK], where counting can be compared: {masked:.4f} nats.")
+            compares = ", where counting can be compared" if summary.get("baselines") else ""
+            lines.append(f"At positions that show [MASK]{compares}: {masked:.4f} nats.")
         elif symbols is not None:
             lines.append(f"Without the ends of sequences, as counting is scored: {symbols:.4f} nats.")
         compared = next(x for x in (masked, symbols, valid) if x is not None)

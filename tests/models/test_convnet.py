@@ -192,7 +192,7 @@ def weights(out: Path, step: int = 6) -> dict[str, torch.Tensor]:
 
 def test_a_run_is_the_same_on_two_processes_and_opens_again(tmp_path: Path) -> None:
     """DDP and FSDP2, LARS, batch norms over both; then: resumed to the bit, restored, embedded, exported."""
-    children.run_group(work, tmp_path / "one", folder=tmp_path / "logs", world=1)
+    work(tmp_path / "one")
     one = weights(tmp_path / "one")
     for parallel in ("ddp", "fsdp"):
         children.run_group(work, tmp_path / parallel, parallel, folder=tmp_path / "logs", world=2)

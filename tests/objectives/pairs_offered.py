@@ -36,6 +36,8 @@ OBJECTIVE: dict[str, list[str]] = {
     "simclr": [*CONTRAST, "objective.temperature=0.5"],
     "byol": CONTRAST,
 }
+# Pooled words of two views of prose agree from the start; what [CLS] makes of them has to be learned.
+PAIR = {("text", "simclr"): ["objective.pooling=cls", "objective.temperature=0.1"]}
 
 
 def offered() -> list[tuple[str, str]]:
@@ -44,5 +46,5 @@ def offered() -> list[tuple[str, str]]:
 
 
 def settings(modality: str, objective: str, *words: str) -> dict:
-    own = [*OWN.get(modality, []), *OBJECTIVE.get(objective, [])]
+    own = [*OWN.get(modality, []), *OBJECTIVE.get(objective, []), *PAIR.get((modality, objective), [])]
     return config.compose([f"modality={modality}", f"objective={objective}", *TINY, *own, *words])
