@@ -48,9 +48,7 @@ def matrix() -> dict[str, dict[str, str]]:
     classes: dict[str, Any] = {
         name: registry.load(registry.OBJECTIVES, "objective", name) for name in registry.OBJECTIVES
     }
-    return {
-        name: {modality: cls.refuses(of) for modality, of in modalities.items()} for name, cls in classes.items()
-    }
+    return {name: {modality: cls.refuses(of) for modality, of in modalities.items()} for name, cls in classes.items()}
 
 
 def idea(name: str) -> str:

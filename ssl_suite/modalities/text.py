@@ -45,7 +45,7 @@ class Text(Modality):
     cuts_words = True
     kinship = "5-word shingles"
     example = "She opened the [MASK] and went into the house."
-    parallel_from = 10 << 20  # bytes: 30 MB of text if packed; helpers start while the tokeniser is trained
+    parallel_from = 32 << 20  # below, two processes save a second on two free cores and lose four where one is busy
 
     def __init__(
         self,

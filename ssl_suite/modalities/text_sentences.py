@@ -37,15 +37,24 @@ TITLES = (
     " dipl ing dott vs cf ca bzw resp approx al "
 )
 NUMBERED = " no nos nr vol fig figs p pp ch art sec eq cap bd abb "
+TAILS = frozenset(word[-3:] for word in (TITLES + NUMBERED).split())
 LOOK_BACK = 16  # letters in which the word before a full stop is looked for
 
 
 def split(text: str) -> list[str]:
     """The sentences of ``text``, without white space around them; together they hold all of its other letters."""
-    sentences, begin = [], 0
+    sentences, begin, size = [], 0, len(text)
     for match in CANDIDATE.finditer(text):
         start, end = match.span()
-        if ends_sentence(text, start, end):
+        # Two of three are a full stop before an ASCII letter; what its word ends in mostly shows no abbreviation.
+        if text[start] == "." and end < size and "A" <= (following := text[end]) <= "z" and following.isalpha():
+            if following > "Z":
+                continue
+            tail = text[start - 3 : start]
+            sure = tail.isalpha() and tail.islower() and tail not in TAILS
+        else:
+            sure = False
+        if sure or ends_sentence(text, start, end):
             sentences.append(text[begin:end].strip())
             begin = end
     sentences.append(text[begin:].strip())

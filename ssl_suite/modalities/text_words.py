@@ -92,7 +92,9 @@ class Table:
         lengths = self.begins.held[numbers + 1] - begins
         places = np.concatenate([[0], np.cumsum(lengths)])
         values = self.ids.held[np.repeat(begins - places[:-1], lengths) + np.arange(places[-1])]
-        return values, lengths, np.diff(places[np.flatnonzero(numbers == 0)], prepend=0)
+        counts = places[np.flatnonzero(numbers == 0)]
+        counts[1:] -= counts[:-1].copy()  # np.diff takes 20 us, as long as the rest of a short text
+        return values, lengths, counts
 
     def _learn(self, new: list[str]) -> None:
         ids, lengths = self.ask(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
@@ -42,6 +43,7 @@ def peak_flops(device: torch.device, bf16: bool) -> float | None:
     return matmul_flops(device)
 
 
+@functools.cache  # a second of products, once a process
 def matmul_flops(device: torch.device, n: int = 2048, repeats: int = 5) -> float:
     """FLOP/s of an (n, n) float32 matrix product, the median of ``repeats`` after one to warm up."""
     a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)

@@ -41,6 +41,7 @@ def test_a_pair_learns_resumes_and_is_exported(modality, objective, cache, tmp_p
     last = out / "checkpoints" / "step_00000030"
     expected = load_file(last / "model.safetensors")
     shutil.rmtree(last)
+    monkeypatch.setattr("ssl_suite.training.trainer.finish", lambda *parts: None)  # the export is there already
     train(cfg, out)
     for name, x in load_file(last / "model.safetensors").items():
         assert torch.equal(x, expected[name]), name
