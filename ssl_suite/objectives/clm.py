@@ -32,6 +32,8 @@ class CausalLM(Objective):
 
     causal: ClassVar[bool] = True
     reads: ClassVar[Literal["frames", "ids"]] = "ids"
+    compares: ClassVar[Literal["masked", "next", ""]] = "next"
+    command: ClassVar[Literal["fill", "generate", ""]] = "generate"
 
     def __init__(self, modality: Modality, spec: EncoderSpec) -> None:
         super().__init__()
