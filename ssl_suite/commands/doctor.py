@@ -25,7 +25,7 @@ from ssl_suite.errors import SuiteError
 
 REQUIRED = (
     *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core"),
-    *("torchvision", "torchaudio", "miditok", "symusic", "soundfile", "pillow"),
+    *("torchvision", "lightly", "torchaudio", "miditok", "symusic", "soundfile", "pillow"),
     *("pyyaml", "rich", "tensorboard", "matplotlib"),
 )
 OPTIONAL = {  # package: (the extra that brings it, what it is for)

@@ -30,7 +30,8 @@ VECTORS = "vectors.txt"  # of an exported folder
 class CBOW(Objective):
     """Args:
     modality: gives the vocabulary.
-    encoder: has no layers, and only its embedding table is trained: its two norms stay as they start.
+    encoder: only its embedding table is trained. Its layers' branches are set to 0, so that its states are the
+        normed embeddings.
     window: neighbours on each side that are averaged; fewer at a sequence's ends.
     rate: share of all positions that are predicted; 1 is every one, as in the paper.
 
@@ -39,7 +40,7 @@ class CBOW(Objective):
     """
 
     reads: ClassVar[Literal["frames", "ids"]] = "ids"
-    layers: ClassVar[int | None] = 0
+    layers: ClassVar[int | None] = 1  # transformers opens no model without one; its branches add nothing
 
     def __init__(self, modality: Modality, encoder: Encoder, window: int = 5, rate: float = 1.0) -> None:
         super().__init__()
@@ -51,6 +52,9 @@ class CBOW(Objective):
         self.rate = rate
         table_VD = encoder.embeddings.table_VD
         encoder.requires_grad_(False)
+        for name, weight in encoder.named_parameters():
+            if name.endswith("Wo.weight"):
+                nn.init.zeros_(weight)
         table_VD.requires_grad_(True)
         self.output = nn.Linear(table_VD.shape[1], table_VD.shape[0], bias=False)
         nn.init.zeros_(self.output.weight)  # as word2vec starts: every symbol is equally likely
