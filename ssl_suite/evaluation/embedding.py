@@ -15,6 +15,9 @@ from torch import Tensor
 from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.signals import SignalModality
+from ssl_suite.models.pooling import mean_pool
+from ssl_suite.training.units import identified, points_of
 
 if TYPE_CHECKING:
     from ssl_suite.modalities.base import Fault, Modality, Record
@@ -88,6 +91,9 @@ class Embedder:
         self.encoder, self.modality, self.pooling, self.batch_tokens = encoder, modality, pooling, batch_tokens
         self.layer = None if layer in (-1, depth) else layer
         self.device = next(encoder.parameters()).device
+        self.points = None  # of an encoder that reads a signal's units, not its frames
+        if isinstance(modality, SignalModality) and not self.one_vector and not encoder.spec.features:
+            self.points = points_of(modality, self.device)
 
     def records(self, records: Iterable[Record], fault: Fault) -> Iterator[Embedded]:
         """One result a record, in order.
@@ -145,6 +151,8 @@ class Embedder:
         """(B, D) float32: the pooled states of sequences of token ids, each at least one long."""
         batch = ragged(sequences, self.modality.vocabulary, self.modality.max_length).to(self.device)
         with autocast(self.device):
+            if isinstance(self.modality, SignalModality) and self.points is not None:
+                batch = identified(self.modality, batch, self.points)
             if self.one_vector:
                 return self.encoder.pooled(batch).float().cpu().numpy()
             states_ND = self.encoder(batch) if self.layer is None else self.encoder.layer_states(batch)[self.layer]
@@ -153,13 +161,7 @@ class Embedder:
     def _pool(self, states_ND: Tensor, batch: Batch) -> Tensor:
         if self.pooling == "cls":
             return states_ND[batch.offsets_B1[:-1].long()]
-        ids_N = batch.sequence_ids_N()
-        ends_N1 = torch.zeros(len(states_ND), 1, device=states_ND.device)
-        ends_N1[batch.offsets_B1[:-1].long()] = 1.0
-        ends_N1[batch.offsets_B1[1:].long() - 1] = 1.0
-        sums_BD = states_ND.new_zeros(len(batch.lengths), states_ND.shape[1])
-        sums_BD.index_add_(0, ids_N, states_ND * (1.0 - ends_N1))
-        return sums_BD / (batch.offsets_B1.diff() - FRAME)[:, None]
+        return mean_pool(states_ND, batch, self.modality.vocabulary.pad)
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager:

@@ -53,6 +53,29 @@ def from_decoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def shapes(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int) -> dict[str, Any]:
+    """What the configurations of ModernBERT and of its decoder have in common."""
+    kinds = ["full_attention" if window is None else "sliding_attention" for window in spec.windows]
+    thetas = dict(zip(kinds, spec.thetas, strict=True))
+    both = ("full_attention", "sliding_attention")
+    return {
+        "vocab_size": spec.vocabulary,
+        "hidden_size": spec.width,
+        "intermediate_size": spec.mlp_width,
+        "num_hidden_layers": spec.layers,
+        "num_attention_heads": spec.heads,
+        "norm_eps": spec.eps,
+        "max_position_embeddings": max_length,
+        "layer_types": kinds,
+        "rope_parameters": {kind: {"rope_type": "default", "rope_theta": thetas.get(kind, 10_000.0)} for kind in both},
+        "pad_token_id": vocabulary.pad,
+        "bos_token_id": vocabulary.cls,
+        "cls_token_id": vocabulary.cls,
+        "eos_token_id": vocabulary.sep,
+        "sep_token_id": vocabulary.sep,
+    }
+
+
 def decoder_config(
     spec: EncoderSpec, vocabulary: Vocabulary, max_length: int, architecture: str = CAUSAL_LM
 ) -> dict[str, Any]:
@@ -68,28 +91,8 @@ def decoder_config(
     from transformers import ModernBertDecoderConfig
 
     local = [window for window in spec.windows if window is not None]
-    kinds = ["full_attention" if window is None else "sliding_attention" for window in spec.windows]
-    thetas = dict(zip(kinds, spec.thetas, strict=True))
-    config = ModernBertDecoderConfig(
-        vocab_size=spec.vocabulary,
-        hidden_size=spec.width,
-        intermediate_size=spec.mlp_width,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
-        norm_eps=spec.eps,
-        max_position_embeddings=max_length,
-        layer_types=kinds,
-        # Half of it is the number of keys that a position sees, itself among them; a window counts its neighbours.
-        local_attention=2 * (local[0] + 1) if local else 128,
-        rope_parameters={
-            kind: {"rope_type": "default", "rope_theta": thetas.get(kind, 10_000.0)}
-            for kind in ("full_attention", "sliding_attention")
-        },
-        pad_token_id=vocabulary.pad,
-        bos_token_id=vocabulary.cls,
-        cls_token_id=vocabulary.cls,
-        eos_token_id=vocabulary.sep,
-        sep_token_id=vocabulary.sep,
-    )
+    # Half of it is the number of keys that a position sees, itself among them; a window counts its neighbours.
+    reach = 2 * (local[0] + 1) if local else 128
+    config = ModernBertDecoderConfig(**shapes(spec, vocabulary, max_length), local_attention=reach)
     architecture = architecture if architecture == CAUSAL_LM else BARE
     return config.to_dict() | {"architectures": [architecture], "dtype": "float32"}

@@ -35,27 +35,9 @@ def modernbert_config(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int
     from transformers import ModernBertConfig
 
     local = [window for window in spec.windows if window is not None]
-    kinds = ["full_attention" if window is None else "sliding_attention" for window in spec.windows]
-    thetas = dict(zip(kinds, spec.thetas, strict=True))
     config = ModernBertConfig(
-        vocab_size=spec.vocabulary,
-        hidden_size=spec.width,
-        intermediate_size=spec.mlp_width,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
-        norm_eps=spec.eps,
-        max_position_embeddings=max_length,
-        layer_types=kinds,
+        **decoder_hub.shapes(spec, vocabulary, max_length),
         local_attention=2 * local[0] if local else 128,
-        rope_parameters={
-            kind: {"rope_type": "default", "rope_theta": thetas.get(kind, 10_000.0)}
-            for kind in ("full_attention", "sliding_attention")
-        },
-        pad_token_id=vocabulary.pad,
-        bos_token_id=vocabulary.cls,
-        cls_token_id=vocabulary.cls,
-        eos_token_id=vocabulary.sep,
-        sep_token_id=vocabulary.sep,
         classifier_pooling="mean",
     )
     config.architectures = [architecture]

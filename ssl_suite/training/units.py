@@ -119,6 +119,18 @@ def points_of(modality: SignalModality, device: torch.device) -> Points:
     return lambda batch: loaded.encoder.layer_states(batch)[int(layer)].float()
 
 
+def identified(modality: SignalModality, batch: Batch, points: Points) -> Batch:
+    """The batch with the unit of each frame as its id.
+
+    Args:
+        modality: with its codebook.
+        points: as ``points_of`` gives them.
+    """
+    assert modality.codebook is not None
+    codes_N, _ = modality.codebook.to(batch.values.device).assign(points(batch))
+    return batch.with_values(torch.where(batch.values >= FIRST, codes_N + FIRST, batch.values))
+
+
 def _fitted(modality: SignalModality, store: Store, points: Points, device: torch.device, report: Report) -> Path:
     """The codebook file of these settings, fitted where it is not there."""
     how = [modality.codes, modality.units, _run_weights(modality.units), SEED, codebook.POINTS, FORMAT]
