@@ -28,6 +28,15 @@ COMMANDS = {
     "fill": "ssl_suite.commands.fill:main",
     "generate": "ssl_suite.commands.generate:main",
     "export": "ssl_suite.commands.export:main",
+    "bench": "ssl_suite.commands.bench:main",
+    "analyse curves": "ssl_suite.commands.analyse:curves",
+    "board show": "ssl_suite.commands.board:show",
+    "board verify": "ssl_suite.commands.board:verify",
+    "board diff": "ssl_suite.commands.board:diff",
+    "board render": "ssl_suite.commands.board:render",
+    "tasks list": "ssl_suite.commands.tasks:list_tasks",
+    "tasks validate": "ssl_suite.commands.tasks:validate",
+    "tasks show": "ssl_suite.commands.tasks:show",
     "data list": "ssl_suite.commands.data:list_sets",
     "data fetch": "ssl_suite.commands.data:fetch",
     "data prepare": "ssl_suite.commands.data:prepare",
@@ -133,7 +142,7 @@ def _text(module: ModuleType, function: Callable) -> str:
 def overview(group: str = "") -> str:
     """The commands, one line each: all, or those that begin with the word ``group``."""
     names = [name for name in COMMANDS if not group or name.split()[0] == group]
-    lines = [f"  {name:<14}{_text(*_load(COMMANDS[name])).strip().splitlines()[0]}" for name in names]
+    lines = [f"  {name:<16}{_text(*_load(COMMANDS[name])).strip().splitlines()[0]}" for name in names]
     head = [f"usage: ssl_suite {group + ' ' if group else ''}COMMAND …", "", "commands:"]
     return "\n".join([*head, *lines] if group else [*head, *lines, "", EXAMPLES])
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ssl_suite import overrides, registry, resources, settings
-from ssl_suite.errors import SuiteError
+from ssl_suite.errors import SuiteError, nearest
 
 NAME = "run.yaml"
 GIVEN = {"modality": (), "objective": ("modality", "spec", "encoder")}  # constructor arguments that the suite supplies
@@ -149,6 +149,23 @@ def write(path: Path, cfg: Mapping[str, Any]) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
         raise SuiteError(f"{path} cannot be written: {error.strerror}. Choose another out=.") from error
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """``conf/GROUP/NAME.yaml`` by itself, without composing; numbers such as ``1e-4`` are numbers, as hydra reads them.
+
+    Raises:
+        SuiteError: there is no such file; names the nearest.
+    """
+    from omegaconf import OmegaConf
+
+    path = resources.folder("conf") / group / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+        raise SuiteError(f"{group}={name} does not exist.{nearest(name, known)}")
+    found = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
 
 
 def read(path: Path) -> dict[str, Any]:

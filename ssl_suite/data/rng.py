@@ -52,7 +52,7 @@ class Rng:
     """
 
     def __init__(self, seed: int, step: int, rows_R: Tensor) -> None:
-        self.seed = seed
+        self.seed, self.step = seed, step
         self._keys_R1 = _mix(_mix(rows_R[:, None] * _GOLDEN + _signed(seed * 0x9E3779B97F4A7C15)) + step)
         self._draw = 0
 

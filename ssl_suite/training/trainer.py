@@ -1,7 +1,8 @@
-"""Pre-training, read top to bottom: set up, data, model, optimiser, resume, loop, finish.
+"""Training, read top to bottom: what is trained (data, model), then optimiser, resume, loop, finish.
 
-Every process of a run calls ``train`` with the same frozen configuration. Nothing in the loop waits for the device:
-a step's numbers stay there until a line is logged.
+Every process of a run calls ``train`` with the same frozen configuration. ``fit`` is the loop of everything that is
+trained here: pre-training, and the heads of the evaluation layer. Nothing in it waits for the device: a step's numbers
+stay there until a line is logged.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ssl_suite.data.store import Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import build
+from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.base import Objective
 from ssl_suite.training import checkpoint, restore, units
 from ssl_suite.training.distributed import Processes, gradient_sync, processes, reduce_gradients, spread
@@ -33,6 +36,28 @@ from ssl_suite.training.meters import Log, Progress, peak_flops
 from ssl_suite.training.optimiser import learning_rate, make_optimiser, scaled
 from ssl_suite.training.stopping import StopSignals
 from ssl_suite.training.sums import COUNT, LateLook, StepSums, Window
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ``fit`` trains.
+
+    Attributes:
+        learner: on the device, with the weights it starts from.
+        collator, rows: the batches of this process; ``collator.store`` names the records of a bad one.
+        evaluate: gives the numbers on held-out data, of which ``valid_loss`` is shown.
+        score: of these, what chooses the best checkpoint (lower is better); None where the last is the best.
+        finish: called on the main process after the last step with what prints a line.
+        quiet: no progress bar and no lines.
+    """
+
+    learner: Learner
+    collator: Collator
+    rows: StepRows
+    evaluate: Callable[[Learner], dict[str, float]]
+    score: Callable[[Mapping[str, float]], float | None]
+    finish: Callable[[Callable[[str], None]], None]
+    quiet: bool = False
 
 
 def train(cfg: Mapping[str, Any], out: Path) -> None:
@@ -48,12 +73,11 @@ def train(cfg: Mapping[str, Any], out: Path) -> None:
 def train_until(cfg: Mapping[str, Any], out: Path, stop: StopSignals) -> None:
     """``train``, for a caller that listens for signals already."""
     with processes(cfg["train"]) as group:
-        _train(cfg, out, group, stop)
+        fit(pretraining(cfg, out, group), cfg, out, group, stop)
 
 
-def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignals) -> None:
-    settings, seed, steps = scaled(cfg["train"], cfg["modality"]["max_length"]), cfg["seed"], cfg["train"]["steps"]
-
+def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
+    """The job of a run's configuration."""
     build.check_pair(cfg)
 
     # Data: the first process of each machine tokenises, the others find it done.
@@ -62,12 +86,32 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     store = open_store(modality, cfg["data"], group, out, kind.predicts_ids)
 
     # Model: the same weights on every process, from the seed alone.
-    learner = build.learner(cfg, modality, seed).to(group.device)
+    learner = build.learner(cfg, modality, cfg["seed"]).to(group.device)
     objective = learner.objective
-    collator, step_rows = training_rows(store, modality, cfg, group, objective)
-    model_facts = vars(learner.encoder.spec)
+    collator, rows = training_rows(store, modality, cfg, group, objective)
     if group.main:
         restore.save_modality(learner, modality, out)
+    evaluate = Evaluator(store, modality, cfg["train"], group, objective)
+
+    def end(say: Callable[[str], None]) -> None:
+        finish(cfg, out, modality, store, evaluate, say)
+
+    def score(valid: Mapping[str, float]) -> float | None:
+        return valid.get("valid_loss") if objective.selects else None
+
+    return Job(learner, collator, rows, evaluate, score, end)
+
+
+def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignals) -> None:
+    """Train ``job`` by the ``train`` section of ``cfg``, or go on with it, in the folder ``out``.
+
+    Args:
+        cfg: with ``train``, ``seed`` and ``modality.max_length``.
+        stop: asked between steps.
+    """
+    settings, seed, steps = scaled(cfg["train"], cfg["modality"]["max_length"]), cfg["seed"], cfg["train"]["steps"]
+    learner, step_rows, store = job.learner, job.rows, job.collator.store
+    objective, model_facts = learner.objective, vars(learner.encoder.spec)
     if settings["compile"] is True or (settings["compile"] == "auto" and group.device.type == "cuda"):
         learner.encoder.compile(dynamic=False)
     model = spread(learner, settings["parallel"], group)
@@ -76,7 +120,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
 
     # Resume: from the newest checkpoint that is whole.
     root = out / "checkpoints"
-    progress = Progress(steps, quiet=not group.main)
+    progress = Progress(steps, quiet=job.quiet or not group.main)
     if settings["lr"] != cfg["train"]["lr"]:
         progress.say(f"learning rate: train.lr={cfg['train']['lr']} scaled to {settings['lr']:.4g} at its peak.")
     found = group.from_main(checkpoint.sound(root, progress.say) if group.main else None)
@@ -87,7 +131,6 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     if found:
         progress.say(f"resuming from step {done} of {steps}.")
     log = Log(out, done, cfg) if group.main else None
-    evaluate = Evaluator(store, modality, settings, group, objective)
     peak = peak_flops(group.device, group.bf16)
     gc.collect()
     gc.freeze()  # model and store live as long as the process: keep them out of every later collection
@@ -95,7 +138,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
     # Loop.
     valid: dict[str, float] = facts["valid"]
     window, look, began = Window(group.device), LateLook(group.device), time.monotonic()
-    ready = prefetch(batches(collator, step_rows, done, steps), pin=group.device.type == "cuda")
+    ready = prefetch(batches(job.collator, step_rows, done, steps), pin=group.device.type == "cuda")
     progress.start(done)
     stopping = False
     try:
@@ -136,7 +179,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
                 save_now = done % settings["checkpoint_every"] == 0 or last
                 evaluated = done % settings["eval_every"] == 0 or done == steps
                 if evaluated:
-                    valid = evaluate(learner)
+                    valid = job.evaluate(learner)
                     if log:
                         log.write(done, valid)
                     progress.say(f"step {done}: " + "  ".join(f"{name} {x:.4f}" for name, x in valid.items()))
@@ -144,7 +187,7 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
                     stopping = check(look.flush(), step_rows, store, root) or stopping
                     seconds = facts["seconds"] + time.monotonic() - began
                     state = {"seconds": seconds, "tokens": facts["tokens"] + int(window.tokens.item()), "valid": valid}
-                    state["valid_loss"] = valid.get("valid_loss") if evaluated and objective.selects else None
+                    state["valid_loss"] = job.score(valid) if evaluated else None
                     checkpoint.save(root, done, model, optimiser, state, group)
                     if group.main:
                         checkpoint.prune(root, settings["keep"])
@@ -155,13 +198,14 @@ def _train(cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignal
         progress.close()
         if log:
             log.close()
+        gc.unfreeze()  # a process that evaluates trains many models
 
     # Finish: the exported encoder, the summary, the curve. The weights are saved, so a signal may end it.
     stop.release()
     if stopping and done < steps:
         progress.say(f"stopped after step {done} of {steps} and saved; the same command goes on from there.")
     if group.main and done == steps:
-        finish(cfg, out, modality, store, evaluate, progress.say)
+        job.finish(progress.say)
     group.barrier()
 
 

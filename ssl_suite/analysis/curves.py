@@ -1,0 +1,131 @@
+"""Loss over steps of encoders on one task, with bands over seeds: does a pre-trained one learn faster?
+
+The lecture's figure of pre-training against starting from scratch (after Hao et al. 2019, arXiv:1908.05620), drawn
+from the curves that leaderboard rows carry. Shapes: S seeds, P points.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_suite.errors import SuiteError
+
+END = 0.1  # the share of the steps whose mean loss counts as where a curve ends
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One arm's.
+
+    Attributes:
+        arm: its name.
+        run_id: of its row.
+        steps_P: optimiser steps at which the loss was noted.
+        losses_SP: the training loss, the mean since the step before, of every seed.
+    """
+
+    arm: str
+    run_id: str
+    steps_P: np.ndarray
+    losses_SP: np.ndarray
+
+    @property
+    def end(self) -> float:
+        """The loss over the last tenth of the steps, mean over seeds."""
+        return float(self.losses_SP[:, self.steps_P > (1 - END) * self.steps_P[-1]].mean())
+
+    def reaches(self, loss: float) -> int | None:
+        """The first noted step from which on the mean over seeds stays at or below ``loss``; None where it does not."""
+        above_P = self.losses_SP.mean(0) > loss
+        if above_P[-1]:
+            return None
+        first = int(np.flatnonzero(above_P)[-1]) + 1 if above_P.any() else 0
+        return int(self.steps_P[first])
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | None = None) -> list[Curve]:
+    """The curves of a task's rows; of rows that share an arm, the newest's.
+
+    Args:
+        task: a task's name, or its base.
+        arms: only these.
+
+    Raises:
+        SuiteError: no row of the task has curves.
+    """
+    found: dict[str, Curve] = {}
+    for row in sorted(rows, key=lambda row: row["created"]):
+        name = row["task"]["name"]
+        if task not in (name, name.partition("@")[0]) or not row.get("curves"):
+            continue
+        if arms is not None and row["arm"] not in arms:
+            continue
+        parts = list(row["curves"].values())
+        if any(part["step"] != parts[0]["step"] for part in parts):
+            continue  # seeds of different lengths cannot be one band
+        losses_SP = np.array([part["loss"] for part in parts])
+        found[row["arm"]] = Curve(row["arm"], row["run_id"], np.array(parts[0]["step"]), losses_SP)
+    if not found:
+        known = sorted({row["task"]["name"] for row in rows if row.get("curves")})
+        raise SuiteError(
+            f"task={task}: no row with loss curves. Measure some: ssl_suite bench cross_domain task={task}. "
+            f"There are curves of {', '.join(known) or 'no task'}."
+        )
+    return list(found.values())
+
+
+def summary(curves: Sequence[Curve], against: str = "rand") -> list[dict[str, Any]]:
+    """Where each curve ends, and when it has come as far as the arm ``against`` ends."""
+    mark = next((curve.end for curve in curves if curve.arm == against), None)
+    return [
+        {
+            "arm": curve.arm,
+            "run_id": curve.run_id,
+            "seeds": len(curve.losses_SP),
+            "steps": int(curve.steps_P[-1]),
+            "end": curve.end,
+            "reaches": None if mark is None else curve.reaches(mark),
+        }
+        for curve in curves
+    ]
+
+
+def draw(curves: Sequence[Curve], path: Path, title: str) -> None:
+    """A line an arm, the mean over seeds, in a band from the lowest to the highest of them."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for i, curve in enumerate(curves):
+        color = f"C{i}"
+        axes.plot(curve.steps_P, curve.losses_SP.mean(0), color=color, label=curve.arm)
+        low_P, high_P = curve.losses_SP.min(0), curve.losses_SP.max(0)
+        axes.fill_between(curve.steps_P, low_P, high_P, color=color, alpha=0.2, linewidth=0)
+    axes.set_xlabel("optimiser steps")
+    axes.set_ylabel("training loss")
+    axes.set_title(title)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}")
+    figure.savefig(beside, format="png", dpi=150, metadata={"Software": None})
+    os.replace(beside, path)
+
+
+def write_numbers(curves: Sequence[Curve], path: Path) -> None:
+    """The numbers of the figure, as JSON."""
+    content = [
+        {"arm": curve.arm, "run_id": curve.run_id, "step": curve.steps_P.tolist(), "loss": curve.losses_SP.tolist()}
+        for curve in curves
+    ]
+    path.write_text(json.dumps({"curves": content, "summary": summary(curves)}, indent=1) + "\n", encoding="utf-8")

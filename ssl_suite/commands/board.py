@@ -1,0 +1,252 @@
+"""The leaderboard: its table, whether its numbers hold, two rows against each other, and its pages.
+
+``board show``, ``verify``, ``diff`` and ``render``; the work is done in ``ssl_suite.leaderboard``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.errors import SuiteError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ssl_suite.leaderboard.diff import Comparison
+    from ssl_suite.leaderboard.rows import Row
+
+PLACE = {"root": Key(default=None, example="leaderboards")}
+WIDTH = 120  # letters of a table where the output is not a terminal
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="WORD", help="what the examples show, and root=FOLDER")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def show(args: argparse.Namespace) -> int:
+    """Show the measured rows: arms by tasks, each with its mean over seeds and its 95 % interval.
+
+    examples:
+      ssl_suite board show
+      ssl_suite board show cross_domain              one benchmark
+      ssl_suite board show root=mine/leaderboards    rows of another folder
+      ssl_suite board show cross_domain --json       the rows themselves
+
+    A task with fewer than 300 test items shows the interval alone. The newest row of an encoder stands for it; "+1"
+    counts older ones. The numbers are shown as stored: `ssl_suite board verify` recomputes them.
+    """
+    from rich.console import Console
+
+    from ssl_suite.leaderboard import rows
+
+    root, benchmark = _settled(args, "board show")
+    found = rows.read_all(root, benchmark)
+    if args.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return 0
+    if not found:
+        print(f"There are no rows below {root}.")
+    console = Console(width=None if Console().is_terminal else WIDTH)
+    for name in sorted({row["benchmark"] for row in found}):
+        for table in tables(name, [row for row in found if row["benchmark"] == name], console.width):
+            console.print(table)
+    return 0
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Recompute every number of every row from its stored predictions.
+
+    examples:
+      ssl_suite board verify
+      ssl_suite board verify cross_domain
+      ssl_suite board verify root=mine/leaderboards --json
+
+    Exits with code 2 and names the rows that fail: a changed file, count, metric or interval. A row from a commit
+    that git does not know, or from a tree with uncommitted changes, is marked and does not fail.
+    """
+    from ssl_suite.leaderboard import rows
+    from ssl_suite.leaderboard.verify import failing
+    from ssl_suite.leaderboard.verify import verify as check
+
+    root, benchmark = _settled(args, "board verify")
+    findings = check(root, benchmark)
+    count, failed = len(rows.row_files(root, benchmark)), failing(findings)
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+    else:
+        for finding in findings:
+            print(f"{finding.level}: {finding.row + ': ' if finding.row else ''}{' '.join(finding.text.split())}")
+        levels = Counter(finding.level for finding in findings)
+        rest = f"{levels['mark']} marks, {levels['warning']} warnings"
+        print(f"{root}: {count} rows, {count - len(failed)} hold, {len(failed)} fail; {rest}.")
+    if failed:
+        raise SuiteError(f"{len(failed)} of {count} rows do not hold: {', '.join(failed)}.")
+    return 0
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Compare two rows of one task, item by item: the difference, its 95 % interval, and how sure it is.
+
+    examples:
+      ssl_suite board diff splice@kao100--BERT splice@kao100--rand       beginnings of run_ids, of one row each
+      ssl_suite board diff leaderboards/rows/cross_domain/A.json leaderboards/rows/cross_domain/B.json
+      ssl_suite board diff h3@gue20--BERT h3@gue20--re-emb metric=mcc    another metric than the main one
+
+    A paired bootstrap that resamples items, and the seeds of each side; for accuracy also McNemar's exact test, seed
+    by seed. The difference is the first row's value minus the second's.
+    """
+    from ssl_suite.leaderboard.diff import compare, find
+
+    words, names = split_free(args.words)
+    settings = settle(words, {**PLACE, "metric": Key(default=None, example="accuracy")})
+    if len(names) != 2:
+        raise SuiteError("board diff takes two rows: `ssl_suite board show --json` has their run_ids.")
+    root = _root(settings["root"])
+    (root_a, row_a), (root_b, row_b) = (find(root, name) for name in names)
+    if (root_a.resolve(), row_a["run_id"]) == (root_b.resolve(), row_b["run_id"]):
+        raise SuiteError(f"'{names[0]}' and '{names[1]}' are the same row: {row_a['run_id']}.")
+    result = compare(row_a, row_b, root_a, root_b, settings["metric"])
+    print(json.dumps(asdict(result), indent=1, ensure_ascii=False) if args.json else _told(result))
+    return 0
+
+
+def render(args: argparse.Namespace) -> int:
+    """Draw the pages of the leaderboard: a table for the README, one self-contained HTML file, and a picture.
+
+    examples:
+      ssl_suite board render
+      ssl_suite board render cross_domain root=mine/leaderboards
+
+    Pages are made from rows that verification passes and are never edited by hand.
+    """
+    from ssl_suite.leaderboard.render import render as draw
+
+    root, benchmark = _settled(args, "board render")
+    paths = draw(root, benchmark)
+    if args.json:
+        print(json.dumps([str(path) for path in paths], indent=1))
+    else:
+        for path in paths:
+            print(path)
+    return 0
+
+
+def _settled(args: argparse.Namespace, command: str) -> tuple[Path, str | None]:
+    """The leaderboards folder, and the benchmark if one is named."""
+    words, names = split_free(args.words)
+    settings = settle(words, PLACE)
+    if len(names) > 1:
+        raise SuiteError(f"{command} takes one benchmark at most, not {' '.join(names)}.")
+    return _root(settings["root"]), names[0] if names else None
+
+
+def _root(given: str | None) -> Path:
+    from ssl_suite.leaderboard.rows import default_root
+
+    if given is None:
+        return default_root()
+    root = Path(given).expanduser()
+    if not root.is_dir():
+        raise SuiteError(f"root={given}: there is no such folder.")
+    return root
+
+
+def tables(benchmark: str, rows: Sequence[Row], width: int) -> list[Table]:
+    """Arms by tasks, in as many tables as ``width`` letters need. A line is an arm, a protocol and a budget."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from ssl_suite.leaderboard.rows import ARMS
+
+    by_place: dict[tuple[Any, Any], list[Row]] = {}
+    for row in rows:
+        by_place.setdefault((_line(row), _column(row)), []).append(row)
+    cells = {place: _cell(of_place) for place, of_place in by_place.items()}
+    # A task's version is part of the column: a number of another version never stands in it.
+    columns = sorted({column for _, column in cells})
+    lines = sorted(
+        {line for line, _ in cells}, key=lambda line: (ARMS.index(line[0]) if line[0] in ARMS else len(ARMS), line)
+    )
+    labels = {line: [*line[:2], _budget([row for row in rows if _line(row) == line])] for line in lines}
+    heads = {column: "{}\n{} v{}\n{}".format(*column) for column in columns}
+    taken = sum(_width(texts) for texts in zip(*[("arm", "protocol", "budget"), *labels.values()], strict=True))
+    some = max(1, (width - taken - 1) // _width([*heads.values(), *cells.values()]))
+    made = []
+    for start in range(0, len(columns), some):
+        shown = columns[start : start + some]
+        table = Table("arm", "protocol", "budget", title=benchmark, title_justify="left", show_lines=True)
+        for column in shown:
+            table.add_column(Text(heads[column]))
+        for line in lines:
+            scores = (cells.get((line, column), "") for column in shown)
+            table.add_row(*map(Text, (*labels[line], *scores)))
+        made.append(table)
+    return made
+
+
+def _width(texts: Iterable[str]) -> int:
+    """Of a column of these cells, its frame included."""
+    return 3 + max(len(line) for text in texts for line in text.split("\n"))
+
+
+def _line(row: Row) -> tuple[str, str, str]:
+    return row["arm"], row["protocol"]["name"], row["budget"]["name"]
+
+
+def _column(row: Row) -> tuple[str, str, int, str]:
+    task, metric = row["task"], row["metrics"][0]
+    direction = "" if metric["higher_is_better"] else ", lower is better"
+    return task["title"], task["name"], task["version"], metric["name"] + direction
+
+
+def _budget(rows: Sequence[Row]) -> str:
+    """``small``, ``5 trials``, ``100 to 300 steps``, a line each."""
+    parts = [rows[0]["budget"]["name"]]
+    for key in ("trials", "steps"):
+        counts = sorted({row["budget"][key] for row in rows if row["budget"].get(key) is not None})
+        if counts:
+            parts.append(f"{' to '.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} {key}")
+    return "\n".join(parts)
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    """The newest row of each encoder: mean, interval, test items, seeds."""
+    from ssl_suite.leaderboard.rows import FEWEST
+
+    newest: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: datetime.fromisoformat(row["created"]), reverse=True):
+        newest.setdefault(str(row["encoder"].get("ref")), []).append(row)
+    parts = []
+    for encoder, (row, *older) in newest.items():
+        metric, n = row["metrics"][0], row["task"]["n_test"]
+        interval = f"[{metric['ci95'][0]:.3f}, {metric['ci95'][1]:.3f}]"
+        mean = f"{metric['value']:.3f} " if n >= FEWEST else ""
+        more = f" +{len(older)}" if older else ""
+        parts += [encoder] if len(newest) > 1 else []
+        seeds = "1 seed" if len(row["seeds"]) == 1 else f"{len(row['seeds'])} seeds"
+        parts += [f"{mean}{interval}{more}", f"n {n:,}, {seeds}{', dirty' if row.get('git_dirty') else ''}"]
+    return "\n".join(parts)
+
+
+def _told(result: Comparison) -> str:
+    better = "higher" if result.higher_is_better else "lower"
+    lines = [
+        f"{result.task}: {result.metric} ({better} is better), {result.n:,} test items",
+        f"  A {result.a}: {result.value_a:.4f} ({len(result.seeds_a)} seeds)",
+        f"  B {result.b}: {result.value_b:.4f} ({len(result.seeds_b)} seeds)",
+        f"A - B: {result.difference:+.4f}, 95 % interval [{result.low:+.4f}, {result.high:+.4f}], p = {result.p:.2g}"
+        " (paired bootstrap over items and seeds)",
+    ]
+    for test in result.mcnemar:
+        right = f"only A right on {test.only_a}, only B on {test.only_b}"
+        lines.append(f"seed {test.seed}: {right}, p = {test.p:.2g} (exact McNemar)")
+    return "\n".join([*lines, *(f"note: {note}" for note in result.notes)])

@@ -1,0 +1,155 @@
+"""From a reference to an encoder of a task's symbols."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_suite import config, registry
+from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation import text_encoders
+from ssl_suite.evaluation.heads import Head
+from ssl_suite.evaluation.references import HF, Reference
+from ssl_suite.modalities.base import Modality
+from ssl_suite.runs import CONFIG
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An encoder for a task's symbols.
+
+    Attributes:
+        encoder: in evaluation mode, on the CPU.
+        weights_sha256: of its weights as they are here; None where they are random.
+        params: parameters of it.
+        pretrain_step: of the checkpoint; None where there is none.
+        note: what a reader of its number must know.
+    """
+
+    encoder: Any
+    weights_sha256: str | None
+    params: int
+    pretrain_step: int | None
+    note: str = ""
+
+
+def modality_for(reference: Reference, section: Mapping[str, Any], task: str) -> Modality:
+    """What encodes the task's records for this encoder: of a run its own modality, else that of the task.
+
+    Args:
+        section: the task's ``modality`` section, complete.
+        task: its name, for messages.
+
+    Raises:
+        SuiteError: the run is of another modality.
+    """
+    if reference.kind == "hf" and section["name"] == "text":
+        section = {**section, "tokenizer": HF + reference.name}
+    if reference.kind != "run":
+        return registry.build(registry.MODALITIES, "modality", section)
+    from ssl_suite.training import restore
+
+    cfg = config.read(Path(reference.name) / CONFIG)
+    if cfg["modality"]["name"] != section["name"]:
+        raise SuiteError(
+            f"encoder={reference.name} is of modality={cfg['modality']['name']}, task {task} of {section['name']}: "
+            f"pre-train one with `ssl_suite run modality={section['name']}`, or choose another task."
+        )
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"] | {"max_length": section["max_length"]})
+    modality.load(Path(reference.name) / restore.MODALITY)
+    return modality
+
+
+def open_encoder(
+    reference: Reference,
+    modality: Modality,
+    seed: int,
+    scratch: bool = False,
+    dropout: float | None = 0.0,
+    keep_special: bool = True,
+) -> Opened:
+    """The encoder.
+
+    Args:
+        modality: whose vocabulary is known (fitted or loaded).
+        seed: of random weights, fresh embeddings and a map that follows it.
+        scratch: keep the shapes alone.
+        dropout: of a ``transformers`` encoder; None is its own.
+        keep_special: [CLS], [SEP], … keep the text encoder's own embeddings under ``+map``; False maps them onto
+            random words as well, as the original experiment did.
+
+    Raises:
+        SuiteError: it cannot be opened, or does not fit the modality.
+    """
+    torch.manual_seed(seed)
+    opened = OPENERS[reference.kind](reference, modality, seed, scratch, dropout, keep_special)
+    opened.encoder.eval()
+    return opened
+
+
+def _run(reference: Reference, modality: Modality, seed: int, scratch: bool, *others: Any) -> Opened:
+    from ssl_suite.models import build
+    from ssl_suite.training import restore
+
+    loaded = restore.load_run(reference.name)
+    note = f"pre-trained here with objective={loaded.config['objective']['name']}"
+    if not scratch:
+        return _opened(loaded.encoder, digest(loaded.encoder), loaded.step, note)
+    torch.manual_seed(seed)
+    fresh = build.restored(build.shapes(loaded.encoder), loaded.config["objective"], modality)
+    return _opened(fresh.encoder)
+
+
+def _random(reference: Reference, modality: Modality, *others: Any) -> Opened:
+    from ssl_suite.models import build
+
+    section = config.option("model", reference.name)
+    kind = build.KINDS[section.get("kind", "transformer")]
+    kind.check(section, type(modality), Head)
+    encoder, _ = kind.start(section, modality, Head)
+    return _opened(encoder)
+
+
+def _cnn(reference: Reference, modality: Modality, *others: Any) -> Opened:
+    from ssl_suite.models.sequence_cnn import SequenceCNN, SequenceCNNSpec
+
+    _needs_tokens(reference, modality)
+    v = modality.vocabulary
+    return _opened(SequenceCNN(SequenceCNNSpec(len(v), v.pad)))
+
+
+def _hf(reference: Reference, modality: Modality, seed: int, scratch: bool, *others: Any) -> Opened:
+    _needs_tokens(reference, modality)
+    found = text_encoders.wrapped(reference, modality, seed, scratch, *others)
+    return _opened(found) if scratch else _opened(found, digest(found), None, text_encoders.note(reference.name))
+
+
+OPENERS = {"run": _run, "hf": _hf, "random": _random, "cnn": _cnn}
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of all weights and buffers, by name."""
+    total = hashlib.sha256()
+    for name, x in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        total.update(_bytes(x))
+    return total.hexdigest()
+
+
+def _bytes(x: Tensor) -> bytes:
+    return x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _opened(encoder: Any, sha256: str | None = None, step: int | None = None, note: str = "") -> Opened:
+    return Opened(encoder, sha256, sum(p.numel() for p in encoder.parameters() if p.requires_grad), step, note)
+
+
+def _needs_tokens(reference: Reference, modality: Modality) -> None:
+    if modality.frame is not None:
+        raise SuiteError(f"encoder={reference.short} reads tokens, modality={modality.name} gives frames: name a run.")

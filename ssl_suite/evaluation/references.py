@@ -1,0 +1,107 @@
+"""What ``encoder=`` may name.
+
+    RUN                 a run folder of this suite
+    hf:NAME_OR_PATH     any ``AutoModel`` of ``transformers``: its own tokens, where they spell the task's symbols
+    hf:…+map            every symbol is a random word of the text encoder (Kao & Lee 2021, arXiv:2103.07162); the
+                        choice follows the run's seed, or is fixed by ``+map=SEED``
+    hf:…+reembed        fresh embeddings of the symbols under the text encoder's layers
+    random:PRESET       this suite's encoder of ``conf/model/PRESET.yaml`` with random weights
+    cnn                 ``models.sequence_cnn``
+    kmer, none          no encoder: for ``protocol=linear`` on counts of k-mers, and ``protocol=majority``
+
+Under ``protocol=scratch`` every one of them keeps its shape and gets random weights.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ssl_suite import resources
+from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.runs import CONFIG
+
+HF, RANDOM = "hf:", "random:"
+NETLESS = ("kmer", "none")  # names that stand for no network
+PRESET = "mini"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parsed ``encoder=``.
+
+    Attributes:
+        kind: ``run``, ``hf``, ``random``, ``cnn``, ``kmer`` or ``none``.
+        name: the folder, the name on the hub, or the preset.
+        map: whether symbols are mapped onto words; ``map_seed`` None follows the run's seed.
+        reembed: whether the symbols get fresh embeddings.
+    """
+
+    kind: str
+    name: str = ""
+    map: bool = False
+    map_seed: int | None = None
+    reembed: bool = False
+
+    @property
+    def short(self) -> str:
+        """Without the folders it lies in: what a row says."""
+        name = self.name
+        if self.kind == "run" or (self.kind == "hf" and Path(name).expanduser().exists()):
+            path = Path(os.path.abspath(Path(name).expanduser()))
+            name = path.parent.name if path.name == "model" else path.name  # packages keep weights in PACKAGE/model
+        seed = "" if self.map_seed is None else f"={self.map_seed}"
+        prefix = {"hf": HF, "random": RANDOM, "run": "run:"}.get(self.kind, self.kind)
+        return prefix + name + f"+map{seed}" * self.map + "+reembed" * self.reembed
+
+
+def parse(text: str) -> Reference:
+    """Read an ``encoder=``.
+
+    Raises:
+        SuiteError: an unknown addition, or one that this kind does not take.
+    """
+    base, words = text, []
+    while match := re.fullmatch(r"(.+)\+(map(?:=[0-9]+)?|reembed)", base):
+        base = match[1]
+        words.insert(0, match[2])
+    if not Path(base.removeprefix(HF)).expanduser().exists():  # a folder may have a + in its name
+        base, *unknown = base.split("+")
+        if unknown:
+            hint = nearest(unknown[0].partition("=")[0], ("map", "reembed"))
+            raise SuiteError(f"encoder={text}: '+{unknown[0]}' is not known; write +map, +map=SEED or +reembed.{hint}")
+    found = _base(base, text)
+    for word in words:
+        key, _, value = word.partition("=")
+        if key == "reembed":
+            found = replace(found, reembed=True)
+        else:
+            found = replace(found, map=True, map_seed=int(value) if value else None)
+    if words and found.kind != "hf":
+        raise SuiteError(f"encoder={text}: +{words[0]} is for text encoders (hf:NAME_OR_PATH).")
+    if found.map and found.reembed:
+        raise SuiteError(f"encoder={text}: symbols are either mapped or re-embedded; keep one of the two.")
+    return found
+
+
+def _base(base: str, text: str) -> Reference:
+    if base.startswith(HF):
+        if base == HF:
+            raise SuiteError(f"encoder={text} names no model: write hf:NAME_OR_PATH.")
+        return Reference("hf", base.removeprefix(HF))
+    if base.startswith(RANDOM) or base == "random":
+        preset = base.removeprefix(RANDOM) if ":" in base else PRESET
+        presets = sorted(path.stem for path in (resources.folder("conf") / "model").glob("*.yaml"))
+        if preset not in presets:
+            raise SuiteError(f"encoder={text}: there is no model '{preset}'.{nearest(preset, presets)}")
+        return Reference("random", preset)
+    if base in ("cnn", *NETLESS):
+        return Reference(base)
+    if not (Path(base) / CONFIG).is_file():
+        raise SuiteError(
+            f"encoder={text}: '{base}' is not a run folder (no {CONFIG} in it). "
+            f"Name one, or write hf:NAME_OR_PATH, random:PRESET, cnn or kmer."
+        )
+    return Reference("run", base)

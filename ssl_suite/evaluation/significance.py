@@ -1,0 +1,251 @@
+"""How sure a score is, and whether two scores differ.
+
+Items are resampled with replacement; all seeds of a model see the same items of a draw. Everything is deterministic:
+the k-th draw depends on the seed, k and the number of items alone, so two models judged on the same items share their
+draws, and a pair costs nothing once each model's draws are there (``draw``, then ``paired``).
+
+Speed on one core of a shared 2-core x86-64 server, 3 seeds x 27,000 items x 1,000 draws: Spearman 1.5 s, Pearson 1.3 s,
+class metrics 0.8 s; a paired comparison of Spearman with 2,000 draws 4.5 s; 160 items take under 0.1 s.
+Shapes: I items, S seeds, D draws.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation.metrics import Metric, Undefined, find
+
+LEVEL = 0.95
+QUANTILES = (0.025, 0.975)
+ROUNDING = 1e-12  # a difference of two means of the same numbers, added in another order, is none
+Report = Callable[[str], None]
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+class McNemar(NamedTuple):
+    """b: items that only the first gets right; c: only the second; p: two-sided, exact."""
+
+    b: int
+    c: int
+    p: float
+
+
+class Paired(NamedTuple):
+    """The first minus the second, its 95 % interval, and the two-sided p of no difference."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Draws:
+    """A model's scores on resamples of the items.
+
+    Attributes:
+        metric: name.
+        observed_S: on the items themselves.
+        values_DS: by draw; a row with NaN is a resample on which the metric is undefined.
+    """
+
+    metric: str
+    observed_S: np.ndarray
+    values_DS: np.ndarray
+
+
+def wilson(correct: float, n: int, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a share (1927), without continuity correction.
+
+    Args:
+        correct: items that are right; a mean over seeds may be fractional.
+        n: items.
+
+    Raises:
+        Undefined: no items.
+        SuiteError: ``correct`` is not between 0 and n.
+    """
+    if n < 1:
+        raise Undefined("There are no items: a share of them has no interval.")
+    if not 0 <= correct <= n:
+        raise SuiteError(f"{correct} of {n} items cannot be right.")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = float(correct / n)
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At the ends the formula gives 0 and 1 but for rounding.
+    return Interval(middle - half if correct else 0.0, middle + half if correct < n else 1.0)
+
+
+def draw(metric: Metric | str, labels_I: np.ndarray, predictions_SI: np.ndarray, draws: int, seed: int = 0) -> Draws:
+    """The metric of every seed on ``draws`` resamples of the items.
+
+    Raises:
+        Undefined, SuiteError: as ``Metric.per_seed``, on the items themselves.
+    """
+    metric = find(metric) if isinstance(metric, str) else metric
+    observed_S = metric.per_seed(labels_I, predictions_SI)
+    checked = metric.checked(labels_I, predictions_SI)
+    values, n = metric.weighted(*checked), len(checked[0])
+    rng = np.random.default_rng(seed)
+    values_DS = np.empty((draws, len(observed_S)))
+    for values_S in values_DS:
+        values_S[:] = values(np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64))
+    return Draws(metric.name, observed_S, values_DS)
+
+
+def _good(made: Sequence[Draws]) -> np.ndarray:
+    """(D,) bool: the draws on which the metric is defined for every seed of all of the models."""
+    good_D: np.ndarray = np.all([np.isfinite(each.values_DS).all(1) for each in made], axis=0)
+    if good_D.sum() * 2 < len(good_D):
+        raise Undefined(
+            f"{made[0].metric} is undefined on {(~good_D).sum()} of {len(good_D)} resamples of the items: there are too"
+            " few items, or too few of a class, for an interval."
+        )
+    return good_D
+
+
+def _enough(make: Callable[[int], tuple[Draws, ...]], draws: int, report: Report | None) -> tuple[Draws, ...]:
+    """Draws of which at least ``draws`` are defined."""
+    asked = draws
+    while (found := int(_good(made := make(asked)).sum())) < draws:
+        asked = math.ceil(1.1 * asked * draws / found) + 10
+    if report is not None and (again := int(np.flatnonzero(_good(made))[draws - 1]) + 1 - draws):
+        report(f"{made[0].metric}: {again} resamples of the items were undefined and drawn again.")
+    return made
+
+
+def bootstrap(
+    metric: Metric | str,
+    labels_I: np.ndarray,
+    predictions_SI: np.ndarray,
+    draws: int = 1000,
+    seed: int = 0,
+    report: Report | None = None,
+) -> Interval:
+    """95 % percentile interval, over resamples of the items, of the mean over seeds (Efron 1979).
+
+    A resample on which the metric is undefined (few items: all of one class) is drawn again, never counted as 0;
+    ``report`` gets a line that says how often. The interval is then one given that the metric is defined.
+
+    Raises:
+        Undefined: on the items themselves, or on more than half of the resamples.
+        SuiteError: as ``Metric.per_seed``.
+    """
+    (made,) = _enough(lambda count: (draw(metric, labels_I, predictions_SI, count, seed),), draws, report)
+    values_DS = made.values_DS[_good([made])][:draws]
+    low, high = np.quantile(values_DS.mean(1), QUANTILES)
+    return Interval(float(low), float(high))
+
+
+def interval(metric_name: str, labels_I: np.ndarray, predictions_SI: np.ndarray) -> Interval:
+    """The 95 % interval of a leaderboard row: Wilson's at the mean over seeds for accuracy, else 1,000 resamples.
+
+    It holds for this set of seeds: how much they differ is the row's ``sd``, and ``paired_bootstrap`` counts it.
+    Raises as ``bootstrap``.
+    """
+    if metric_name == "accuracy":
+        labels_I = np.asarray(labels_I)
+        share = float(find(metric_name).per_seed(labels_I, predictions_SI).mean())
+        return wilson(share * len(labels_I), len(labels_I))
+    return bootstrap(metric_name, labels_I, predictions_SI)
+
+
+def mcnemar(labels_I: np.ndarray, a_I: np.ndarray, b_I: np.ndarray) -> McNemar:
+    """McNemar's exact test of two classifiers on the same items: the binomial test of b against c, in whole numbers.
+
+    Raises:
+        Undefined, SuiteError: as accuracy.
+    """
+    labels_I, both_SI = find("accuracy").checked(labels_I, np.stack([np.asarray(a_I), np.asarray(b_I)]))
+    right_a_I, right_b_I = both_SI == labels_I
+    b, c = int((right_a_I & ~right_b_I).sum()), int((right_b_I & ~right_a_I).sum())
+    term = tail = 1  # of 2**(b + c) outcomes, those with at most min(b, c) on one side
+    for k in range(min(b, c)):
+        term = term * (b + c - k) // (k + 1)
+        tail += term
+    return McNemar(b, c, min(1.0, max(2 * tail / 2 ** (b + c), math.ulp(0.0))))  # too small for a float is not 0
+
+
+def paired_bootstrap(
+    metric: Metric | str,
+    labels_I: np.ndarray,
+    a_SI: np.ndarray,
+    b_SI: np.ndarray,
+    draws: int = 2000,
+    seed: int = 0,
+    report: Report | None = None,
+) -> Paired:
+    """Whether two models differ in the mean over seeds, on the same items: ``paired`` of both models' ``draw``.
+
+    Args:
+        a_SI, b_SI: predictions; the two may have different numbers of seeds.
+
+    Raises:
+        Undefined, SuiteError: as ``bootstrap``.
+    """
+    stacked_SI = np.concatenate([np.asarray(a_SI), np.asarray(b_SI)])
+    halves = slice(None, len(a_SI)), slice(len(a_SI), None)
+
+    def make(count: int) -> tuple[Draws, ...]:
+        both = draw(metric, labels_I, stacked_SI, count, seed)  # together: the labels' ranks are then found once
+        return tuple(Draws(both.metric, both.observed_S[half], both.values_DS[:, half]) for half in halves)
+
+    a, b = _enough(make, draws, report)
+    return paired(a, b, draws, seed)
+
+
+def paired(a: Draws, b: Draws, draws: int = 2000, seed: int = 0) -> Paired:
+    """As ``paired_bootstrap``, from draws made on the same labels, in the same order, with the same seed.
+
+    Two-level: the items are resampled already; here, in each draw, the seeds of either model are, by themselves. With S
+    seeds that shows (S - 1) / S of their variance; with one, none of it.
+    p inverts the percentile interval, two-sided, what was observed counted as one more draw (Davison & Hinkley 1997,
+    chapter 4), so it is never below 2 / (draws + 1).
+
+    Args:
+        draws: the first so many that are defined for both are used, or as many as there are.
+
+    Raises:
+        SuiteError: the two have different metrics or numbers of draws.
+        Undefined: less than half of the draws are defined for both.
+    """
+    if a.metric != b.metric or len(a.values_DS) != len(b.values_DS):
+        raise SuiteError(f"{len(a.values_DS)} draws of {a.metric} and {len(b.values_DS)} of {b.metric} make no pair.")
+    rows, rng = np.flatnonzero(_good([a, b]))[:draws], np.random.default_rng([seed, 1])
+    means = []
+    for values_DS in (a.values_DS[rows], b.values_DS[rows]):
+        drawn_DS = rng.integers(values_DS.shape[1], size=values_DS.shape)
+        means.append(np.take_along_axis(values_DS, drawn_DS, axis=1).mean(1))
+    differences_D = means[0] - means[1]
+    differences_D[np.abs(differences_D) < ROUNDING] = 0.0
+    low, high = np.quantile(differences_D, QUANTILES)
+    rarer = min(int((differences_D <= 0).sum()), int((differences_D >= 0).sum()))
+    p = min(1.0, 2 * (rarer + 1) / (len(rows) + 1))
+    return Paired(float(a.observed_S.mean() - b.observed_S.mean()), float(low), float(high), p)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment (1979) of the p-values of one family, in their order.
+
+    Raises:
+        SuiteError: a value is not between 0 and 1.
+    """
+    p_M = np.asarray(p_values, dtype=np.float64)
+    if not ((p_M >= 0) & (p_M <= 1)).all():
+        raise SuiteError(f"p-values must be between 0 and 1, not {list(p_values)}.")
+    order_M = np.argsort(p_M, kind="stable")
+    adjusted_M = np.empty_like(p_M)
+    adjusted_M[order_M] = np.maximum.accumulate((len(p_M) - np.arange(len(p_M))) * p_M[order_M])
+    return np.minimum(adjusted_M, 1.0).tolist()

@@ -1,0 +1,315 @@
+"""One training of one encoder on one task, in a folder of its own; and, once it has been chosen, its test predictions.
+
+    trial.json      what it is            result.json     dev metrics, steps, seconds; written last
+    metrics.jsonl   the loss curve        test.npy        outputs on test, written by ``predict_test``
+    checkpoints/    the last two and the best on dev, until the test predictions are there
+
+A folder with a result is not trained again; one without goes on from its newest checkpoint. So a table that was killed
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from ssl_suite import config
+from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
+from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation import encoders, features, metrics, references, task_data, tasks
+from ssl_suite.evaluation.heads import Head, head_class
+from ssl_suite.evaluation.task_data import TaskData
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models.learner import Learner
+from ssl_suite.training import checkpoint
+from ssl_suite.training.distributed import Processes, processes
+from ssl_suite.training.stopping import StopSignals
+from ssl_suite.training.trainer import Job, fit
+
+RESULT, TRIAL, TEST = "result.json", "trial.json", "test.npy"
+ROW = 2048  # positions of a forward pass: on the CPU its activations stay in the cache
+POINTS = 60  # of a loss curve, each the mean over the steps since the one before
+AT_ONCE = 8192  # positions of a forward pass without a gradient
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What determines a trial. Plain values: it is sent to another process, and its hash names the folder.
+
+    Attributes:
+        task: the file of the task.
+        encoder: a reference.
+        protocol: ``finetune``, ``scratch`` or ``probe``.
+        budget: as ``conf/budget/NAME.yaml`` has it.
+        seed: of weights, order, and a map that follows it.
+        lr: the peak rate.
+        place: ``root`` and ``cache`` of the data.
+        keep_special: see ``encoders.open_encoder``.
+    """
+
+    task: str
+    encoder: str
+    protocol: str
+    budget: Mapping[str, Any]
+    seed: int
+    lr: float
+    place: Mapping[str, Any]
+    keep_special: bool = True
+
+    @property
+    def key(self) -> str:
+        """Twelve letters of the SHA-256 of what determines the result: not of where the data lie."""
+        facts = {name: value for name, value in asdict(self).items() if name not in ("place", "task", "encoder")}
+        facts |= {"task": Path(self.task).read_text("utf-8"), "encoder": references.parse(self.encoder).short}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A plan's objects; ``frozen`` is the digest of an encoder that must not move."""
+
+    data: TaskData
+    modality: Modality
+    opened: encoders.Opened
+    encoder: Any
+    head: Head
+    frozen: str | None = None
+
+
+def opened_data(plan: Plan) -> tuple[tasks.Task, Modality, TaskData]:
+    """The task, its modality for this encoder, and its data; the last ones used are kept."""
+    reference = references.parse(plan.encoder)
+    own = f"{reference.kind}:{reference.name}" if reference.kind in ("run", "hf") else ""
+    return _opened_data(plan.task, own, json.dumps(plan.budget["limits"]), json.dumps(dict(plan.place)))
+
+
+@lru_cache(maxsize=4)
+def _opened_data(path: str, encoder: str, limits: str, place: str) -> tuple[tasks.Task, Modality, TaskData]:
+    task = tasks.load(Path(path))
+    reference = references.parse(encoder.removeprefix("run:")) if encoder else references.Reference("none")
+    modality = encoders.modality_for(reference, tasks.modality_section(task), task.name)
+    return task, modality, task_data.load(task, modality, json.loads(place), json.loads(limits))
+
+
+def build(plan: Plan, device: torch.device) -> Parts:
+    """The data, the encoder and the head of a plan, with the weights that they start from."""
+    task, modality, data = opened_data(plan)
+    scratch, budget = plan.protocol == "scratch", plan.budget
+    opened = encoders.open_encoder(
+        references.parse(plan.encoder), modality, plan.seed, scratch, budget["dropout"], plan.keep_special
+    )
+    encoder, frozen = opened.encoder, None
+    if plan.protocol == "probe":
+        frozen = encoders.digest(encoder)
+        data, encoder = features.precomputed(encoder.to(device), data, modality, AT_ONCE)
+    torch.manual_seed(plan.seed)
+    part = data.parts["train"]
+    head = head_class(task.head)(
+        encoder,
+        part.labels_I,
+        part.windows.records_S,
+        len(data.classes),
+        pooling=budget["pooling"] if plan.protocol != "probe" else "mean",
+        noisy=budget["dropout"] is None,
+    )
+    return Parts(data, modality, opened, encoder, head, frozen)
+
+
+def settings(plan: Plan, data: TaskData, modality: Modality, threads: int | None = None) -> dict[str, Any]:
+    """The ``train`` section of a trial: the suite's defaults, the budget's values, and a batch of whole rows."""
+    budget, lengths_S = plan.budget, data.split("train").lengths_S.astype(np.int64) + FRAME
+    wanted = max(int(lengths_S.max()), round(budget["batch"] * float(lengths_S.mean())))
+    row = max(int(lengths_S.max()), min(ROW, wanted))
+    batch = row * max(1, round(wanted / row))
+    positions = budget["epochs"] * int(lengths_S.sum())
+    positions = min(positions, budget["tokens"] or positions)
+    steps = max(1, round(positions / batch))
+    if plan.protocol == "probe":
+        row = batch = budget["batch"] * int(lengths_S.max())
+        steps = budget["probe_steps"]
+    every = max(1, -(-steps // budget["evaluations"]))
+    return {
+        **config.option("train", "default"),
+        **{key: budget[key] for key in ("schedule", "warmup", "weight_decay")},
+        "steps": steps,
+        "tokens_per_batch": batch,
+        "tokens_per_row": row,
+        "lr": plan.lr,
+        "final_lr": 0.0,
+        "eval_every": every,
+        "checkpoint_every": every,
+        "log_every": 1,
+        "keep": 1,
+        "betas": [0.9, 0.999],
+        "compile": False,
+        "threads": threads,
+    }
+
+
+def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
+    """Train, or go on, or read what came out before.
+
+    Raises:
+        SuiteError: bad data, an encoder that does not fit, or a loss that is no number.
+        KeyboardInterrupt: it was asked to stop, and has saved.
+    """
+    if (folder / RESULT).is_file():
+        return json.loads((folder / RESULT).read_text("utf-8"))
+    began = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRIAL).write_text(json.dumps(_told(plan), indent=1), encoding="utf-8")
+    task, _, _ = opened_data(plan)
+    train = {"threads": threads, "precision": "auto"}
+    with StopSignals() as stop, processes(train) as group:
+        parts = build(plan, group.device)
+        train = settings(plan, parts.data, parts.modality, threads)
+        learner = Learner(parts.encoder, parts.head).to(group.device)
+        cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
+        fit(_job(learner, parts, task, train, plan.seed, group), cfg, folder, group, stop)
+        if stop.asked:
+            raise KeyboardInterrupt
+        found = _best(learner, parts, task, folder, group)
+    best, last = checkpoint.best(folder / "checkpoints"), checkpoint.names(folder / "checkpoints")[-1]
+    facts = checkpoint.manifest(last)
+    if parts.frozen is not None and encoders.digest(parts.opened.encoder) != parts.frozen:
+        raise SuiteError(f"{folder}: the frozen encoder's weights moved; this is a fault of the suite.")
+    result = {"dev": found, "best_step": int(best.name[5:]) if best else 0, "steps": train["steps"]}
+    result |= {"tokens": facts["tokens"], "train_seconds": facts["seconds"], "seconds": time.monotonic() - began}
+    result["curve"] = curve(folder)
+    result["encoder"] = {key: value for key, value in vars(parts.opened).items() if key != "encoder"}
+    _write(folder / RESULT, json.dumps(result, indent=1).encode())
+    return result
+
+
+def curve(folder: Path) -> dict[str, list[float]]:
+    """The training loss over steps, as the trial logged it."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    points = [(line["step"], round(line["loss"], 5)) for line in lines if "loss" in line]
+    return {"step": [step for step, _ in points], "loss": [loss for _, loss in points]}
+
+
+def predict_test(plan: Plan, folder: Path, threads: int | None = None) -> np.ndarray:
+    """(I,) predictions of the test items, by the checkpoint that was best on dev; the checkpoints are removed then."""
+    if (folder / TEST).is_file():
+        return np.load(folder / TEST)
+    with processes({"threads": threads, "precision": "auto"}) as group:
+        parts = build(plan, group.device)
+        learner = Learner(parts.encoder, parts.head).to(group.device)
+        _load_best(learner, folder, group.device)
+        found = predict(learner, parts.data, parts.modality, "test", group)
+    beside = folder / f".{TEST}"
+    with beside.open("wb") as file:
+        np.save(file, found)
+    os.replace(beside, folder / TEST)
+    discard(folder)
+    return found
+
+
+def discard(folder: Path) -> None:
+    """Remove a trial's checkpoints: it was not chosen, or has been tested."""
+    import shutil
+
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+
+
+def predict(
+    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = AT_ONCE
+) -> Any:
+    """(I,) predictions of a split's items."""
+    items_S = data.split(split).records_S
+    return learner.objective.decode(outputs(learner, data, modality, split, group, at_once), items_S)
+
+
+@torch.no_grad()
+def outputs(
+    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = AT_ONCE
+) -> np.ndarray:
+    """(S, C) float32: the head's outputs for a split's sequences.
+
+    Args:
+        at_once: positions of a forward pass; the result does not depend on it beyond rounding.
+    """
+    lengths_S = data.split(split).lengths_S.astype(np.int64) + FRAME
+    n = max(at_once, int(lengths_S.max()))
+    order = RowOrder(lengths_S, n, seed=0, shuffle=False)
+    collator = Collator(data, split, modality.vocabulary, n, order.slots, modality.max_length)  # type: ignore[arg-type]
+    learner.eval()
+    found: np.ndarray | None = None
+    for row in range(len(order.epoch(0))):
+        batch = collator.rows([order.items(row)]).to(group.device)
+        with group.autocast():
+            outputs_BC = learner.objective.read(learner.encoder, batch).float().cpu().numpy()
+        keys_B = batch.keys_B.cpu().numpy()
+        if found is None:
+            found = np.zeros((len(lengths_S), outputs_BC.shape[1]), np.float32)
+        found[keys_B[keys_B >= 0]] = outputs_BC[keys_B >= 0]
+    assert found is not None
+    return found
+
+
+def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) -> dict[str, float]:
+    """The task's metrics that are defined on these predictions."""
+    found = {}
+    for name in dict.fromkeys((*task.metrics, task.select)):
+        try:
+            found[name] = metrics.METRICS[name].compute(labels_I, predictions_I)
+        except metrics.Undefined:  # an encoder that answers everything alike has no correlation
+            continue
+    return found
+
+
+def _job(learner: Learner, parts: Parts, task: tasks.Task, train: dict[str, Any], seed: int, group: Processes) -> Job:
+    data, modality, row = parts.data, parts.modality, train["tokens_per_row"]
+    order = RowOrder(data.split("train").lengths_S.astype(np.int64) + FRAME, row, seed)
+    collator = Collator(data, "train", modality.vocabulary, row, order.slots, modality.max_length, seed=seed)  # type: ignore[arg-type]
+    count = train["tokens_per_batch"] // row
+    at_once = 1 if group.device.type == "cpu" else count // group.world
+    better = metrics.METRICS[task.select].higher_is_better
+
+    def evaluate(learner: Learner) -> dict[str, float]:
+        found = scores(task, data.parts["dev"].labels_I, predict(learner, data, modality, "dev", group))
+        learner.train()
+        return {f"valid_{name}": value for name, value in found.items()}
+
+    def score(valid: Mapping[str, float]) -> float | None:
+        value = valid.get(f"valid_{task.select}")
+        return None if value is None else -value if better else value
+
+    rows = StepRows(order, count, group.rank, group.world, at_once)
+    return Job(learner, collator, rows, evaluate, score, lambda say: None, quiet=True)
+
+
+def _best(learner: Learner, parts: Parts, task: tasks.Task, folder: Path, group: Processes) -> dict[str, float]:
+    _load_best(learner, folder, group.device)
+    return scores(task, parts.data.parts["dev"].labels_I, predict(learner, parts.data, parts.modality, "dev", group))
+
+
+def _load_best(learner: Learner, folder: Path, device: torch.device) -> None:
+    best = checkpoint.best(folder / "checkpoints")
+    if best is None or checkpoint.damage(best):
+        raise SuiteError(f"{folder}: its best checkpoint is gone or damaged; delete the folder to train it again.")
+    learner.load_state_dict(load_file(best / checkpoint.WEIGHTS, device=str(device)))
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    """The plan for a reader, without the folders of this machine."""
+    short = replace(plan, encoder=references.parse(plan.encoder).short, task=Path(plan.task).stem, place={})
+    return asdict(short)
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_name(f".{path.name}")
+    beside.write_bytes(content)
+    os.replace(beside, path)

@@ -1,0 +1,216 @@
+"""A ``transformers`` encoder of any kind (BERT, MPNet, ESM, …) in the place of the suite's own: wrapped, not rewritten.
+
+The ragged batch goes in and ragged states come out; in between sequences of about one length are padded together. What
+a symbol of the domain looks like to the model is decided once, when it is wrapped: its own token (a native
+vocabulary), some word's embedding, or an embedding that was made afresh (``evaluation.encoders``).
+
+Shapes: T positions of a padded group, J sequences in it; N, B, D and V as in ``data.batch``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.models.pooling import mean_pool
+
+BUCKET = 64  # on the CPU sequences whose lengths lie in one multiple of it are padded to the longest of them
+ABOVE = 1 << 20  # the domain's ids begin here where they have a table: no model knows one of them as its [PAD] or [MASK]
+
+
+@dataclass(frozen=True)
+class WrappedSpec:
+    """What the rest of the suite asks of an encoder's shapes.
+
+    Attributes:
+        layers, width, vocabulary, pad: L, D, V of the domain, and its [PAD].
+        mlp_width: such that ``models.flops`` counts this layer right; see ``counted_mlp``.
+        features: of signals none is read.
+    """
+
+    kind: ClassVar[str] = "wrapped"
+
+    layers: int
+    width: int
+    mlp_width: float
+    vocabulary: int
+    pad: int
+    features: int = 0
+    grid: None = None
+
+
+class Table(nn.Embedding):
+    """The embeddings of a domain's ids, from ``ABOVE`` on, in the place of a model's own.
+
+    So the ids go in as ``input_ids``, and what the model does beside the look-up it still does: with ``inputs_embeds``
+    ESM leaves out its positions, its first norm and its scale, without a word.
+    """
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids - ABOVE)
+
+
+def counted_mlp(model: nn.Module, layers: int, width: int) -> float:
+    """The GeGLU width with as many matrix FLOPs as the model's own layers, from the matrices that are trained.
+
+    BERT's two maps of D x M count as 2/3 M, ModernBERT's as M.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    weights = (p for p in model.parameters() if p.requires_grad and p.dim() == 2 and id(p) not in tables)
+    return (sum(p.numel() for p in weights) / layers - 4 * width**2) / (3 * width)
+
+
+class Wrapped(nn.Module):
+    """Args:
+    model: a bare encoder (``AutoModel``) that takes ``input_ids`` and an ``attention_mask``.
+    pad: the domain's [PAD].
+    native_V: (V,) the model's own id of each of the domain's; None where ``table`` is used.
+    table: (V, D) embeddings of the domain's ids, in the place of the model's own.
+    """
+
+    def __init__(self, model: Any, pad: int, native_V: Tensor | None = None, table: Tensor | None = None) -> None:
+        super().__init__()
+        assert (native_V is None) != (table is None)
+        config: Any = model.config
+        self.model = model
+        self.native_V: Tensor | None
+        self.register_buffer("native_V", native_V)
+        idle = unread(model)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in idle)
+        if table is not None:
+            self.model.set_input_embeddings(Table(table.shape[0], table.shape[1], _weight=table.clone()))
+        size = len(table if table is not None else native_V)  # type: ignore[arg-type]
+        layers, width = config.num_hidden_layers, config.hidden_size
+        self.spec = WrappedSpec(layers, width, counted_mlp(model, layers, width), size, pad)
+
+    @property
+    def width(self) -> int:
+        """D, of the states and of the pooled vectors."""
+        return self.spec.width
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The model's blocks: what FSDP2 shards one by one. None where they share weights (ALBERT)."""
+        lists = [m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) == self.spec.layers]
+        return lists[0] if lists else nn.ModuleList()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(N, D): the last layer's states."""
+        return self._run(batch, every=False)[-1]
+
+    def layer_states(self, batch: Batch) -> list[Tensor]:
+        """The embedder's output and every layer's, L + 1 tensors of (N, D)."""
+        return self._run(batch, every=True)
+
+    def pooled(self, batch: Batch) -> Tensor:
+        """(B, D): each sequence's mean state, its [CLS], [SEP] and [PAD] left out."""
+        return mean_pool(self(batch), batch, self.spec.pad)
+
+    def _run(self, batch: Batch, every: bool) -> list[Tensor]:
+        """States at the places of the batch; zeros at those of padding."""
+        parts, places = [], []
+        for place_JT, seen_JT in groups(batch):
+            # Without padding, and so without a mask, attention takes the flash kernel. A GPU is not asked.
+            whole = seen_JT.device.type == "cpu" and bool(seen_JT.all())
+            found = self.model(
+                input_ids=self._ids(torch.where(seen_JT, batch.values[place_JT], self.spec.pad)),
+                attention_mask=None if whole else _mask(seen_JT),
+                output_hidden_states=every,
+                return_dict=True,
+            )
+            parts.append(list(found.hidden_states) if every else [found.last_hidden_state])
+            places.append((place_JT, seen_JT))
+        return scattered(batch, places, parts)
+
+    def _ids(self, ids_JT: Tensor) -> Tensor:
+        return ids_JT + ABOVE if self.native_V is None else self.native_V[ids_JT]
+
+
+def groups(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    """Sequences to pad together: (J, T) int64 places in the batch, and (J, T) bool which of these are theirs.
+
+    On the CPU sequences of similar length, and none that carries no data. On a GPU all of them in one group of static
+    shape, of each as many positions as a sequence may have: nothing is read back from the device.
+    """
+    if batch.values.device.type != "cpu":
+        yield _places(batch, torch.arange(len(batch.lengths), device=batch.values.device), batch.max_length)
+        return
+    buckets: dict[int, list[int]] = {}
+    for i, (length, real) in enumerate(zip(batch.lengths, batch.real_B.tolist(), strict=True)):
+        if real and length:
+            buckets.setdefault(-(-length // BUCKET), []).append(i)
+    if not buckets:  # a batch of padding alone: one position, so that every weight has a gradient, of zero
+        yield _places(batch, torch.tensor([0]), 1)
+    for _, members in sorted(buckets.items()):
+        yield _places(batch, torch.tensor(members), max(batch.lengths[i] for i in members))
+
+
+def _mask(seen_JT: Tensor) -> Tensor:
+    """A sequence without data looks at one position: attention to nothing is not a number, and so is its gradient."""
+    mask_JT = seen_JT.long()
+    mask_JT[:, 0] = 1
+    return mask_JT
+
+
+def scattered(batch: Batch, places: list[tuple[Tensor, Tensor]], parts: list[list[Tensor]]) -> list[Tensor]:
+    """States of padded groups, each (J, T, D), back at their places: (N, D), zeros where there is no data.
+
+    Args:
+        places: of each group, as ``groups`` gave them.
+        parts: of each group its states, as many as the others have.
+    """
+    n = len(batch.values)
+    # What a group is padded with goes to one row more, which is cut off again.
+    place = torch.cat([torch.where(seen, at, n).flatten() for at, seen in places])
+    found = []
+    for states in zip(*parts, strict=True):
+        rows = torch.cat([state.flatten(0, 1) for state in states])
+        found.append(rows.new_zeros(n + 1, rows.shape[1]).index_copy(0, place, rows)[:-1])
+    return found
+
+
+def _places(batch: Batch, members_J: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+    starts_J, ends_J = batch.offsets_B1[members_J].long(), batch.offsets_B1[members_J + 1].long()
+    place_JT = starts_J[:, None] + torch.arange(longest, device=starts_J.device)
+    seen_JT = (place_JT < ends_J[:, None]) & batch.real_B[members_J][:, None]
+    return place_JT.clamp(max=len(batch.values) - 1), seen_JT
+
+
+def unread(model: nn.Module) -> set[str]:
+    """Names of the parameters that the last states do not depend on, as a pooler's and ESM's contact head's.
+
+    They are never to be trained: DDP asks that all that is trained is used.
+    """
+    model.eval()
+    with torch.enable_grad():
+        states = model(input_ids=torch.zeros((1, 2), dtype=torch.int64), return_dict=True).last_hidden_state
+    reached = {id(parameter) for parameter in _leaves(states)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) not in reached}
+
+
+def _leaves(x: Tensor) -> Iterable[Tensor]:
+    """The parameters that autograd met on the way to ``x``."""
+    met: set[Any] = set()
+    ahead: list[Any] = [x.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in met:
+            continue
+        met.add(node)
+        ahead += [before for before, _ in node.next_functions]
+    return [node.variable for node in met if hasattr(node, "variable")]
+
+
+def untrained(model: nn.Module) -> bool:
+    """Whether the weights look as a constructor left them: every norm's scale at 1, every bias at 0."""
+    state: Mapping[str, Tensor] = model.state_dict()
+    small = {name: x for name, x in state.items() if x.dim() == 1 and x.is_floating_point() and "norm" in name.lower()}
+    return bool(small) and all(
+        bool((x == (1.0 if name.endswith("weight") else 0.0)).all()) for name, x in small.items()
+    )

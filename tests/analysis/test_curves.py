@@ -1,0 +1,66 @@
+"""Curves of rows: which are taken, where they end, when one has come as far as another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_suite.analysis import curves
+from ssl_suite.errors import SuiteError
+
+
+def row(arm: str, losses: list[list[float]], created: str = "2026-01-01T00:00:00Z", **other: Any) -> dict[str, Any]:
+    parts = {str(i): {"step": list(range(10, 10 * len(one) + 1, 10)), "loss": one} for i, one in enumerate(losses)}
+    return {
+        "arm": arm,
+        "run_id": f"{arm}-{created}",
+        "created": created,
+        "task": {"name": "a@b"},
+        "curves": parts,
+    } | other
+
+
+FALLING = [[1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2, 0.2, 0.1], [1.0, 0.6, 0.4, 0.4, 0.2, 0.2, 0.2, 0.2, 0.2, 0.3]]
+FLAT = [[1.0, 0.9, 0.9, 0.7, 0.7, 0.7, 0.7, 0.7, 0.6, 0.5]]
+
+
+def test_the_newest_row_of_an_arm_is_taken_and_measured_by_hand() -> None:
+    found = curves.of_rows([row("BERT", FALLING, "2026-02-01T00:00:00Z"), row("BERT", FLAT), row("rand", FLAT)], "a")
+    assert [curve.arm for curve in found] == ["BERT", "rand"] or [curve.arm for curve in found] == ["rand", "BERT"]
+    lines = {line["arm"]: line for line in curves.summary(found)}
+    assert lines["BERT"]["end"] == pytest.approx((0.1 + 0.3) / 2)
+    assert lines["rand"]["end"] == pytest.approx(0.5)
+    assert lines["BERT"]["reaches"] == 30  # means 1.0 .7 .5: at 30 it is where rand ends, and stays there
+    assert lines["rand"]["reaches"] == 100
+    assert (lines["BERT"]["seeds"], lines["BERT"]["steps"]) == (2, 100)
+
+
+def test_one_that_never_comes_so_far() -> None:
+    curve = curves.Curve("x", "x", np.array([1, 2, 3]), np.array([[0.1, 0.1, 0.9]]))
+    assert curve.reaches(0.5) is None  # it was there, and left
+    assert curve.reaches(0.95) == 1
+
+
+def test_figure_and_numbers(tmp_path: Path) -> None:
+    found = curves.of_rows([row("BERT", FALLING), row("rand", FLAT)], "a@b", ["BERT"])
+    assert [curve.arm for curve in found] == ["BERT"]
+    curves.draw(found, tmp_path / "x" / "c.png", "title")
+    curves.write_numbers(found, tmp_path / "x" / "c.json")
+    assert Image.open(tmp_path / "x" / "c.png").size[0] > 500
+    stored = json.loads((tmp_path / "x" / "c.json").read_text())
+    assert stored["curves"][0]["loss"] == FALLING
+    first = (tmp_path / "x" / "c.png").read_bytes()
+    curves.draw(found, tmp_path / "x" / "c.png", "title")
+    assert (tmp_path / "x" / "c.png").read_bytes() == first
+
+
+def test_no_curves() -> None:
+    with pytest.raises(SuiteError, match=r"task=c: no row with loss curves.*There are curves of a@b\."):
+        curves.of_rows([row("BERT", FALLING)], "c")
+    with pytest.raises(SuiteError, match="There are curves of no task"):
+        curves.of_rows([row("majority", FALLING, curves={})], "a")

@@ -1,0 +1,255 @@
+"""Intervals and tests against SciPy, and bit for bit against loops that copy the resampled items."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation.metrics import METRICS, Undefined
+from ssl_suite.evaluation.significance import (
+    bootstrap,
+    draw,
+    holm,
+    interval,
+    mcnemar,
+    paired,
+    paired_bootstrap,
+    wilson,
+)
+
+EXACT = ("accuracy", "mcc", "macro_f1", "uar", "f1", "f1_accuracy", "spearman")  # ratios of whole numbers
+SUMS = ("pearson", "pearson_spearman", "mse", "rmse", "mae", "average_precision", "wer", "cer", "per")
+
+
+def example(name: str, items: int = 60, seeds: int = 3, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and predictions that agree by half."""
+    rng = np.random.default_rng(items)
+    takes = METRICS[name].takes
+    if takes == "texts":
+        texts_SI = np.array([[" ".join(rng.choice(list("ab"), 3)) for _ in range(items)] for _ in range(seeds + 1)])
+        return texts_SI[0], texts_SI[1:]
+    if takes == "values":
+        labels_I = np.round(rng.normal(size=items), 1)
+        return labels_I, np.round(labels_I + noise * rng.normal(size=(seeds, items)), 1).astype(np.float32)
+    kinds = 2 if name.startswith(("f1", "average")) else 3
+    labels_I = rng.integers(kinds, size=items)
+    if takes == "scores":
+        return labels_I, labels_I + rng.normal(size=(seeds, items))
+    return labels_I, np.where(rng.random((seeds, items)) < 0.5, labels_I, rng.integers(kinds, size=(seeds, items)))
+
+
+def naive(name: str, labels_I: np.ndarray, predictions_SI: np.ndarray, draws: int, seed: int) -> tuple[np.ndarray, int]:
+    """(draws, S) scores of copied items, and how many resamples had to be drawn again."""
+    rng, rows, again = np.random.default_rng(seed), [], 0
+    while len(rows) < draws:
+        drawn_I = rng.integers(len(labels_I), size=len(labels_I))
+        try:
+            rows.append([METRICS[name].compute(labels_I[drawn_I], x_I[drawn_I]) for x_I in predictions_SI])
+        except Undefined:
+            again += 1
+    return np.array(rows), again
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_draws_are_those_of_a_naive_loop(name: str) -> None:
+    assert name in (*EXACT, *SUMS)
+    labels_I, predictions_SI = example(name)
+    expected_DS, again = naive(name, labels_I, predictions_SI, 40, seed=5)
+    found_DS = draw(name, labels_I, predictions_SI, 40, seed=5).values_DS
+    assert not again
+    if name in EXACT:
+        np.testing.assert_array_equal(found_DS, expected_DS)
+    else:
+        np.testing.assert_allclose(found_DS, expected_DS, rtol=0, atol=1e-13)
+    low, high = bootstrap(name, labels_I, predictions_SI, draws=40, seed=5)
+    expected = np.percentile(expected_DS.mean(1), [2.5, 97.5])
+    np.testing.assert_allclose([low, high], expected, rtol=0, atol=0 if name in EXACT else 1e-13)
+
+
+@pytest.mark.parametrize("name", ["mcc", "spearman", "pearson", "uar", "average_precision"])
+def test_an_undefined_draw_is_drawn_again_and_never_zero(name: str) -> None:
+    labels_I, predictions_SI = example(name, items=60, seeds=2)
+    first = np.flatnonzero(labels_I == labels_I[0])[:4]  # four items alike and one other: often drawn without it
+    items_I = np.array([*first, np.flatnonzero(labels_I != labels_I[0])[0]])
+    labels_I, predictions_SI = labels_I[items_I], predictions_SI[:, items_I]
+    if METRICS[name].takes == "classes":
+        predictions_SI = np.stack([labels_I, labels_I])
+    lines: list[str] = []
+    low, high = bootstrap(name, labels_I, predictions_SI, draws=50, seed=1, report=lines.append)
+    expected_DS, again = naive(name, labels_I, predictions_SI, 50, seed=1)
+    np.testing.assert_allclose([low, high], np.percentile(expected_DS.mean(1), [2.5, 97.5]), atol=1e-13)
+    assert again > 5
+    assert lines == [f"{name}: {again} resamples of the items were undefined and drawn again."]
+    if name == "mcc":
+        assert (low, high) == (1, 1)
+
+
+def test_mostly_undefined_is_undefined() -> None:
+    with pytest.raises(Undefined, match="too few"):
+        bootstrap("mcc", np.array([0, 1]), np.array([[0, 1]]), seed=0, draws=400)
+    with pytest.raises(Undefined, match=r"predictions 2 of 2\): all predictions are 3.0"):
+        bootstrap("spearman", np.arange(4.0), np.array([np.arange(4.0), np.full(4, 3.0)]))
+
+
+@pytest.mark.parametrize("name", ["spearman", "mcc", "rmse"])
+def test_interval_as_scipy_has_it(name: str) -> None:
+    labels_I, predictions_SI = example(name, items=150, seeds=2)
+
+    def statistic(places_I: np.ndarray) -> float:
+        drawn_I = places_I.astype(int)
+        return float(METRICS[name].per_seed(labels_I[drawn_I], predictions_SI[:, drawn_I]).mean())
+
+    draws = 2000
+    reference = scipy.stats.bootstrap(
+        (np.arange(150),), statistic, n_resamples=draws, vectorized=False, method="percentile", rng=1
+    )
+    found = bootstrap(name, labels_I, predictions_SI, draws=draws)
+    # A 2.5 % quantile of D normal draws has deviation sqrt(.025 * .975 / D) / .0584 = 2.67 / sqrt(D) of theirs; the
+    # two are independent, hence sqrt(2), and four times that will not be passed by chance.
+    tolerance = 4 * np.sqrt(2) * 2.67 / np.sqrt(draws) * reference.standard_error
+    np.testing.assert_allclose(found, reference.confidence_interval, rtol=0, atol=tolerance)
+    assert tolerance < 0.35 * reference.standard_error
+
+
+def test_interval_of_a_row() -> None:
+    labels_I, predictions_SI = example("accuracy")
+    right = (predictions_SI == labels_I).sum() / 3
+    assert interval("accuracy", labels_I, predictions_SI) == pytest.approx(wilson(right, 60), abs=1e-12)
+    assert interval("mcc", labels_I, predictions_SI) == bootstrap("mcc", labels_I, predictions_SI, draws=1000, seed=0)
+    assert interval("mcc", labels_I, predictions_SI) == interval("mcc", labels_I, predictions_SI.astype(np.uint8))
+    one = interval("mcc", labels_I, predictions_SI[:1])
+    assert one != interval("mcc", labels_I, predictions_SI)
+
+
+@pytest.mark.parametrize(("correct", "n"), [(0, 1), (1, 1), (0, 160), (156, 160), (160, 160), (1197, 1497), (7, 12)])
+@pytest.mark.parametrize("level", [0.95, 0.5, 0.999])
+def test_wilson_as_scipy_has_it(correct: int, n: int, level: float) -> None:
+    expected = scipy.stats.binomtest(correct, n).proportion_ci(level, method="wilson")
+    low, high = wilson(correct, n, level)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0 <= low <= correct / n <= high <= 1
+
+
+def test_wilson_between_whole_numbers_and_out_of_range() -> None:
+    below, between, above = wilson(12, 20), wilson(12 + 1 / 3, 20), wilson(13, 20)
+    assert below.low < between.low < above.low and below.high < between.high < above.high
+    with pytest.raises(Undefined):
+        wilson(0, 0)
+    with pytest.raises(SuiteError, match="cannot be right"):
+        wilson(21, 20)
+
+
+def discordant(b: int, c: int, right: int = 3, wrong: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    a_I = np.repeat([1, 0, 1, 0], [b, c, right, wrong])
+    b_I = np.repeat([0, 1, 1, 0], [b, c, right, wrong])
+    return np.ones(len(a_I), dtype=int), a_I, b_I
+
+
+def test_mcnemar_golden() -> None:
+    assert mcnemar(*discordant(8, 2)) == (8, 2, 0.109375)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 1), (1, 1), (5, 5), (0, 12), (30, 11), (400, 500), (1, 900), (2100, 2000)])
+def test_mcnemar_as_the_binomial_test(b: int, c: int) -> None:
+    found = mcnemar(*discordant(b, c))
+    assert found[:2] == (b, c)
+    assert found.p == pytest.approx(scipy.stats.binomtest(b, b + c).pvalue, rel=1e-9)
+
+
+def test_mcnemar_at_its_ends() -> None:
+    assert mcnemar(*discordant(0, 0)).p == 1  # the two agree everywhere: no evidence
+    assert 0 < mcnemar(*discordant(2000, 0)).p < 1e-300
+    with pytest.raises(Undefined):
+        mcnemar(np.array([]), np.array([]), np.array([]))
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("mcc", (3, 3)), ("spearman", (3, 2)), ("accuracy", (1, 4))])
+def test_paired_bootstrap_is_a_naive_loop(name: str, seeds: tuple[int, int]) -> None:
+    labels_I, all_SI = example(name, seeds=sum(seeds))
+    a_SI, b_SI = all_SI[: seeds[0]], all_SI[seeds[0] :]
+    draws = 60
+    values_DS, again = naive(name, labels_I, all_SI, draws, seed=7)
+    rng = np.random.default_rng([7, 1])
+    chosen_a = rng.integers(seeds[0], size=(draws, seeds[0]))
+    chosen_b = rng.integers(seeds[1], size=(draws, seeds[1]))
+    differences = []
+    for values_S, of_a, of_b in zip(values_DS, chosen_a, chosen_b, strict=True):
+        differences.append(values_S[: seeds[0]][of_a].mean() - values_S[seeds[0] :][of_b].mean())
+    found = paired_bootstrap(name, labels_I, a_SI, b_SI, draws=draws, seed=7)
+    assert not again
+    assert (found.low, found.high) == tuple(np.percentile(differences, [2.5, 97.5]))
+    rarer = min(sum(d <= 1e-12 for d in differences), sum(d >= -1e-12 for d in differences))
+    assert found.p == min(1, 2 * (rarer + 1) / (draws + 1))
+    mean = np.mean([METRICS[name].compute(labels_I, x) for x in a_SI])
+    assert found.difference == pytest.approx(mean - np.mean([METRICS[name].compute(labels_I, x) for x in b_SI]))
+    # The same from draws that are kept for many pairs.
+    kept = [draw(name, labels_I, x_SI, draws, seed=7) for x_SI in (a_SI, b_SI)]
+    assert paired(*kept, seed=7) == found
+
+
+def test_paired_bootstrap_at_its_ends() -> None:
+    labels_I = np.arange(40.0)
+    good_SI = labels_I + np.random.default_rng(0).normal(size=(3, 40))
+    apart = paired_bootstrap("spearman", labels_I, good_SI, -good_SI, draws=99)
+    assert apart.p == 2 / 100 and apart.low > 1.5
+    back = paired_bootstrap("spearman", labels_I, -good_SI, good_SI, draws=99)
+    assert back.p == 2 / 100 and back.high < -1.5 and back.difference == -apart.difference
+    same = paired_bootstrap("spearman", labels_I, good_SI[:1], good_SI[:1], draws=99)
+    assert same == (0, 0, 0, 1)
+    with pytest.raises(SuiteError, match="no pair"):
+        paired(draw("mse", labels_I, good_SI, 5), draw("mae", labels_I, good_SI, 5))
+
+
+def test_seeds_count_in_a_paired_comparison() -> None:
+    """Ten thousand items fix each seed's score; with seeds that overlap, the models still do not differ."""
+    rng = np.random.default_rng(0)
+    labels_I = np.ones(10_000, dtype=int)
+    a_SI = np.stack([rng.random(10_000) < share for share in (0.70, 0.80, 0.90)]).astype(int)
+    b_SI = np.stack([rng.random(10_000) < share for share in (0.65, 0.79, 0.88)]).astype(int)
+    found = paired_bootstrap("accuracy", labels_I, a_SI, b_SI, draws=300)
+    assert found.p > 0.3 and found.low < -0.05 < 0.05 < found.high
+    alone = paired_bootstrap("accuracy", labels_I, a_SI[:1], b_SI[:1], draws=300)  # one seed: items are all there is
+    assert alone.p == 2 / 301
+
+
+def test_p_is_uniform_where_nothing_differs() -> None:
+    """Of two models that are equally good, one pair in twenty is below .05: 120 pairs, a binomial bound of 1e-4."""
+    rng, small = np.random.default_rng(3), 0
+    for _ in range(120):
+        labels_I = rng.normal(size=80)
+        a_SI, b_SI = (labels_I + rng.normal(size=(1, 80)) for _ in range(2))
+        small += paired_bootstrap("spearman", labels_I, a_SI, b_SI, draws=150).p < 0.05
+    assert 1 <= small <= scipy.stats.binom.ppf(0.9999, 120, 0.06)
+
+
+def test_holm_is_a_naive_loop() -> None:
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 2, 8, 30):
+        p_values = np.round(rng.random(size) ** 3, 2).tolist()
+        adjusted, running = [0.0] * size, 0.0
+        for rank, place in enumerate(sorted(range(size), key=lambda i: p_values[i])):
+            running = max(running, min(1.0, (size - rank) * p_values[place]))
+            adjusted[place] = running
+        assert holm(p_values) == adjusted
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 * .01, 1 * .04 lifted to 2 * .03
+    for bad in (-0.1, 1.1, np.nan):
+        with pytest.raises(SuiteError, match="between 0 and 1"):
+            holm([0.5, bad])
+
+
+def test_large_sets_are_resampled_without_sorting() -> None:
+    """3 seeds x 27,000 items: 1.5 ms a draw. The bound, 30 s for 1,000 draws, is for busy machines."""
+    rng = np.random.default_rng(0)
+    labels_I = rng.normal(size=27_000)
+    predictions_SI = labels_I + rng.normal(size=(3, 27_000))
+    start = time.perf_counter()
+    found = draw("spearman", labels_I, predictions_SI, 100)
+    assert time.perf_counter() - start < 3
+    drawn_I = np.random.default_rng(0).integers(27_000, size=27_000)
+    for s in range(3):
+        expected = scipy.stats.spearmanr(labels_I[drawn_I], predictions_SI[s, drawn_I]).statistic
+        assert found.values_DS[0, s] == pytest.approx(expected, abs=1e-12)

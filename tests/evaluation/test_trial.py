@@ -1,0 +1,172 @@
+"""Trials on the sample tasks: repeatable to the bit, stopped and gone on, and test opened by the best on dev alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ssl_suite import config
+from ssl_suite.data.loader import FRAME
+from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation import measure, tasks, trial
+from ssl_suite.models.learner import Learner
+from ssl_suite.training import checkpoint, trainer
+from ssl_suite.training.distributed import processes
+
+TRAIN = {"threads": 1, "precision": "fp32"}
+
+
+@pytest.fixture(scope="module")
+def plan() -> trial.Plan:
+    budget = config.option("budget", "smoke") | {"limits": {"train": 40, "dev": 24, "test": 24}, "epochs": 2}
+    voice = tasks.find("sample", "voice")
+    return trial.Plan(str(voice.path), "random:tiny", "finetune", budget, 100, 1e-3, {"root": None, "cache": None})
+
+
+def weights(folder: Path) -> bytes:
+    best = checkpoint.best(folder / "checkpoints")
+    assert best is not None
+    return (best / checkpoint.WEIGHTS).read_bytes()
+
+
+def test_the_same_plan_twice_ends_in_the_same_bytes(plan: trial.Plan, tmp_path: Path) -> None:
+    results = [trial.run(plan, tmp_path / name, threads=1) for name in ("a", "b")]
+    assert results[0]["dev"] == results[1]["dev"] and results[0]["curve"] == results[1]["curve"]
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    for name in ("a", "b"):
+        trial.predict_test(plan, tmp_path / name, threads=1)
+    assert (tmp_path / "a" / trial.TEST).read_bytes() == (tmp_path / "b" / trial.TEST).read_bytes()
+    assert not (tmp_path / "a" / "checkpoints").exists()
+    other = trial.run(replace(plan, seed=101), tmp_path / "c", threads=1)
+    assert other["curve"] != results[0]["curve"]
+    assert len({plan.key, replace(plan, seed=101).key, replace(plan, lr=0.5).key}) == 3
+    assert replace(plan, place={"root": "elsewhere"}).key == plan.key
+
+
+def test_a_trial_that_was_killed_goes_on_to_the_same_bits(
+    plan: trial.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.run(plan, tmp_path / "whole", threads=1)
+    real = checkpoint.save
+
+    def killed(root: Path, step: int, *others: Any) -> None:
+        real(root, step, *others)
+        raise RuntimeError("the power fails")
+
+    monkeypatch.setattr(trainer.checkpoint, "save", killed)
+    with pytest.raises(RuntimeError):
+        trial.run(plan, tmp_path / "cut", threads=1)
+    assert not (tmp_path / "cut" / trial.RESULT).exists()
+    monkeypatch.setattr(trainer.checkpoint, "save", real)
+    steps = []
+    monkeypatch.setattr(trainer, "learning_rate", lambda step, train: steps.append(step) or rate(step, train))
+    trial.run(plan, tmp_path / "cut", threads=1)
+    assert steps and min(steps) > 0  # it went on and did not begin again
+    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+
+
+rate = trainer.learning_rate
+
+
+def test_the_best_on_dev_is_what_is_tested(plan: trial.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are worth something at the first evaluation alone: the checkpoint of that step must be kept and read."""
+    given = iter([0.9, 0.1])
+    real = trial.scores
+    monkeypatch.setattr(trial, "scores", lambda *parts: {"accuracy": next(given)})
+    monkeypatch.setattr(trial, "_best", lambda *parts: {})
+    result = trial.run(plan, tmp_path / "a", threads=1)
+    assert 0 < result["best_step"] < result["steps"]
+    monkeypatch.setattr(trial, "scores", real)
+    _, modality, data = trial.opened_data(plan)
+    best = tmp_path / "a" / "checkpoints" / f"step_{result['best_step']:08d}" / checkpoint.WEIGHTS
+    with processes(TRAIN) as group:
+        parts = trial.build(plan, group.device)
+        learner = Learner(parts.encoder, parts.head)
+        learner.load_state_dict(trial.load_file(best))
+        expected = trial.predict(learner, data, modality, "test", group)
+    np.testing.assert_array_equal(trial.predict_test(plan, tmp_path / "a", threads=1), expected)
+
+
+@pytest.mark.parametrize("name", ["voice", "gc"])
+def test_batch_size_does_not_change_predictions(plan: trial.Plan, name: str) -> None:
+    plan = replace(plan, task=str(tasks.find("sample", name).path))
+    _, modality, data = trial.opened_data(plan)
+    longest = int(data.split("test").lengths_S.max()) + FRAME
+    with processes(TRAIN) as group:
+        parts = trial.build(plan, group.device)
+        learner = Learner(parts.encoder, parts.head)
+        sizes = [trial.outputs(learner, data, modality, "test", group, count * longest) for count in (1, 7, 64)]
+    assert len(sizes[0]) == len(data.split("test"))
+    for other in sizes[1:]:
+        np.testing.assert_allclose(other, sizes[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(other.argmax(1), sizes[0].argmax(1))
+
+
+def test_a_probe_moves_its_head_alone(plan: trial.Plan, tmp_path: Path) -> None:
+    result = trial.run(replace(plan, protocol="probe"), tmp_path / "p", threads=1)
+    assert result["steps"] == plan.budget["probe_steps"] and result["curve"]["loss"][-1] < result["curve"]["loss"][0]
+    state = trial.load_file(checkpoint.best(tmp_path / "p" / "checkpoints") / checkpoint.WEIGHTS)  # type: ignore[operator]
+    assert {key for key in state if "weights_L" in key or "output" in key}
+    assert not any("attn" in key for key in state)  # the frozen encoder is no part of what is trained
+    assert (tmp_path / "p" / trial.TRIAL).read_text().count(str(tmp_path)) == 0
+
+
+def test_a_trial_has_whole_rows_and_the_asked_passes(plan: trial.Plan) -> None:
+    _, modality, data = trial.opened_data(plan)
+    train = trial.settings(plan, data, modality)
+    assert train["tokens_per_batch"] % train["tokens_per_row"] == 0
+    positions = int((data.split("train").lengths_S + FRAME).sum())
+    assert train["steps"] == round(2 * positions / train["tokens_per_batch"])
+    small = trial.settings(replace(plan, budget={**plan.budget, "tokens": positions // 2}), data, modality)
+    assert small["steps"] == max(1, round((positions // 2) / train["tokens_per_batch"]))
+
+
+def test_dropout_is_a_function_of_the_step(plan: trial.Plan) -> None:
+    from ssl_suite.data.rng import Rng
+    from ssl_suite.evaluation.heads import head_class
+
+    _, _, data = trial.opened_data(plan)
+    parts = trial.build(plan, torch.device("cpu"))
+    part = data.parts["train"]
+    head = head_class("classification")(parts.encoder, part.labels_I, part.windows.records_S, 4, dropout=0.5)
+    train = trial.settings(plan, data, parts.modality)
+    job = trial._job(Learner(parts.encoder, head), parts, tasks.find("sample", "voice"), train, 0, _alone())
+    numbers, batch = next(trainer.batches(job.collator, job.rows, 0, 1))[0]
+    losses = [head(parts.encoder, batch, Rng(0, step, numbers))[0].item() for step in (3, 3, 4)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def _alone() -> Any:
+    with processes(TRAIN) as group:
+        return group
+
+
+def test_what_does_not_go_together_is_said_in_one_line(plan: trial.Plan, tmp_path: Path) -> None:
+    def fault(**changes: Any) -> str:
+        with pytest.raises(SuiteError) as caught:
+            measure.measure(replace(plan, **changes), tmp_path, lambda line: None, 1)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "Did you mean 'finetune'" in fault(protocol="finetun")
+    assert "encoder=kmer is for protocol=linear" in fault(encoder="kmer")
+    assert "is not a run folder" in fault(encoder="nowhere")
+    assert not list(tmp_path.iterdir())
+
+
+def test_frozen_features_are_judged_without_steps(plan: trial.Plan, tmp_path: Path) -> None:
+    for protocol in ("linear", "knn"):
+        found = measure.measure(replace(plan, protocol=protocol), tmp_path, lambda line: None, 1)
+        assert list(found.predictions) == plan.budget["seeds"]  # a random encoder is another one with every seed
+        labels = found.data.parts["test"].labels_I
+        assert all(len(answer) == len(labels) for answer in found.predictions.values())
+        right = np.mean([(answer == labels).mean() for answer in found.predictions.values()])
+        assert right > 0.4  # of four voices; the pitch alone tells most of it
+    assert found.protocol["k"] == 40  # not 200: there are 40 training items
+    assert json.dumps(found.protocol)
