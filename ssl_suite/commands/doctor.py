@@ -26,7 +26,7 @@ from ssl_suite.errors import SuiteError
 REQUIRED = (
     *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core"),
     *("torchvision", "lightly", "torchaudio", "miditok", "symusic", "soundfile", "pillow"),
-    *("pyyaml", "rich", "tensorboard", "matplotlib"),
+    *("pyyaml", "rich", "tensorboard", "matplotlib", "scikit-learn", "scipy", "jiwer", "jinja2"),
 )
 OPTIONAL = {  # package: (the extra that brings it, what it is for)
     "datasets": ("hub", "data.path=hf:NAME"),

@@ -1,7 +1,7 @@
 """What stands on an encoder for a task: supervised objectives, trained by the trainer of everything else.
 
-A head is one class and one line in ``HEADS``. It says how its targets are made from a task's labels, what it computes
-from an encoder, its loss, and how outputs become the predictions that metrics are computed from.
+A head is one class and one line in ``tasks.HEADS``. It says how its targets are made from a task's labels, what it
+computes from an encoder, its loss, and how outputs become the predictions that metrics are computed from.
 
 Shapes: S sequences of a split, I items (a piece of music is an item of several sequences), C outputs of a head; B and D
 as in ``data.batch``.
@@ -20,14 +20,9 @@ from torch import Tensor, nn
 
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
+from ssl_suite.evaluation.tasks import HEADS
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.objectives.base import Metrics, Objective
-
-HEADS = {
-    "classification": "ssl_suite.evaluation.heads:Classification",
-    "regression": "ssl_suite.evaluation.heads:Regression",
-}
-"""The class of each ``head`` that a task may name."""
 
 IGNORED = -100
 
@@ -158,5 +153,5 @@ class Regression(Head):
 
 def head_class(name: str) -> type[Head]:
     """The class of a task's ``head``."""
-    module, _, attribute = HEADS[name].partition(":")
+    module, _, attribute = HEADS[name][1].partition(":")
     return getattr(importlib.import_module(module), attribute)

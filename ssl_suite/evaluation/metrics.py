@@ -213,9 +213,8 @@ def _pearson(labels_I: np.ndarray, predictions_SI: np.ndarray) -> Values:
 
 
 def _scaled(x_I: np.ndarray) -> np.ndarray:
-    """Around 0 and of order 1, so that squares neither overflow nor vanish."""
-    x_I = x_I / (np.abs(x_I).max() or 1.0)
-    return x_I - x_I.mean()
+    """Of order 1, so that squares neither overflow nor vanish."""
+    return x_I / (np.abs(x_I).max() or 1.0)
 
 
 def _ratio(covariance: float, of_x: float, of_y: float) -> float:

@@ -4,8 +4,8 @@ Items are resampled with replacement; all seeds of a model see the same items of
 the k-th draw depends on the seed, k and the number of items alone, so two models judged on the same items share their
 draws, and a pair costs nothing once each model's draws are there (``draw``, then ``paired``).
 
-Speed on one core of a shared 2-core x86-64 server, 3 seeds x 27,000 items x 1,000 draws: Spearman 1.5 s, Pearson 1.3 s,
-class metrics 0.8 s; a paired comparison of Spearman with 2,000 draws 4.5 s; 160 items take under 0.1 s.
+Speed on one core of a busy 2-core x86-64 server, 3 seeds x 27,000 items x 1,000 draws: Spearman 1.5 to 2.3 s, Pearson
+1.3 to 1.8 s, class metrics 0.7 to 0.9 s; a paired comparison of Spearman, 2,000 draws, 4.5 to 6.7 s; 160 items: 0.1 s.
 Shapes: I items, S seeds, D draws.
 """
 

@@ -21,7 +21,10 @@ from ssl_suite.registry import MODALITIES, build, describe, fits
 
 PARTS = ("train", "dev", "test")
 COLUMNS = ("input", "label", "split")
-HEADS = {"classification": "classes", "regression": "values"}  # to what its metrics take, see ``metrics.Metric``
+HEADS = {  # what its metrics take (see ``metrics.Metric``), and its class
+    "classification": ("classes", "ssl_suite.evaluation.heads:Classification"),
+    "regression": ("values", "ssl_suite.evaluation.heads:Regression"),
+}
 OVERFLOWS = ("truncate", "chunks")
 FILE = "file:"  # of ``data``: a table beside the task's own file, not an entry of the catalogue
 MOST_LINES, MOST_LETTERS = 20, 30
@@ -151,9 +154,10 @@ def _names(task: Task) -> str | None:
         if name not in metrics.METRICS:
             return f"metric {name} does not exist.{nearest(str(name), metrics.METRICS)}"
         takes = metrics.METRICS[name].takes
-        if takes != HEADS[task.head]:
-            fitting = [other for other, metric in metrics.METRICS.items() if metric.takes == HEADS[task.head]]
-            return f"metric {name} is of {takes}, not of the {HEADS[task.head]} of {task.head}: {', '.join(fitting)}."
+        wanted, _ = HEADS[task.head]
+        if takes != wanted:
+            fitting = [other for other, metric in metrics.METRICS.items() if metric.takes == wanted]
+            return f"metric {name} is of {takes}, not of the {wanted} of {task.head}: {', '.join(fitting)}."
     if len(set(task.metrics)) < len(task.metrics):
         return "metrics names one of them twice."
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import torch
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality, Vocabulary
-from ssl_suite.models.wrapped import Wrapped, untrained
+from ssl_suite.models.wrapped import Wrapped, unread, untrained
 
-FIRST_WORD = 1000  # ids below are [unused] and single characters in BERT's vocabulary; Kao & Lee leave them out
+FIRST_WORD = 1000  # ids below are special or [unused] in BERT's vocabulary; Kao & Lee leave them out
 
 
 def wrapped(
@@ -33,19 +35,19 @@ def wrapped(
         table_VD = torch.randn(len(v), own_VD.shape[1], generator=torch.Generator().manual_seed(seed)) * std
         return Wrapped(model, v.pad, table=table_VD)
     if reference.map:
-        words_V = mapping(v, tokenizer, seed if reference.map_seed is None else reference.map_seed, keep_special)
+        words_V = mapping(v, tokenizer, len(own_VD), reference, seed, keep_special)
         return Wrapped(model, v.pad, table=own_VD[torch.from_numpy(words_V)])
-    return Wrapped(model, v.pad, native_V=torch.from_numpy(native(v, tokenizer, reference)))
+    return Wrapped(model, v.pad, native_V=torch.from_numpy(native(v, tokenizer, len(own_VD), reference)))
 
 
 def check_positions(model: Any, needed: int, reference: Reference) -> None:
     """Raise ``SuiteError`` where the encoder has fewer positions than the longest sequence."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
+    if positions is None or positions < 0:  # XLNet says -1
         return
-    # RoBERTa and MPNet begin to count behind their padding id.
-    behind = hasattr(getattr(model, "embeddings", None), "create_position_ids_from_inputs_embeds")
-    positions -= (model.config.pad_token_id or 0) + 1 if behind else 0
+    # RoBERTa, MPNet and the first ESM begin to count behind their padding id.
+    behind = getattr(getattr(getattr(model, "embeddings", None), "position_embeddings", None), "padding_idx", None)
+    positions -= 0 if behind is None else behind + 1
     if needed > positions:
         raise SuiteError(
             f"encoder={reference.short} has {positions} positions, the task needs {needed}: "
@@ -57,50 +59,96 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
     """A bare ``transformers`` encoder and its tokeniser, from a folder or the hub.
 
     Raises:
-        SuiteError: there is none, weights are missing in it, or they look untrained.
+        SuiteError: there is none, it does not read tokens alone, weights are missing in it, or they look untrained.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+    place = _place(name)
+    report: dict[str, Any] = {"missing_keys": (), "mismatched_keys": ()}
     try:
-        settings = AutoConfig.from_pretrained(name)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        changes = {key: dropout for key in vars(settings) if "dropout" in key and dropout is not None}
-        changes = {key: value for key, value in changes.items() if isinstance(getattr(settings, key), float)}
+        settings = AutoConfig.from_pretrained(place)
+        if settings.is_encoder_decoder:
+            raise ValueError(f"{settings.model_type} has a decoder too; BERT, MPNet, ModernBERT or ESM have none")
+        tokenizer = AutoTokenizer.from_pretrained(place)
+        changes = {} if dropout is None else dict.fromkeys(dropouts(settings), dropout)
         if scratch:
             torch.manual_seed(seed)
             for key, value in changes.items():
                 setattr(settings, key, value)
-            return AutoModel.from_config(settings, dtype=torch.float32), tokenizer
-        model, report = AutoModel.from_pretrained(name, output_loading_info=True, dtype=torch.float32, **changes)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise SuiteError(f"encoder={HF}{name} cannot be opened by transformers ({reason}).") from None
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-    faults = missing + sorted(str(key) for key in report["mismatched_keys"])
+            model = AutoModel.from_config(settings, dtype=torch.float32)
+        else:
+            with quiet():
+                model, report = AutoModel.from_pretrained(
+                    place, output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True, **changes
+                )
+        idle = unread(model)
+    except Exception as error:  # of many kinds: no such name, no network, a damaged file, a model of pictures
+        reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")[:200] or type(error).__name__
+        raise SuiteError(f"encoder={HF}{name} cannot be opened by transformers as a text encoder ({reason}).") from None
+    missing = {str(key) for key in report["missing_keys"]}
+    faults = sorted(missing - idle) + sorted(str(key[0]) for key in report["mismatched_keys"])
     if faults:
-        shown = ", ".join(faults[:3])
-        raise SuiteError(f"encoder={HF}{name}: {len(faults)} of its weights are not in its files ({shown}, …).")
-    if untrained(model):
+        shown = ", ".join([*faults[:3], *["…"] * (len(faults) > 3)])
+        raise SuiteError(f"encoder={HF}{name}: of its weights {len(faults)} are not in its files ({shown}).")
+    if not scratch and untrained(model):
         raise SuiteError(
             f"encoder={HF}{name}: its weights are as a constructor leaves them; for random ones write protocol=scratch."
         )
+    with torch.no_grad():  # a pooler that is missing is random: nobody reads it, but the digest would follow the seed
+        for key in missing & idle:
+            model.get_parameter(key).zero_()
     return model, tokenizer
 
 
-def mapping(v: Vocabulary, tokenizer: Any, seed: int, keep_special: bool) -> np.ndarray:
+def _place(name: str) -> str:
+    folder = Path(name).expanduser()
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise SuiteError(f"encoder={HF}{name}: there is no such folder; give hf:FOLDER or a name on the hub.")
+    return str(folder) if folder.is_dir() else name
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar and no report of ``transformers``: what is missing is judged here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def dropouts(settings: Any) -> list[str]:
+    """The keys of a ``transformers`` configuration that hold a dropout probability."""
+    shares = {key: value for key, value in vars(settings).items() if "dropout" in key or key.endswith("pdrop")}
+    return [key for key, value in shares.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def mapping(
+    v: Vocabulary, tokenizer: Any, rows: int, reference: Reference, seed: int, keep_special: bool
+) -> np.ndarray:
     """(V,) int64: the word of the text encoder that stands for each of the domain's ids, no word for two of them.
 
-    Words are drawn from the ids from 1,000 on, special tokens left out.
+    Words are drawn from the ids from 1,000 on, special tokens left out, by the reference's seed or else the run's.
+
+    Args:
+        rows: of the encoder's embeddings; a tokeniser may know more words.
 
     Raises:
         SuiteError: the vocabulary has too few words.
     """
+    seed = seed if reference.map_seed is None else reference.map_seed
     special = set(tokenizer.all_special_ids)
-    words = np.array([i for i in range(FIRST_WORD, len(tokenizer)) if i not in special], np.int64)
+    words = np.array([i for i in range(FIRST_WORD, min(len(tokenizer), rows)) if i not in special], np.int64)
     if len(words) < len(v):
         raise SuiteError(
-            f"the text encoder's vocabulary has {len(words):,} words from id {FIRST_WORD:,} on, the task {len(v):,} "
-            f"symbols: choose an encoder with more words, or +reembed."
+            f"encoder={reference.short}: its vocabulary has {len(words):,} words from id {FIRST_WORD:,} on, the task "
+            f"{len(v):,} symbols: choose an encoder with more words, or +reembed."
         )
     words_V = np.random.default_rng(seed).permutation(words)[: len(v)]
     if keep_special:
@@ -109,13 +157,17 @@ def mapping(v: Vocabulary, tokenizer: Any, seed: int, keep_special: bool) -> np.
     return words_V
 
 
-def native(v: Vocabulary, tokenizer: Any, reference: Reference) -> np.ndarray:
+def native(v: Vocabulary, tokenizer: Any, rows: int, reference: Reference) -> np.ndarray:
     """(V,) int64: the encoder's own id of each of the domain's tokens, spelled alike or in lower case.
+
+    Args:
+        rows: of the encoder's embeddings; a tokeniser may know more words.
 
     Raises:
         SuiteError: a token that can be predicted has none.
     """
-    own, specials = tokenizer.get_vocab(), _specials(v, tokenizer)
+    own = {token: i for token, i in tokenizer.get_vocab().items() if i < rows}
+    specials = _specials(v, tokenizer)
     found = np.full(len(v), specials[v.unk], np.int64)
     low, high = v.targets
     lacking = []

@@ -106,6 +106,8 @@ def check_pair(cfg: Mapping[str, Any]) -> None:
 class _Transformer:
     """The suite's own encoder."""
 
+    library, larger = "transformers", "mini"
+
     write = staticmethod(hub.write)
     opening = staticmethod(hub.opening)
 
@@ -131,6 +133,8 @@ class _Transformer:
 
 class _Convnet:
     """torchvision's."""
+
+    library, larger = "torchvision", "resnet50"
 
     @staticmethod
     def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
@@ -164,4 +168,5 @@ class _Convnet:
 
 
 KINDS: dict[str, Any] = {"transformer": _Transformer, "convnet": _Convnet}
-"""How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with."""
+"""How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with; the library
+that opens its exported folder, and a larger model of the kind."""

@@ -189,7 +189,8 @@ def unread(model: nn.Module) -> set[str]:
     """
     model.eval()
     with torch.enable_grad():
-        states = model(input_ids=torch.zeros((1, 2), dtype=torch.int64), return_dict=True).last_hidden_state
+        ids = torch.zeros((1, 2), dtype=torch.int64)
+        states = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True).last_hidden_state
     reached = {id(parameter) for parameter in _leaves(states)}
     return {name for name, parameter in model.named_parameters() if id(parameter) not in reached}
 

@@ -48,7 +48,8 @@ def finish(
     report.draw(out / "metrics.jsonl", out / "loss.png", baselines, title)
     command = best.objective.command
     example = modality.example if command == "fill" else "length=50" if command else ""
-    for line in report.summary_lines(summary, example, command, " nats" if best.objective.predicts_ids else ""):
+    closing = summary | {"larger": build.KINDS[best.encoder.spec.kind].larger}
+    for line in report.summary_lines(closing, example, command, " nats" if best.objective.predicts_ids else ""):
         say(line)
 
 
@@ -108,10 +109,10 @@ def _git(folder: Path, *words: str) -> str:
 
 def card(cfg: Mapping[str, Any], summary: Mapping[str, Any], learner: Learner, modality: Modality) -> str:
     """The README of the exported folder: what it is, how it was made, how to open it."""
-    valid = summary.get("best_valid_loss")
+    valid, kind = summary.get("best_valid_loss"), build.KINDS[learner.encoder.spec.kind]
     loss = f"{valid:.4f}{' nats' * learner.objective.predicts_ids}" if valid is not None else "not measured"
     return f"""---
-library_name: transformers
+library_name: {kind.library}
 tags: [ssl_suite, {cfg["modality"]["name"]}, {cfg["objective"]["name"]}]
 ---
 # {cfg["modality"]["name"]} encoder, pre-trained with {cfg["objective"]["name"]}

@@ -174,7 +174,7 @@ def summary_lines(
     Args:
         summary: ``out``, ``valid_loss`` and, where they exist, ``valid_masked_loss``, ``steps``, ``seconds``,
             ``tokens_per_s``, ``valid_accuracy``, ``modality``, ``objective``, ``baselines`` (a name to nats, on the
-            same data) and ``guesses`` (a name to the share that is right).
+            same data), ``guesses`` (a name to the share that is right) and ``larger`` (a model to try next).
         example: what the command that shows what was learned is given; empty where there is none.
         command: that command.
         unit: of the loss, with a space before it.
@@ -214,6 +214,7 @@ def summary_lines(
         "Next:",
         f"  ssl_suite {command} {word} {shlex.quote(example)}" if example else "",
         f"  ssl_suite embed {word} input=YOUR_FILE output=embeddings.parquet",
-        f"  ssl_suite run modality={name} objective={summary.get('objective', 'mlm')} model=mini data.path=YOUR_FILE",
+        f"  ssl_suite run modality={name} objective={summary.get('objective', 'mlm')} "
+        f"model={summary.get('larger', 'mini')} data.path=YOUR_FILE",
     ]
     return [line for line in lines if line]

@@ -11,6 +11,7 @@ import scipy.stats
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.metrics import METRICS, Undefined
 from ssl_suite.evaluation.significance import (
+    Draws,
     bootstrap,
     draw,
     holm,
@@ -73,19 +74,17 @@ def test_draws_are_those_of_a_naive_loop(name: str) -> None:
 @pytest.mark.parametrize("name", ["mcc", "spearman", "pearson", "uar", "average_precision"])
 def test_an_undefined_draw_is_drawn_again_and_never_zero(name: str) -> None:
     labels_I, predictions_SI = example(name, items=60, seeds=2)
-    first = np.flatnonzero(labels_I == labels_I[0])[:4]  # four items alike and one other: often drawn without it
-    items_I = np.array([*first, np.flatnonzero(labels_I != labels_I[0])[0]])
+    alike, other = (np.flatnonzero((labels_I > labels_I.mean()) == above) for above in (True, False))
+    items_I = np.array([*alike[:6], *other[:2]])  # six items alike and two others: one draw in ten misses those
     labels_I, predictions_SI = labels_I[items_I], predictions_SI[:, items_I]
-    if METRICS[name].takes == "classes":
-        predictions_SI = np.stack([labels_I, labels_I])
+    if METRICS[name].takes == "values":
+        labels_I = np.repeat([3.0, 2.0], [6, 2])
     lines: list[str] = []
     low, high = bootstrap(name, labels_I, predictions_SI, draws=50, seed=1, report=lines.append)
     expected_DS, again = naive(name, labels_I, predictions_SI, 50, seed=1)
     np.testing.assert_allclose([low, high], np.percentile(expected_DS.mean(1), [2.5, 97.5]), atol=1e-13)
-    assert again > 5
+    assert again > 3
     assert lines == [f"{name}: {again} resamples of the items were undefined and drawn again."]
-    if name == "mcc":
-        assert (low, high) == (1, 1)
 
 
 def test_mostly_undefined_is_undefined() -> None:
@@ -198,6 +197,12 @@ def test_paired_bootstrap_at_its_ends() -> None:
     assert apart.p == 2 / 100 and apart.low > 1.5
     back = paired_bootstrap("spearman", labels_I, -good_SI, good_SI, draws=99)
     assert back.p == 2 / 100 and back.high < -1.5 and back.difference == -apart.difference
+    a, b = np.array([0.1, 0.2, 0.3]), np.array([0.3, 0.1, 0.2])  # equal means, added in another order
+    draws = [Draws("mse", x_S, np.tile(x_S, (400, 1))) for x_S in (a, b)]
+    rng = np.random.default_rng([0, 1])
+    chosen = [np.round(10 * x_S[rng.integers(3, size=(400, 3))]).astype(int).sum(1) for x_S in (a, b)]
+    rarer = min((chosen[0] <= chosen[1]).sum(), (chosen[0] >= chosen[1]).sum())
+    assert paired(*draws, draws=400).p == min(1, 2 * (rarer + 1) / 401)
     same = paired_bootstrap("spearman", labels_I, good_SI[:1], good_SI[:1], draws=99)
     assert same == (0, 0, 0, 1)
     with pytest.raises(SuiteError, match="no pair"):

@@ -62,13 +62,16 @@ def test_knn_of_fewer_items_than_k() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_knn_does_not_depend_on_the_block_or_on_the_other_items(dtype: type) -> None:
-    (train_XD, labels_I), (test_XD, _) = clouds(90, 6), clouds(40, 7)
-    train_XD = np.concatenate([train_XD, train_XD]).astype(dtype)
-    labels_I, test_XD = np.concatenate([labels_I, labels_I[::-1]]), test_XD.astype(dtype)
-    whole = knn(train_XD, labels_I, test_XD, k=5).predictions
-    for block in (1, 7 * 180, 64 * 180):
-        np.testing.assert_array_equal(knn(train_XD, labels_I, test_XD, k=5, block=block).predictions, whole)
+@pytest.mark.parametrize("k", [1, 5])
+def test_knn_does_not_depend_on_the_block(dtype: type, k: int) -> None:
+    """Of a training item and its copy, a product's last bit may prefer either, by the block's size; labels differ."""
+    rng = np.random.default_rng(6)
+    train_XD, test_XD = rng.normal(size=(17, 200)).astype(dtype), rng.normal(size=(40, 200)).astype(dtype)
+    train_XD, labels_I = np.concatenate([train_XD, train_XD]), np.repeat([3, 4], 17)
+    whole = knn(train_XD, labels_I, test_XD, k=k).predictions
+    assert k > 1 or set(whole) == {3}  # the first of equals
+    for block in (1, 7 * 34, 11 * 34):
+        np.testing.assert_array_equal(knn(train_XD, labels_I, test_XD, k=k, block=block).predictions, whole)
 
 
 def test_knn_keeps_the_classes_of_training_and_survives_small_temperatures() -> None:
@@ -76,7 +79,9 @@ def test_knn_keeps_the_classes_of_training_and_survives_small_temperatures() -> 
     assert knn(train_XD, labels_I, np.eye(3)[:1], k=3).predictions.tolist() == [4]  # alone in test
     assert knn(train_XD, labels_I, np.eye(3), k=3, temperature=1e-4).predictions.tolist() == [4, 9, 9]
     assert knn(train_XD, labels_I, np.zeros((1, 3)), k=3).predictions.tolist() == [9]  # at cosine 0 from all
-    assert knn(train_XD, labels_I / 2, np.eye(3)[:1], k=1, regression=True).predictions.tolist() == [2.0]
+    for k, expected in ((1, 2.0), (3, 2.0)):  # far ones weigh nothing at this temperature
+        found = knn(train_XD, labels_I / 2, np.eye(3)[:1], k=k, temperature=1e-4, regression=True)
+        assert found.predictions.tolist() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +147,12 @@ def test_the_test_set_changes_nothing_that_is_fitted() -> None:
     alone = kmer(*train, *dev, test[0][:1], regression=False)
     beside = kmer(*train, *dev, [test[0][0], "NNNNNNNN", *test[0]], regression=False)
     assert alone.chosen == beside.chosen and alone.test_predictions[0] == beside.test_predictions[0]
+    (train_XD, labels_I), (dev_XD, dev_I), (test_XD, _) = clouds(80, 0), clouds(40, 1), clouds(30, 2)
+    probe = linear_probe(train_XD, labels_I * 1.0, dev_XD, dev_I * 1.0, test_XD[:1], regression=True)
+    probe_beside = linear_probe(
+        train_XD, labels_I * 1.0, dev_XD, dev_I * 1.0, test_XD * np.arange(1, 31)[:, None], True
+    )
+    assert probe.test_predictions[0] == pytest.approx(probe_beside.test_predictions[0], abs=1e-12)
     shifted = kmer(*train, dev[0], (dev[1] + 1) % 3, test[0], regression=False)
     assert shifted.chosen["per_value"] != beside.chosen["per_value"]  # dev's labels do choose
 

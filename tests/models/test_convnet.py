@@ -108,6 +108,18 @@ def test_rows_that_are_not_full_repeat_their_own_pictures() -> None:
     torch.testing.assert_close(vectors_BD[batch.real_B], expected[:4], atol=1e-4, rtol=1e-4)
 
 
+def test_the_card_names_the_library_that_opens_it() -> None:
+    from ssl_suite.training import finish
+
+    model = made()
+    learner: Any = type("Learner", (), {"encoder": model, "objective": type("O", (), {"predicts_ids": False})})
+    cfg = {"modality": {"name": "image"}, "objective": {"name": "simclr"}, "model": {"name": "resnet18"}}
+    cfg["data"] = {"name": "cifar10", "path": None}
+    summary = {"steps": 1, "tokens": 2, "best_step": 1, "data_key": "k", "config_sha256": "c", "git_commit": None}
+    card = finish.card(cfg, summary | {"version": "0"}, learner, model.modality)
+    assert "library_name: torchvision" in card and "torchvision.models.resnet" in card
+
+
 @pytest.mark.parametrize(
     "section",
     [

@@ -128,3 +128,5 @@ def test_closing_lines_compare_with_every_baseline() -> None:
     assert "ssl_suite fill 'encoder=my runs/r1' " in "\n".join(report.summary_lines({"out": "my runs/r1"}, "AC[MASK]"))
     assert "None" not in text
     assert "fill" not in "\n".join(report.summary_lines({"out": "x", "modality": "image"}))
+    assert "model=mini" in "\n".join(report.summary_lines({"out": "x"}))
+    assert "model=resnet50 data.path" in "\n".join(report.summary_lines({"out": "x", "larger": "resnet50"}))
