@@ -37,11 +37,11 @@ def main(args: argparse.Namespace) -> int:
 
 def lines(cfg: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     """The facts for a reader."""
-    model, parameters, data, step = cfg["model"], facts["parameters"], facts["data"], facts["step"]
+    parameters, data, step = facts["parameters"], facts["data"], facts["step"]
     run, memory, device = facts["run"], facts["memory"], facts["device"]
     parts = ", ".join(f"{name} {size(memory[name])}" for name in ("weights", "gradients", "optimiser", "activations"))
     text = [
-        f"model       {model['name']}: {model['layers']} layers x {model['width']}, {parameters['total']:,} parameters "
+        f"model       {cfg['model']['name']}: {facts['model']}; {parameters['total']:,} parameters "
         f"(encoder {parameters['encoder']:,}, head {parameters['head']:,})",
         f"data        {data['records']:,} records, {data['train_tokens']:,} tokens in {data['train_windows']:,} "
         f"training windows, {data['valid_tokens']:,} tokens held out",

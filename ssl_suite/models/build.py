@@ -168,5 +168,5 @@ class _Convnet:
 
 
 KINDS: dict[str, Any] = {"transformer": _Transformer, "convnet": _Convnet}
-"""How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with; the library
-that opens its exported folder, and a larger model of the kind."""
+"""How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with; the
+library that opens its exported folder, and a larger model of the kind."""

@@ -87,6 +87,7 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
         fits = available is None or memory["total"] < available
         probe = measure(cfg, learner, collator, first, alone, seconds) if fits else None
     facts: dict[str, Any] = {
+        "model": learner.encoder.spec.words,
         "parameters": counts,
         "data": {
             "records": store.records,

@@ -228,3 +228,11 @@ def test_minutes_settle_the_steps_once(cfg: dict, tmp_path: Path) -> None:
     assert estimate.steps_for_minutes(timed, tmp_path / "run", report=lambda line: None)["train"]["steps"] == 17
     with pytest.raises(SuiteError, match=r"set train.steps"):
         estimate.steps_for_minutes({**timed, "launch": {"name": "slurm"}}, tmp_path / "new")
+
+
+def test_a_convnet_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["modality=image", "objective=simclr", "model=resnet10", "model.channels=8", "modality.size=16"]
+    small = ["train.tokens_per_batch=136", "train.tokens_per_row=136", "train.steps=3", f"data.cache={tmp_path}"]
+    assert cli.main(["plan", *words, *small]) == 0
+    text = capsys.readouterr().out
+    assert "model       resnet10: resnet10 with the" in text and "time        about" in text
