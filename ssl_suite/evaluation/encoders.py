@@ -124,13 +124,21 @@ def _cnn(reference: Reference, modality: Modality, *others: Any) -> Opened:
     return _opened(SequenceCNN(SequenceCNNSpec(len(v), v.pad)))
 
 
+def _fbank(reference: Reference, modality: Modality, *others: Any) -> Opened:
+    from ssl_suite.models.filterbank import Filterbank
+
+    if modality.name != "speech":
+        raise SuiteError(f"encoder=fbank is for speech, not modality={modality.name}: name a run, or random:PRESET.")
+    return _opened(Filterbank(modality))
+
+
 def _hf(reference: Reference, modality: Modality, seed: int, scratch: bool, *others: Any) -> Opened:
     _needs_tokens(reference, modality)
     found = text_encoders.wrapped(reference, modality, seed, scratch, *others)
     return _opened(found) if scratch else _opened(found, digest(found), None, text_encoders.note(reference.name))
 
 
-OPENERS = {"run": _run, "hf": _hf, "random": _random, "cnn": _cnn}
+OPENERS = {"run": _run, "hf": _hf, "random": _random, "cnn": _cnn, "fbank": _fbank}
 
 
 def digest(module: nn.Module) -> str:

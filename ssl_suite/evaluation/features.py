@@ -9,6 +9,7 @@ Shapes: S sequences of a split; L + 1 hidden states of D numbers; B and N as in 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -35,7 +36,7 @@ def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once
         at_once: positions of a forward pass.
     """
     encoder.eval()
-    device = next(encoder.parameters()).device
+    device = next(itertools.chain(encoder.parameters(), encoder.buffers())).device
     lengths_S = data.split(split).lengths_S.astype(np.int64) + FRAME
     n = max(at_once, int(lengths_S.max()))
     order = RowOrder(lengths_S, n, seed=0, shuffle=False)

@@ -7,6 +7,7 @@
     hf:…+reembed        fresh embeddings of the symbols under the text encoder's layers
     random:PRESET       this suite's encoder of ``conf/model/PRESET.yaml`` with random weights
     cnn                 ``models.sequence_cnn``
+    fbank               filter-bank features of speech, for ``probe``, ``linear`` and ``knn``
     kmer, none          no encoder: for ``protocol=linear`` on counts of k-mers, and ``protocol=majority``
 
 Under ``protocol=scratch`` every one of them keeps its shape and gets random weights.
@@ -33,7 +34,7 @@ class Reference:
     """A parsed ``encoder=``.
 
     Attributes:
-        kind: ``run``, ``hf``, ``random``, ``cnn``, ``kmer`` or ``none``.
+        kind: ``run``, ``hf``, ``random``, ``cnn``, ``fbank``, ``kmer`` or ``none``.
         name: the folder, the name on the hub, or the preset.
         map: whether symbols are mapped onto words; ``map_seed`` None follows the run's seed.
         reembed: whether the symbols get fresh embeddings.
@@ -63,7 +64,8 @@ def parse(text: str) -> Reference:
     Raises:
         SuiteError: an unknown addition, or one that this kind does not take.
     """
-    base, words = text, []
+    base = text
+    words: list[str] = []
     while match := re.fullmatch(r"(.+)\+(map(?:=[0-9]+)?|reembed)", base):
         base = match[1]
         words.insert(0, match[2])
@@ -97,11 +99,11 @@ def _base(base: str, text: str) -> Reference:
         if preset not in presets:
             raise SuiteError(f"encoder={text}: there is no model '{preset}'.{nearest(preset, presets)}")
         return Reference("random", preset)
-    if base in ("cnn", *NETLESS):
+    if base in ("cnn", "fbank", *NETLESS):
         return Reference(base)
     if not (Path(base) / CONFIG).is_file():
         raise SuiteError(
             f"encoder={text}: '{base}' is not a run folder (no {CONFIG} in it). "
-            f"Name one, or write hf:NAME_OR_PATH, random:PRESET, cnn or kmer."
+            f"Name one, or write hf:NAME_OR_PATH, random:PRESET, cnn, fbank or kmer."
         )
     return Reference("run", base)

@@ -9,7 +9,7 @@ Shapes: T positions of a padded group, J sequences in it; N, B, D and V as in ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from ssl_suite.data.batch import Batch
 from ssl_suite.models.pooling import mean_pool
 
 BUCKET = 64  # on the CPU sequences whose lengths lie in one multiple of it are padded to the longest of them
-ABOVE = 1 << 20  # the domain's ids begin here where they have a table: no model knows one of them as its [PAD] or [MASK]
+ABOVE = 1 << 20  # a table's ids begin here: to no model one of them is its own [PAD] or [MASK]
 
 
 @dataclass(frozen=True)
@@ -135,11 +135,10 @@ class Wrapped(nn.Module):
 def groups(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
     """Sequences to pad together: (J, T) int64 places in the batch, and (J, T) bool which of these are theirs.
 
-    On the CPU sequences of similar length, and none that carries no data. On a GPU all of them in one group of static
-    shape, of each as many positions as a sequence may have: nothing is read back from the device.
+    On the CPU sequences of similar length, and none that carries no data. On a GPU all of them in one group.
     """
     if batch.values.device.type != "cpu":
-        yield _places(batch, torch.arange(len(batch.lengths), device=batch.values.device), batch.max_length)
+        yield one_group(batch)
         return
     buckets: dict[int, list[int]] = {}
     for i, (length, real) in enumerate(zip(batch.lengths, batch.real_B.tolist(), strict=True)):
@@ -149,6 +148,16 @@ def groups(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
         yield _places(batch, torch.tensor([0]), 1)
     for _, members in sorted(buckets.items()):
         yield _places(batch, torch.tensor(members), max(batch.lengths[i] for i in members))
+
+
+def one_group(batch: Batch) -> tuple[Tensor, Tensor]:
+    """All sequences but empty ones, by what the host knows of them: a GPU is not waited for.
+
+    The host does not know which one is the row's padding; it is in the group, cut to what a sequence may have.
+    """
+    members = torch.tensor([i for i, length in enumerate(batch.lengths) if length] or [0])
+    longest = max(1, min(max(batch.lengths), batch.max_length))
+    return _places(batch, members.to(batch.values.device, non_blocking=True), longest)
 
 
 def _mask(seen_JT: Tensor) -> Tensor:
@@ -195,7 +204,7 @@ def unread(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) not in reached}
 
 
-def _leaves(x: Tensor) -> Iterable[Tensor]:
+def _leaves(x: Tensor) -> list[Tensor]:
     """The parameters that autograd met on the way to ``x``."""
     met: set[Any] = set()
     ahead: list[Any] = [x.grad_fn]
