@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,11 +23,14 @@ def test_a_contestant_of_the_throughput_benchmark_takes_a_step() -> None:
     assert 3500 < facts["tokens"] <= 4096 and facts["flops"] > 1e9 and facts["seconds"] > 0
 
 
-def test_the_other_benchmarks_explain_themselves() -> None:
-    for name in ("objectives_learn", "prepare", "store_access", "throughput", "views"):
-        path = str(ROOT / "benchmarks" / f"{name}.py")
-        done = subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True)
-        assert "usage" in done.stdout
+@pytest.mark.parametrize("name", ["objectives_learn", "prepare", "store_access", "throughput", "views"])
+def test_the_other_benchmarks_explain_themselves(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "benchmarks" / f"{name}.py"), run_name="__main__")
+    assert stop.value.code == 0 and "usage" in capsys.readouterr().out
 
 
 def test_the_vote_of_neighbours_is_the_naive_one() -> None:

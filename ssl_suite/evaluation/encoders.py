@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ssl_suite import config, registry
 from ssl_suite.errors import SuiteError
@@ -17,6 +15,7 @@ from ssl_suite.evaluation import text_encoders
 from ssl_suite.evaluation.heads import Head
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality
+from ssl_suite.models.fingerprint import digest
 from ssl_suite.runs import CONFIG
 
 
@@ -26,7 +25,7 @@ class Opened:
 
     Attributes:
         encoder: in evaluation mode, on the CPU.
-        weights_sha256: of its weights as they are here; None where they are random.
+        weights_sha256: of its weights, before symbols were mapped or re-embedded; None where they are random.
         params: parameters of it.
         pretrain_step: of the checkpoint; None where there is none.
         note: what a reader of its number must know.
@@ -135,23 +134,31 @@ def _fbank(reference: Reference, modality: Modality, *others: Any) -> Opened:
 def _hf(reference: Reference, modality: Modality, seed: int, scratch: bool, *others: Any) -> Opened:
     _needs_tokens(reference, modality)
     found = text_encoders.wrapped(reference, modality, seed, scratch, *others)
-    return _opened(found) if scratch else _opened(found, digest(found), None, text_encoders.note(reference.name))
+    return _opened(found) if scratch else _opened(found, found.origin, None, text_encoders.note(reference.name))
 
 
 OPENERS = {"run": _run, "hf": _hf, "random": _random, "cnn": _cnn, "fbank": _fbank}
 
 
-def digest(module: nn.Module) -> str:
-    """SHA-256 of all weights and buffers, by name."""
-    total = hashlib.sha256()
-    for name, x in sorted(module.state_dict().items()):
-        total.update(name.encode())
-        total.update(_bytes(x))
-    return total.hexdigest()
+def identity(reference: Reference) -> str:
+    """What tells an encoder from another one whose folder is called the same: a digest of its files.
 
+    Raises:
+        SuiteError: a run without a checkpoint.
+    """
+    from ssl_suite.data.cache import content_hash
+    from ssl_suite.training import checkpoint
 
-def _bytes(x: Tensor) -> bytes:
-    return x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    folder = Path(reference.name).expanduser()
+    if reference.kind == "run":
+        best = checkpoint.best(folder / "checkpoints")
+        if best is None:
+            raise SuiteError(f"encoder={reference.name}: no checkpoint in it; train it first.")
+        return str(checkpoint.manifest(best)["sha256"][checkpoint.WEIGHTS])
+    if reference.kind == "hf" and folder.is_dir():
+        files = sorted(path for ends in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*.{ends}"))
+        return " ".join(f"{path.name} {content_hash(path)}" for path in files)
+    return reference.name
 
 
 def _opened(encoder: Any, sha256: str | None = None, step: int | None = None, note: str = "") -> Opened:

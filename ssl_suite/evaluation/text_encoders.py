@@ -13,6 +13,7 @@ import torch
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.models.fingerprint import digest
 from ssl_suite.models.wrapped import Wrapped, unread, untrained
 
 FIRST_WORD = 1000  # ids below are special or [unused] in BERT's vocabulary; Kao & Lee leave them out
@@ -28,8 +29,16 @@ def wrapped(
     """
     model, tokenizer = load_hf(reference.name, scratch, dropout, seed)
     check_positions(model, modality.max_length, reference)
+    origin = None if scratch else digest(model)
+    found = _in_the_place_of_words(reference, modality.vocabulary, model, tokenizer, seed, keep_special)
+    found.origin = origin
+    return found
+
+
+def _in_the_place_of_words(
+    reference: Reference, v: Vocabulary, model: Any, tokenizer: Any, seed: int, keep_special: bool
+) -> Wrapped:
     own_VD = model.get_input_embeddings().weight.detach()
-    v = modality.vocabulary
     if reference.reembed:
         std = getattr(model.config, "initializer_range", 0.02)
         table_VD = torch.randn(len(v), own_VD.shape[1], generator=torch.Generator().manual_seed(seed)) * std

@@ -71,7 +71,11 @@ class Plan:
     def key(self) -> str:
         """Twelve letters of the SHA-256 of what determines the result: not of where the data lie."""
         facts = {name: value for name, value in asdict(self).items() if name not in ("place", "task", "encoder")}
-        facts |= {"task": Path(self.task).read_text("utf-8"), "encoder": references.parse(self.encoder).short}
+        reference = references.parse(self.encoder)
+        facts |= {
+            "task": Path(self.task).read_text("utf-8"),
+            "encoder": [reference.short, encoders.identity(reference)],
+        }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -78,6 +78,7 @@ class Wrapped(nn.Module):
         assert (native_V is None) != (table is None)
         config: Any = model.config
         self.model = model
+        self.origin: str | None = None  # digest of the weights before a table took the words' place
         self.native_V: Tensor | None
         self.register_buffer("native_V", native_V)
         idle = unread(model)

