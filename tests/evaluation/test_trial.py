@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from ssl_suite import config
 from ssl_suite.data.loader import FRAME
