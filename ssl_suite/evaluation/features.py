@@ -18,16 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from ssl_suite.data.batch import Batch
-from ssl_suite.data.loader import FRAME, Collator, RowOrder
 from ssl_suite.data.store import Windows
+from ssl_suite.evaluation import passes
 from ssl_suite.evaluation.embedding import autocast
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.pooling import mean_pool
 
 
-@torch.no_grad()
-def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once: int) -> np.ndarray:
+def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once: int = passes.AT_ONCE) -> np.ndarray:
     """(S, L + 1, D) float32: the mean of each hidden state over a sequence, from an encoder that stands still.
 
     The last is what the encoder gives (after its final norm). An encoder with one vector a record has one "layer".
@@ -37,22 +36,12 @@ def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once
     """
     encoder.eval()
     device = next(itertools.chain(encoder.parameters(), encoder.buffers())).device
-    lengths_S = data.split(split).lengths_S.astype(np.int64) + FRAME
-    n = max(at_once, int(lengths_S.max()))
-    order = RowOrder(lengths_S, n, seed=0, shuffle=False)
-    collator = Collator(data, split, modality.vocabulary, n, order.slots, modality.max_length)  # type: ignore[arg-type]
-    found: np.ndarray | None = None
-    for row in range(len(order.epoch(0))):
-        batch = collator.rows([order.items(row)]).to(device)
+
+    def vectors(batch: Batch) -> Tensor:
         with autocast(device):
-            vectors = _vectors(encoder, batch, modality.vocabulary.pad)
-        vectors_BLD = torch.stack(vectors, 1).float().cpu().numpy()
-        keys_B = batch.keys_B.cpu().numpy()
-        if found is None:
-            found = np.zeros((len(lengths_S), *vectors_BLD.shape[1:]), np.float32)
-        found[keys_B[keys_B >= 0]] = vectors_BLD[keys_B >= 0]
-    assert found is not None
-    return found
+            return torch.stack(_vectors(encoder, batch, modality.vocabulary.pad), 1)
+
+    return passes.over(data, modality, split, device, vectors, at_once)
 
 
 def _vectors(encoder: Any, batch: Batch, pad: int) -> list[Tensor]:
@@ -103,7 +92,9 @@ class LayerMix(nn.Module):
         return torch.einsum("bld,l->bd", (vectors_BLD - self.mean_LD) / self.deviation_LD, self.weights_L.softmax(0))
 
 
-def precomputed(encoder: Any, data: TaskData, modality: Modality, at_once: int) -> tuple[TaskData, LayerMix]:
+def precomputed(
+    encoder: Any, data: TaskData, modality: Modality, at_once: int = passes.AT_ONCE
+) -> tuple[TaskData, LayerMix]:
     """The task's data with every sequence's vectors in the place of its positions, and what reads them."""
     found = {split: pooled(encoder, data, modality, split, at_once) for split in data.parts}
     parts, start = {}, 0

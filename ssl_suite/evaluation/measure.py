@@ -223,7 +223,7 @@ def _frozen(plan: Plan, judge: Callable[[dict[str, np.ndarray], TaskData, Task],
         encoder = opened.encoder.to(device)
         vectors = {}
         for split, part in data.parts.items():
-            states_SLD = features.pooled(encoder, data, modality, split, trial.AT_ONCE)
+            states_SLD = features.pooled(encoder, data, modality, split)
             vectors[split] = item_means(states_SLD[:, -1], part.windows.records_S, part.windows.lengths_S)
         if encoders.digest(opened.encoder) != before:
             raise SuiteError(f"encoder={reference.short} moved while it was frozen; this is a fault of the suite.")

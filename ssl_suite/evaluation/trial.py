@@ -23,11 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from ssl_suite import config
+from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
 from ssl_suite.errors import SuiteError
-from ssl_suite.evaluation import encoders, features, metrics, references, task_data, tasks
+from ssl_suite.evaluation import encoders, features, metrics, passes, references, task_data, tasks
 from ssl_suite.evaluation.heads import Head, head_class
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
@@ -40,7 +42,6 @@ from ssl_suite.training.trainer import Job, fit
 RESULT, TRIAL, TEST = "result.json", "trial.json", "test.npy"
 ROW = 2048  # positions of a forward pass: on the CPU its activations stay in the cache
 POINTS = 60  # of a loss curve, each the mean over the steps since the one before
-AT_ONCE = 8192  # positions of a forward pass without a gradient
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def build(plan: Plan, device: torch.device) -> Parts:
     encoder, frozen = opened.encoder, None
     if plan.protocol == "probe":
         frozen = encoders.digest(encoder)
-        data, encoder = features.precomputed(encoder.to(device), data, modality, AT_ONCE)
+        data, encoder = features.precomputed(encoder.to(device), data, modality)
     torch.manual_seed(plan.seed)
     part = data.parts["train"]
     head = head_class(task.head)(
@@ -229,38 +230,24 @@ def discard(folder: Path) -> None:
 
 
 def predict(
-    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = AT_ONCE
+    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = passes.AT_ONCE
 ) -> Any:
     """(I,) predictions of a split's items."""
     items_S = data.split(split).records_S
     return learner.objective.decode(outputs(learner, data, modality, split, group, at_once), items_S)
 
 
-@torch.no_grad()
 def outputs(
-    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = AT_ONCE
+    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = passes.AT_ONCE
 ) -> np.ndarray:
-    """(S, C) float32: the head's outputs for a split's sequences.
-
-    Args:
-        at_once: positions of a forward pass; the result does not depend on it beyond rounding.
-    """
-    lengths_S = data.split(split).lengths_S.astype(np.int64) + FRAME
-    n = max(at_once, int(lengths_S.max()))
-    order = RowOrder(lengths_S, n, seed=0, shuffle=False)
-    collator = Collator(data, split, modality.vocabulary, n, order.slots, modality.max_length)  # type: ignore[arg-type]
+    """(S, C) float32: the head's outputs for a split's sequences."""
     learner.eval()
-    found: np.ndarray | None = None
-    for row in range(len(order.epoch(0))):
-        batch = collator.rows([order.items(row)]).to(group.device)
+
+    def read(batch: Batch) -> Tensor:
         with group.autocast():
-            outputs_BC = learner.objective.read(learner.encoder, batch).float().cpu().numpy()
-        keys_B = batch.keys_B.cpu().numpy()
-        if found is None:
-            found = np.zeros((len(lengths_S), outputs_BC.shape[1]), np.float32)
-        found[keys_B[keys_B >= 0]] = outputs_BC[keys_B >= 0]
-    assert found is not None
-    return found
+            return learner.objective.read(learner.encoder, batch)
+
+    return passes.over(data, modality, split, group.device, read, at_once)
 
 
 def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) -> dict[str, float]:
