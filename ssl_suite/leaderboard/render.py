@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_suite.errors import SuiteError
-from ssl_suite.leaderboard import figures, rows, table, verify, words
+from ssl_suite.leaderboard import figures, learning, rows, table, verify, words
 from ssl_suite.leaderboard.table import Board, Cell, Column, Line, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -123,6 +123,7 @@ def _context(board: Board) -> dict[str, Any]:
         "has_lecture": lambda column: column.reference in board.references.order,
         "gap": gaps(board),
         "modality": lambda name: MODALITIES.get(name, str(name).capitalize()),
+        "panels": [(column, drawn) for column in board.main.columns if (drawn := learning.panel(board.main, column))],
         "findings": lambda each: _findings(board, each),
         "pretraining": lambda each: each.contrasts.get(("specific-SSL", "specific-scratch"), []),
         "arms": _arms(board),
