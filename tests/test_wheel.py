@@ -56,6 +56,7 @@ def test_the_folders_are_inside_and_whole(wheel: Path) -> None:
         assert files
         assert {f"ssl_suite/_resources/{file}" for file in files} <= names
     assert "ssl_suite/_resources/leaderboards/references/README.md" in names
+    assert {f"ssl_suite/leaderboard/templates/page.{ending}" for ending in ("html.j2", "md.j2", "css", "js")} <= names
     assert not any(name.startswith(("tests/", "benchmarks/", "runs/")) for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
