@@ -17,6 +17,7 @@ import numpy as np
 
 from ssl_suite.errors import SuiteError
 
+MOST = 60  # points of a curve: a longer one is averaged in blocks, or its noise hides it
 END = 0.1  # the share of the steps whose mean loss counts as where a curve ends
 
 
@@ -42,12 +43,14 @@ class Curve:
         return float(self.losses_SP[:, self.steps_P > (1 - END) * self.steps_P[-1]].mean())
 
     def reaches(self, loss: float) -> int | None:
-        """The first noted step from which on the mean over seeds stays at or below ``loss``; None where it does not."""
-        above_P = self.losses_SP.mean(0) > loss
-        if above_P[-1]:
-            return None
-        first = int(np.flatnonzero(above_P)[-1]) + 1 if above_P.any() else 0
-        return int(self.steps_P[first])
+        """The first noted step from which the loss, mean over seeds and a tenth of the steps, is at most ``loss``.
+
+        None where it never is.
+        """
+        width = max(1, round(END * len(self.steps_P)))
+        means_P = np.convolve(self.losses_SP.mean(0), np.full(width, 1 / width), mode="valid")
+        there_P = np.flatnonzero(means_P <= loss + 1e-12)
+        return int(self.steps_P[there_P[0]]) if len(there_P) else None
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | None = None) -> list[Curve]:
@@ -71,7 +74,7 @@ def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | 
         if any(part["step"] != parts[0]["step"] for part in parts):
             continue  # seeds of different lengths cannot be one band
         losses_SP = np.array([part["loss"] for part in parts])
-        found[row["arm"]] = Curve(row["arm"], row["run_id"], np.array(parts[0]["step"]), losses_SP)
+        found[row["arm"]] = blocks(Curve(row["arm"], row["run_id"], np.array(parts[0]["step"]), losses_SP))
     if not found:
         known = sorted({row["task"]["name"] for row in rows if row.get("curves")})
         raise SuiteError(
@@ -79,6 +82,17 @@ def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | 
             f"There are curves of {', '.join(known) or 'no task'}."
         )
     return list(found.values())
+
+
+def blocks(curve: Curve, most: int = MOST) -> Curve:
+    """The curve in at most ``most`` points: means over blocks of equal size (the last may be short), at their ends."""
+    size = -(-len(curve.steps_P) // most)
+    if size == 1:
+        return curve
+    firsts = np.arange(0, len(curve.steps_P), size)
+    counts = np.diff(np.append(firsts, len(curve.steps_P)))
+    means_SP = np.add.reduceat(curve.losses_SP, firsts, axis=1) / counts
+    return Curve(curve.arm, curve.run_id, curve.steps_P[firsts + counts - 1], means_SP)
 
 
 def summary(curves: Sequence[Curve], against: str = "rand") -> list[dict[str, Any]]:

@@ -154,7 +154,7 @@ def settings(plan: Plan, data: TaskData, modality: Modality, threads: int | None
         "final_lr": 0.0,
         "eval_every": every,
         "checkpoint_every": every,
-        "log_every": 1,
+        "log_every": -(-steps // POINTS),
         "keep": 1,
         "betas": [0.9, 0.999],
         "compile": False,

@@ -35,15 +35,17 @@ def test_the_newest_row_of_an_arm_is_taken_and_measured_by_hand() -> None:
     lines = {line["arm"]: line for line in curves.summary(found)}
     assert lines["BERT"]["end"] == pytest.approx((0.1 + 0.3) / 2)
     assert lines["rand"]["end"] == pytest.approx(0.5)
-    assert lines["BERT"]["reaches"] == 30  # means 1.0 .7 .5: at 30 it is where rand ends, and stays there
+    assert lines["BERT"]["reaches"] == 30  # means 1.0 .7 .5: at 30 it is where rand ends
     assert lines["rand"]["reaches"] == 100
     assert (lines["BERT"]["seeds"], lines["BERT"]["steps"]) == (2, 100)
 
 
-def test_one_that_never_comes_so_far() -> None:
-    curve = curves.Curve("x", "x", np.array([1, 2, 3]), np.array([[0.1, 0.1, 0.9]]))
-    assert curve.reaches(0.5) is None  # it was there, and left
-    assert curve.reaches(0.95) == 1
+def test_a_tenth_of_the_steps_must_be_as_low() -> None:
+    losses = np.full(20, 0.9)
+    losses[4], losses[10:12], losses[19] = 0.1, 0.3, 0.1  # a single low point does not count
+    curve = curves.Curve("x", "x", np.arange(1, 21), losses[None])
+    assert curve.reaches(0.3) == 11
+    assert curve.reaches(0.2) is None
 
 
 def test_figure_and_numbers(tmp_path: Path) -> None:
@@ -64,3 +66,13 @@ def test_no_curves() -> None:
         curves.of_rows([row("BERT", FALLING)], "c")
     with pytest.raises(SuiteError, match="There are curves of no task"):
         curves.of_rows([row("majority", FALLING, curves={})], "a")
+
+
+def test_a_long_curve_is_averaged_in_blocks() -> None:
+    losses_SP = np.random.default_rng(0).normal(size=(2, 130))
+    found = curves.blocks(curves.Curve("x", "x", np.arange(1, 131), losses_SP))
+    assert found.steps_P.tolist() == [*range(3, 130, 3), 130]
+    expected = [[one[i : i + 3].mean() for i in range(0, 130, 3)] for one in losses_SP]
+    np.testing.assert_allclose(found.losses_SP, expected)
+    short = curves.Curve("x", "x", np.arange(60), losses_SP[:, :60])
+    assert curves.blocks(short) is short

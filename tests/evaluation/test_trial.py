@@ -122,6 +122,8 @@ def test_a_trial_has_whole_rows_and_the_asked_passes(plan: trial.Plan) -> None:
     assert train["tokens_per_batch"] % train["tokens_per_row"] == 0
     positions = int((data.split("train").lengths_S + FRAME).sum())
     assert train["steps"] == round(2 * positions / train["tokens_per_batch"])
+    long = trial.settings(replace(plan, protocol="probe", budget={**plan.budget, "probe_steps": 601}), data, modality)
+    assert long["log_every"] == 11  # a curve has at most 60 points
     small = trial.settings(replace(plan, budget={**plan.budget, "tokens": positions // 2}), data, modality)
     assert small["steps"] == max(1, round((positions // 2) / train["tokens_per_batch"]))
 
