@@ -93,17 +93,27 @@ class LayerMix(nn.Module):
 
 
 def precomputed(
-    encoder: Any, data: TaskData, modality: Modality, at_once: int = passes.AT_ONCE
+    encoder: Any,
+    data: TaskData,
+    modality: Modality,
+    splits: tuple[str, ...] = ("train", "dev", "test"),
+    at_once: int = passes.AT_ONCE,
 ) -> tuple[TaskData, LayerMix]:
-    """The task's data with every sequence's vectors in the place of its positions, and what reads them."""
-    found = {split: pooled(encoder, data, modality, split, at_once) for split in data.parts}
+    """The task's data with every sequence's vectors in the place of its positions, and what reads them.
+
+    Args:
+        splits: those to compute. The first one's mean and deviation standardise: train's, or a checkpoint's that is
+            loaded over them.
+    """
+    found = {split: pooled(encoder, data, modality, split, at_once) for split in splits}
     parts, start = {}, 0
-    for split, part in data.parts.items():
+    for split in splits:
+        part = data.parts[split]
         count = len(found[split])
         windows = Windows(np.arange(start, start + count), np.ones(count, np.int32), part.windows.records_S)
         parts[split] = replace(part, windows=windows)
         start += count
     values_SF = np.concatenate([vectors.reshape(len(vectors), -1) for vectors in found.values()])
-    train_SLD = torch.from_numpy(found["train"])
+    train_SLD = torch.from_numpy(found[splits[0]])
     deviation_LD = train_SLD.std(0, unbiased=False).clamp(min=1e-6)
     return replace(data, values=values_SF, parts=parts, units=None), LayerMix(train_SLD.mean(0), deviation_LD)

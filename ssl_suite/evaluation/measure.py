@@ -112,7 +112,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
     }
     results, budget = list(done.values()), plan.budget
     dev = [done[chosen, seed]["dev"].get(task.select) for seed in seeds]
-    known = [value for value in dev if value is not None]
+    known = [value for value in dev if value is not None]  # one seed without a score, and there is no mean
     return Measurement(
         task,
         modality,
@@ -131,7 +131,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         selection={
             "split": "dev",
             "metric": task.select,
-            "value": float(np.mean(known)),
+            "value": float(np.mean(known)) if len(known) == len(dev) else None,
             "per_lr": {f"{lr:g}": value for lr, value in per_lr.items()},
         },
         encoder=done[chosen, seeds[0]]["encoder"],

@@ -2,7 +2,7 @@
 
     trial.json      what it is            result.json     dev metrics, steps, seconds; written last
     metrics.jsonl   the loss curve        test.npy        outputs on test, written by ``predict_test``
-    checkpoints/    the last two and the best on dev, until the test predictions are there
+    checkpoints/    the last and the best on dev, until the test predictions are there
 
 A folder with a result is not trained again; one without goes on from its newest checkpoint. So a table that was killed
 goes on where it was.
@@ -107,24 +107,28 @@ def _opened_data(path: str, encoder: str, limits: str, place: str) -> tuple[task
     return task, modality, task_data.load(task, modality, json.loads(place), json.loads(limits))
 
 
-def build(plan: Plan, device: torch.device) -> Parts:
-    """The data, the encoder and the head of a plan, with the weights that they start from."""
+def build(plan: Plan, device: torch.device, splits: tuple[str, ...] = ("train", "dev")) -> Parts:
+    """The data, the encoder and the head of a plan, with the weights that they start from.
+
+    Args:
+        splits: of which a probe's features are computed; no others can be asked for.
+    """
     task, modality, data = opened_data(plan)
     scratch, budget = plan.protocol == "scratch", plan.budget
     opened = encoders.open_encoder(
         references.parse(plan.encoder), modality, plan.seed, scratch, budget["dropout"], plan.keep_special
     )
-    encoder, frozen = opened.encoder, None
+    encoder, frozen, whole = opened.encoder, None, data
     if plan.protocol == "probe":
         frozen = encoders.digest(encoder)
-        data, encoder = features.precomputed(encoder.to(device), data, modality)
+        data, encoder = features.precomputed(encoder.to(device), data, modality, splits)
     torch.manual_seed(plan.seed)
-    part = data.parts["train"]
+    part = whole.parts["train"]
     head = head_class(task.head)(
         encoder,
         part.labels_I,
         part.windows.records_S,
-        len(data.classes),
+        len(whole.classes),
         pooling=budget["pooling"] if plan.protocol != "probe" else "mean",
         noisy=budget["dropout"] is None,
     )
@@ -172,12 +176,12 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text("utf-8"))
     began = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / TRIAL).write_text(json.dumps(_told(plan), indent=1), encoding="utf-8")
     task, _, _ = opened_data(plan)
     train = {"threads": threads, "precision": "auto"}
     with StopSignals() as stop, processes(train) as group:
         parts = build(plan, group.device)
+        folder.mkdir(parents=True, exist_ok=True)  # not before: what cannot be opened leaves no folder
+        (folder / TRIAL).write_text(json.dumps(_told(plan), indent=1), encoding="utf-8")
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
@@ -209,7 +213,7 @@ def predict_test(plan: Plan, folder: Path, threads: int | None = None) -> np.nda
     if (folder / TEST).is_file():
         return np.load(folder / TEST)
     with processes({"threads": threads, "precision": "auto"}) as group:
-        parts = build(plan, group.device)
+        parts = build(plan, group.device, ("test",))
         learner = Learner(parts.encoder, parts.head).to(group.device)
         _load_best(learner, folder, group.device)
         found = predict(learner, parts.data, parts.modality, "test", group)
@@ -231,7 +235,7 @@ def discard(folder: Path) -> None:
 
 def predict(
     learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = passes.AT_ONCE
-) -> Any:
+) -> np.ndarray:
     """(I,) predictions of a split's items."""
     items_S = data.split(split).records_S
     return learner.objective.decode(outputs(learner, data, modality, split, group, at_once), items_S)

@@ -165,7 +165,7 @@ def test_units_of_the_frames_before_are_not_read() -> None:
     """Speech has units beside its frames; the vectors that take the frames' place have none."""
     data = made(PICTURE, {"train": 6, "dev": 3, "test": 3})
     data.units = np.full(len(data.values), 7, np.int32)
-    frozen, _ = precomputed(open_encoder(parse("random:resnet10"), PICTURE, 0).encoder, data, PICTURE, 1000)
+    frozen, _ = precomputed(open_encoder(parse("random:resnet10"), PICTURE, 0).encoder, data, PICTURE, at_once=1000)
     assert frozen.units is None and len(frozen.values) == 12
 
 

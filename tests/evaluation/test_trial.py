@@ -116,6 +116,32 @@ def test_a_probe_moves_its_head_alone(plan: trial.Plan, tmp_path: Path) -> None:
     assert (tmp_path / "p" / trial.TRIAL).read_text().count(str(tmp_path)) == 0
 
 
+def test_a_probe_reads_test_when_it_is_tested_and_no_sooner(
+    plan: trial.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, real = [], trial.features.pooled
+    monkeypatch.setattr(trial.features, "pooled", lambda *parts: read.append(parts[3]) or real(*parts))
+    probe = replace(plan, protocol="probe")
+    trial.run(probe, tmp_path / "p", threads=1)
+    assert read == ["train", "dev"]
+    _, modality, _ = trial.opened_data(probe)
+    best = checkpoint.best(tmp_path / "p" / "checkpoints")
+    with processes(TRAIN) as group:  # as if test had been there all along: the scale is still train's
+        parts = trial.build(probe, group.device, ("train", "test"))
+        learner = Learner(parts.encoder, parts.head)
+        learner.load_state_dict(trial.load_file(best / checkpoint.WEIGHTS))  # type: ignore[operator]
+        expected = trial.predict(learner, parts.data, modality, "test", group)
+    read.clear()
+    np.testing.assert_array_equal(trial.predict_test(probe, tmp_path / "p", threads=1), expected)
+    assert read == ["test"]
+
+
+def test_what_cannot_be_opened_leaves_no_folder(plan: trial.Plan, tmp_path: Path) -> None:
+    with pytest.raises(SuiteError):
+        trial.run(replace(plan, encoder=f"hf:{tmp_path}"), tmp_path / "t", threads=1)
+    assert not (tmp_path / "t").exists()
+
+
 def test_a_trial_has_whole_rows_and_the_asked_passes(plan: trial.Plan) -> None:
     _, modality, data = trial.opened_data(plan)
     train = trial.settings(plan, data, modality)
