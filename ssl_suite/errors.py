@@ -14,6 +14,10 @@ class SuiteError(Exception):
     """
 
 
+class Diverged(SuiteError):
+    """A training whose loss or gradient is no longer a number: of this learning rate, not of the data alone."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A sentence to append to an error: the choice closest to ``word``, else all of them.
 

@@ -93,6 +93,8 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         score = done[lr, seed]["dev"].get(task.select)
         shown = "undefined" if score is None else f"{score:.4f}"
         say(f"  lr {lr:g}, seed {seed}: dev {task.select} {shown}, {done[lr, seed]['seconds']:.0f} s")
+        if "lost" in done[lr, seed]:
+            say(f"    lost at {done[lr, seed]['lost']}")
 
     for lr in rates:
         run(lr, seeds[0])
@@ -100,13 +102,16 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
     chosen = best_rate(per_lr, metrics.find(task.select).higher_is_better)
     if chosen is None:
         raise SuiteError(
-            f"task {task.name}: {task.select} on dev is undefined for every learning rate: all answers are "
-            f"alike. Train longer (epochs, tokens of the budget)."
+            f"task {task.name}: {task.select} on dev is undefined for every learning rate: all answers are alike, or "
+            f"the loss was lost. Train longer (epochs, tokens of the budget), or at lower rates (lr)."
         )
     for lr in set(rates) - {chosen}:
         trial.discard(folders[lr, seeds[0]])
     for seed in seeds[1:]:
         run(chosen, seed)
+        if not done[chosen, seed]["best_step"]:
+            lost = done[chosen, seed].get("lost", "no dev score was defined.")
+            raise SuiteError(f"task {task.name}: seed {seed} has nothing to test at the rate {chosen:g}: {lost}")
     predictions = {
         seed: trial.predict_test(replace(plan, lr=chosen, seed=seed), folders[chosen, seed], threads) for seed in seeds
     }

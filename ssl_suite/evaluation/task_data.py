@@ -236,7 +236,7 @@ def lay_out(
         encoded: what the kept rows encode to.
         labels: of all rows.
         window: the most tokens of a sequence.
-        overflow: ``truncate`` or ``chunks``; the last chunk may be short.
+        overflow: ``truncate``, ``middle`` or ``chunks``; the last chunk may be short.
     """
     values: list[np.ndarray] = []
     parts, begin = {}, 0
@@ -245,9 +245,11 @@ def lay_out(
         mine = [row for row in every if row in encoded]
         lengths = np.array([len(encoded[row]) for row in mine], np.int64)
         long = lengths > window
-        if overflow == "truncate":
+        firsts = np.maximum(lengths - window, 0) // 2 if overflow == "middle" else np.zeros_like(lengths)
+        if overflow != "chunks":
             lengths = np.minimum(lengths, window)
-        values += [encoded[row][:length] for row, length in zip(mine, lengths.tolist(), strict=True)]
+        ends = firsts + lengths
+        values += [encoded[row][a:b] for row, a, b in zip(mine, firsts.tolist(), ends.tolist(), strict=True)]
         counts = -(-lengths // window)
         items = np.repeat(np.arange(len(mine), dtype=np.int32), counts)
         inside = (np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)) * window
@@ -259,7 +261,7 @@ def lay_out(
             labels[mine],
             Windows(starts.astype(np.int64), pieces, items),
             len(every),
-            int(long.sum()) if overflow == "truncate" else 0,
+            0 if overflow == "chunks" else int(long.sum()),
             skipped if name == "train" else 0,
         )
     return np.concatenate(values).astype(stored_type(modality), copy=False), parts

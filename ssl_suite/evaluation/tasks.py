@@ -25,7 +25,7 @@ HEADS = {  # what its metrics take (see ``metrics.Metric``), and its class
     "classification": ("classes", "ssl_suite.evaluation.heads:Classification"),
     "regression": ("values", "ssl_suite.evaluation.heads:Regression"),
 }
-OVERFLOWS = ("truncate", "chunks")
+OVERFLOWS = ("truncate", "middle", "chunks")
 FILE = "file:"  # of ``data``: a table beside the task's own file, not an entry of the catalogue
 MOST_LINES, MOST_LETTERS = 20, 30
 NAME = re.compile(r"[a-z0-9_]+@[a-z0-9_]+")
@@ -46,8 +46,8 @@ class Task:
         head: a key of ``HEADS``.
         metrics: keys of ``metrics.METRICS``, the main one first.
         select: the metric that chooses on dev.
-        overflow: of items that are longer than the modality's window: ``truncate`` keeps its first tokens, ``chunks``
-            cuts the item into pieces, which vote.
+        overflow: of items that are longer than the modality's window: ``truncate`` keeps its first tokens, ``middle``
+            those around its middle, ``chunks`` cuts the item into pieces, which vote.
         reference: the ``task`` of published numbers in ``leaderboards/references``; None where there are none.
         caveat: what a reader of a score must know of the data, in a sentence.
         benchmark: the folder it is in.

@@ -28,7 +28,7 @@ from torch import Tensor
 from ssl_suite import config
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
-from ssl_suite.errors import SuiteError
+from ssl_suite.errors import Diverged, SuiteError
 from ssl_suite.evaluation import encoders, features, metrics, passes, references, task_data, tasks
 from ssl_suite.evaluation.heads import Head, head_class
 from ssl_suite.evaluation.task_data import TaskData
@@ -41,6 +41,7 @@ from ssl_suite.training.trainer import Job, fit
 
 RESULT, TRIAL, TEST = "result.json", "trial.json", "test.npy"
 ROW = 2048  # positions of a forward pass: on the CPU its activations stay in the cache
+VALID = "valid_"  # before the name of a dev metric in the log
 POINTS = 60  # of a loss curve, each the mean over the steps since the one before
 
 
@@ -96,14 +97,19 @@ def opened_data(plan: Plan) -> tuple[tasks.Task, Modality, TaskData]:
     """The task, its modality for this encoder, and its data; the last ones used are kept."""
     reference = references.parse(plan.encoder)
     own = f"{reference.kind}:{reference.name}" if reference.kind in ("run", "hf") else ""
-    return _opened_data(plan.task, own, json.dumps(plan.budget["limits"]), json.dumps(dict(plan.place)))
+    limits, place = json.dumps(plan.budget["limits"]), json.dumps(dict(plan.place))
+    return _opened_data(plan.task, own, limits, plan.budget["length"], place)
 
 
 @lru_cache(maxsize=4)
-def _opened_data(path: str, encoder: str, limits: str, place: str) -> tuple[tasks.Task, Modality, TaskData]:
+def _opened_data(
+    path: str, encoder: str, limits: str, length: int | None, place: str
+) -> tuple[tasks.Task, Modality, TaskData]:
     task = tasks.load(Path(path))
     reference = references.parse(encoder.removeprefix("run:")) if encoder else references.Reference("none")
-    modality = encoders.modality_for(reference, tasks.modality_section(task), task.name)
+    section = tasks.modality_section(task)
+    section["max_length"] = min(section["max_length"], length or section["max_length"])
+    modality = encoders.modality_for(reference, section, task.name)
     return task, modality, task_data.load(task, modality, json.loads(place), json.loads(limits))
 
 
@@ -131,6 +137,7 @@ def build(plan: Plan, device: torch.device, splits: tuple[str, ...] = ("train", 
         len(whole.classes),
         pooling=budget["pooling"] if plan.protocol != "probe" else "mean",
         noisy=budget["dropout"] is None,
+        norm=plan.protocol != "probe",  # which standardises its features and stays linear in them
     )
     return Parts(data, modality, opened, encoder, head, frozen)
 
@@ -169,8 +176,11 @@ def settings(plan: Plan, data: TaskData, modality: Modality, threads: int | None
 def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     """Train, or go on, or read what came out before.
 
+    A rate at which the loss is no longer a number is a trial that has ended: with its best checkpoint until then, or
+    with no dev score.
+
     Raises:
-        SuiteError: bad data, an encoder that does not fit, or a loss that is no number.
+        SuiteError: bad data, or an encoder that does not fit.
         KeyboardInterrupt: it was asked to stop, and has saved.
     """
     if (folder / RESULT).is_file():
@@ -185,20 +195,37 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
-        fit(_job(learner, parts, task, train, plan.seed, group), cfg, folder, group, stop)
+        lost = None
+        try:
+            fit(_job(learner, parts, task, train, plan.seed, group), cfg, folder, group, stop)
+        except Diverged as error:
+            lost = str(error)
         if stop.asked:
             raise KeyboardInterrupt
-        found = _best(learner, parts, task, folder, group)
-    best, last = checkpoint.best(folder / "checkpoints"), checkpoint.names(folder / "checkpoints")[-1]
-    facts = checkpoint.manifest(last)
+    best = checkpoint.best(folder / "checkpoints")
+    facts = checkpoint.manifest(checkpoint.names(folder / "checkpoints")[-1]) if best else {"tokens": 0, "seconds": 0.0}
     if parts.frozen is not None and encoders.digest(parts.opened.encoder) != parts.frozen:
         raise SuiteError(f"{folder}: the frozen encoder's weights moved; this is a fault of the suite.")
-    result = {"dev": found, "best_step": int(best.name[5:]) if best else 0, "steps": train["steps"]}
+    step = int(best.name[5:]) if best else 0
+    result = {"dev": dev_scores(folder, step), "best_step": step, "steps": train["steps"]}
     result |= {"tokens": facts["tokens"], "train_seconds": facts["seconds"], "seconds": time.monotonic() - began}
+    result |= {"lost": lost} if lost else {}
     result["curve"] = curve(folder)
     result["encoder"] = {key: value for key, value in vars(parts.opened).items() if key != "encoder"}
     _write(folder / RESULT, json.dumps(result, indent=1).encode())
     return result
+
+
+def dev_scores(folder: Path, step: int) -> dict[str, float]:
+    """The metrics on dev at a step, as the trial logged them; {} where it logged none."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    return {
+        key.removeprefix(VALID): value
+        for line in lines
+        if line["step"] == step
+        for key, value in line.items()
+        if key.startswith(VALID)
+    }
 
 
 def curve(folder: Path) -> dict[str, list[float]]:
@@ -276,19 +303,14 @@ def _job(learner: Learner, parts: Parts, task: tasks.Task, train: dict[str, Any]
     def evaluate(learner: Learner) -> dict[str, float]:
         found = scores(task, data.parts["dev"].labels_I, predict(learner, data, modality, "dev", group))
         learner.train()
-        return {f"valid_{name}": value for name, value in found.items()}
+        return {f"{VALID}{name}": value for name, value in found.items()}
 
     def score(valid: Mapping[str, float]) -> float | None:
-        value = valid.get(f"valid_{task.select}")
+        value = valid.get(f"{VALID}{task.select}")
         return None if value is None else -value if better else value
 
     rows = StepRows(order, count, group.rank, group.world, at_once)
     return Job(learner, collator, rows, evaluate, score, lambda say: None, quiet=True)
-
-
-def _best(learner: Learner, parts: Parts, task: tasks.Task, folder: Path, group: Processes) -> dict[str, float]:
-    _load_best(learner, folder, group.device)
-    return scores(task, parts.data.parts["dev"].labels_I, predict(learner, parts.data, parts.modality, "dev", group))
 
 
 def _load_best(learner: Learner, folder: Path, device: torch.device) -> None:

@@ -23,7 +23,7 @@ from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows, prefetch
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.rng import Rng
 from ssl_suite.data.store import Store
-from ssl_suite.errors import SuiteError
+from ssl_suite.errors import Diverged
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import build
 from ssl_suite.models.learner import Learner
@@ -64,7 +64,7 @@ def train(cfg: Mapping[str, Any], out: Path) -> None:
     """Run (or go on with) the pre-training that ``cfg`` describes, in the run folder ``out``.
 
     Raises:
-        SuiteError: bad input, a full disk, or a loss that is no longer a number.
+        SuiteError: bad input or a full disk; its kind ``Diverged``: a loss that is no longer a number.
     """
     with StopSignals() as stop:
         train_until(cfg, out, stop)
@@ -263,7 +263,7 @@ def check(seen: tuple[int, list[float]] | None, rows: StepRows, store: Store, ro
     """Whether any process was asked to stop, from the numbers of a finished step.
 
     Raises:
-        SuiteError: the loss or the gradient of that step is not finite; names the step and its batch.
+        Diverged: the loss or the gradient of that step is not finite; names the step and its batch.
     """
     if seen is None:
         return False
@@ -274,7 +274,7 @@ def check(seen: tuple[int, list[float]] | None, rows: StepRows, store: Store, ro
         records = sorted({store.record_name(int(windows.records_S[i])) for i in items})
         shown = ", ".join(records[:3]) + (f" and {len(records) - 3} more" if len(records) > 3 else "")
         kept = checkpoint.names(root)
-        raise SuiteError(
+        raise Diverged(
             f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}, on windows {items[:4]}… of {shown}. "
             f"The newest checkpoint before it is {kept[-1].name if kept else 'none'}; go on with a lower train.lr."
         )

@@ -62,23 +62,24 @@ def trained(head: Head) -> Head:
     return head
 
 
-def outputs(head: Head, encoder: Table, given: Batch, pooling: str) -> list[np.ndarray]:
+def outputs(head: Head, encoder: Table, given: Batch, pooling: str, norm: bool) -> list[np.ndarray]:
     """By hand, of each real sequence."""
     found = []
     for span in spans(given):
         states = encoder.rows.weight[given.values[span]].detach().numpy().astype(np.float64)
         vector = states[1:-1].mean(0) if pooling == "mean" else states[0]
+        vector = (vector - vector.mean()) / np.sqrt(vector.var() + 1e-5) if norm else vector
         found.append(head.output.weight.detach().numpy() @ vector + head.output.bias.detach().numpy())
     return found
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_classification_is_a_loop_over_sequences(pooling: Any) -> None:
+@pytest.mark.parametrize(("pooling", "norm"), [("mean", True), ("cls", True), ("mean", False)])
+def test_classification_is_a_loop_over_sequences(pooling: Any, norm: bool) -> None:
     labels, encoder, given = np.array([2, 0, 1, 2]), Table(), rows_of([7, 12, 3, 20])
-    head = trained(Classification(encoder, labels, ITEMS_S, 3, pooling=pooling))
+    head = trained(Classification(encoder, labels, ITEMS_S, 3, pooling=pooling, norm=norm))
     loss, count, metrics = head(encoder, given, rng())
     expected, right = 0.0, 0
-    for key, logits in zip(KEYS, outputs(head, encoder, given, pooling), strict=True):
+    for key, logits in zip(KEYS, outputs(head, encoder, given, pooling, norm), strict=True):
         label = labels[ITEMS_S[key]]
         expected += math.log(sum(math.exp(x) for x in logits)) - logits[label]
         right += int(np.argmax(logits)) == label
@@ -86,13 +87,13 @@ def test_classification_is_a_loop_over_sequences(pooling: Any) -> None:
     assert [x.item() for x in metrics["accuracy"]] == [right, 4]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_regression_is_a_loop_over_sequences(pooling: Any) -> None:
+@pytest.mark.parametrize(("pooling", "norm"), [("mean", True), ("cls", True), ("mean", False)])
+def test_regression_is_a_loop_over_sequences(pooling: Any, norm: bool) -> None:
     labels, encoder, given = np.array([300.0, -100.0, 700.5, 30.0]), Table(), rows_of([7, 12, 3, 20])
-    head = trained(Regression(encoder, labels, ITEMS_S, 0, pooling=pooling))
+    head = trained(Regression(encoder, labels, ITEMS_S, 0, pooling=pooling, norm=norm))
     loss, count, metrics = head(encoder, given, rng())
     expected = 0.0
-    for key, output in zip(KEYS, outputs(head, encoder, given, pooling), strict=True):
+    for key, output in zip(KEYS, outputs(head, encoder, given, pooling, norm), strict=True):
         expected += (output[0] - (labels[ITEMS_S[key]] - labels.mean()) / labels.std()) ** 2
     assert loss.item() == pytest.approx(expected, rel=1e-5) and count.item() == 4 and metrics == {}
 

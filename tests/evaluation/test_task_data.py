@@ -97,6 +97,16 @@ def test_chunks_hold_every_token_once(tmp_path: Path) -> None:
     assert task_data.symbols(data, modality, "test") == texts
 
 
+def test_the_middle_is_what_is_read_of_a_long_item(tmp_path: Path) -> None:
+    task, columns = dna(tmp_path, overflow="middle", modality={"name": "dna", "max_length": 22})
+    modality, data = tasks.build_modality(task), load(task)
+    texts = [text for text, split in zip(columns["sequence"], SPLITS, strict=True) if split == "train"]
+    expected = [text[(len(text) - 20) // 2 :][:20] if len(text) > 20 else text for text in texts]
+    assert expected != [text[:20] for text in texts]
+    assert spelled(data, modality, "train") == task_data.symbols(data, modality, "train") == expected
+    assert data.parts["train"].truncated == sum(len(text) > 20 for text in texts)
+
+
 def test_limits_keep_the_same_rows_whatever_else_changes(tmp_path: Path) -> None:
     count = 60
     split = ["train", "train", "valid", "test"] * (count // 4)

@@ -78,9 +78,8 @@ def test_the_best_on_dev_is_what_is_tested(plan: trial.Plan, tmp_path: Path, mon
     given = iter([0.9, 0.1])
     real = trial.scores
     monkeypatch.setattr(trial, "scores", lambda *parts: {"accuracy": next(given)})
-    monkeypatch.setattr(trial, "_best", lambda *parts: {})
     result = trial.run(plan, tmp_path / "a", threads=1)
-    assert 0 < result["best_step"] < result["steps"]
+    assert 0 < result["best_step"] < result["steps"] and result["dev"] == {"accuracy": 0.9}
     monkeypatch.setattr(trial, "scores", real)
     _, modality, data = trial.opened_data(plan)
     best = tmp_path / "a" / "checkpoints" / f"step_{result['best_step']:08d}" / checkpoint.WEIGHTS
@@ -152,6 +151,26 @@ def test_a_trial_has_whole_rows_and_the_asked_passes(plan: trial.Plan) -> None:
     assert long["log_every"] == 11  # a curve has at most 60 points
     small = trial.settings(replace(plan, budget={**plan.budget, "tokens": positions // 2}), data, modality)
     assert small["steps"] == max(1, round((positions // 2) / train["tokens_per_batch"]))
+
+
+def test_a_budget_makes_windows_shorter_and_never_longer(plan: trial.Plan) -> None:
+    gc = str(tasks.find("sample", "gc").path)
+    lengths = {}
+    for length in (None, 52, 4096):
+        _, modality, data = trial.opened_data(replace(plan, task=gc, budget={**plan.budget, "length": length}))
+        lengths[length] = modality.max_length, int(data.split("test").lengths_S.max()), data.parts["test"].truncated
+    assert lengths[52] == (52, 50, 16) and lengths[None] == lengths[4096] and lengths[None][1:] == (100, 0)
+
+
+def test_a_rate_at_which_the_loss_is_lost_is_a_lost_trial(plan: trial.Plan, tmp_path: Path) -> None:
+    """The cell goes on with the other rate; a seed that is lost at the chosen one is named."""
+    said: list[str] = []
+    budget = {**plan.budget, "lr": [1e-3, 1e30], "seeds": [100]}
+    found = measure.measure(replace(plan, budget=budget), tmp_path / "a", said.append, 1)
+    assert found.protocol["lr"] == 1e-3 and found.trials == 2 and found.selection is not None
+    assert found.selection["per_lr"]["1e+30"] is None and any("lost at step" in line for line in said)
+    with pytest.raises(SuiteError, match=r"undefined for every learning rate.*lower rates"):
+        measure.measure(replace(plan, budget={**budget, "lr": [1e30]}), tmp_path / "b", said.append, 1)
 
 
 def test_what_does_not_go_together_is_said_in_one_line(plan: trial.Plan, tmp_path: Path) -> None:
