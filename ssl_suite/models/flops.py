@@ -46,11 +46,13 @@ def encoder_flops(model: Mapping[str, Any], batch: Batch) -> float:
     """FLOPs of one forward pass of an encoder, without a head, over the data of a batch.
 
     Args:
-        model: the attributes of the encoder's spec. A convnet's has ``flops_per_picture``, and a sequence is a picture.
+        model: the attributes of the encoder's spec. A convnet's has ``flops_per_picture``, and a sequence is a picture;
+            ``attends`` is False where positions meet in convolutions alone.
     """
     if "flops_per_picture" in model:
         return float(model["flops_per_picture"]) * sum(1 for length in batch.lengths if length == batch.max_length)
-    return forward_flops(model, lengths_squared_sum=batch.squares, positions=batch.tokens, predicted=0, vocabulary=0)
+    squares = batch.squares if model.get("attends", True) else 0
+    return forward_flops(model, lengths_squared_sum=squares, positions=batch.tokens, predicted=0, vocabulary=0)
 
 
 def training_flops(

@@ -30,6 +30,7 @@ class SequenceCNNSpec:
         dilations: of the blocks in turn: 1, 2, 4, 8 and again from 1.
         mlp_width: such that ``models.flops`` counts a block's maps right: kernel D x D and a pointwise D x D, where it
             counts 4 D x D and 3 D x M.
+        features, attends: of signals none is read, and nothing attends.
     """
 
     kind: ClassVar[str] = "sequence_cnn"
@@ -41,6 +42,7 @@ class SequenceCNNSpec:
     kernel: int = 9
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     features: int = 0
+    attends: bool = False
     mlp_width: float = field(init=False)
 
     def __post_init__(self) -> None:

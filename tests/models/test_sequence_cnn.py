@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,9 +71,9 @@ def test_what_is_trained_has_a_gradient() -> None:
 
 
 def test_flops_are_those_of_the_maps() -> None:
-    """The trainer reads the spec's attributes; attention, which ``models.flops`` counts for all, is apart."""
+    """The trainer reads the spec's attributes."""
     model, given = made(kernel=9), batch([64, 64], V)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(given)
-    maps = encoder_flops(vars(replace(model.spec)), replace(given, squares=0))
+    maps = encoder_flops(vars(model.spec), given)
     assert maps == pytest.approx(counter.get_total_flops())
