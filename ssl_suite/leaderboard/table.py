@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     DrawsByLine = dict["Line", Draws]
 
 LEVEL = 0.05
-BUDGETS = ("smoke", "small", "paper")  # in order of size; others stand between smoke and small
+BUDGETS = {"smoke": 0, "brief": 2, "small": 3, "paper": 4}  # by size; a user's own stand after smoke
 # The contrasts that a page speaks of. The first is the lecture's finding, the next two are "re-emb lies between".
 CONTRASTS = (("BERT", "rand"), ("re-emb", "rand"), ("BERT", "re-emb"), ("specific-SSL", "specific-scratch"))
 
@@ -152,10 +152,6 @@ def setting(row: Row) -> tuple[Any, ...]:
     return task["name"], *counts, budget, metric, task["version"], task["split_sha256"], task["data_sha256"]
 
 
-def _size(budget: str) -> int:
-    return {"smoke": -1, "small": 1, "paper": 2}.get(budget, 0)
-
-
 def build(
     root: Path,
     benchmark: str,
@@ -207,7 +203,7 @@ def _settings(by_setting: Mapping[tuple[Any, ...], list[Row]]) -> tuple[list[Any
     def merit(key: tuple[Any, ...]) -> tuple[Any, ...]:
         arms = {row["arm"] for row in by_setting[key]}
         _, train, _, test, budget, *_ = key
-        return len(arms & {"BERT", "re-emb", "rand"}), _size(budget), train, test, len(arms), key
+        return len(arms & {"BERT", "re-emb", "rand"}), BUDGETS.get(budget, 1), train, test, len(arms), key
 
     by_task: dict[str, list[Any]] = defaultdict(list)
     for key in by_setting:

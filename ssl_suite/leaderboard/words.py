@@ -227,6 +227,12 @@ def pretraining(each: Contrast) -> str:
     return words[each.outcome]
 
 
+def truncated(task: Mapping[str, Any]) -> str:
+    """How many items are not read whole, and the symbols read of them: ``1,867 (to 126)``, [CLS] and [SEP] apart."""
+    window = task.get("max_length")
+    return f"{task['n_truncated']:,}" + (f" (to {window - 2})" if task["n_truncated"] and window else "")
+
+
 def counted(used: int, full: int) -> str:
     """``500 of 21,446`` or, when all are used, ``21,446``."""
     return f"{used:,}" if used == full else f"{used:,} of {full:,}"

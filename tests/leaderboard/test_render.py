@@ -256,3 +256,12 @@ def test_an_empty_cell_says_why(tmp_path: Path) -> None:
     )  # rand is measured here, this kind is not
     for said in ("other setting", "undefined", "not measured"):
         assert said in render.html(board) and said in render.markdown(board)
+
+
+@pytest.mark.parametrize(
+    ("count", "window", "said"),
+    [(0, 128, "0"), (1867, 128, "1,867 (to 126)"), (12, None, "12"), (12, 502, "12 (to 500)")],
+)
+def test_what_is_read_of_long_items(count: int, window: int | None, said: str) -> None:
+    task = {"n_truncated": count} | ({"max_length": window} if window else {})
+    assert words.truncated(task) == said
