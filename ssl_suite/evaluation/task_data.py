@@ -40,7 +40,7 @@ class Part:
         labels_I: int64 class numbers, or float64 values.
         windows: its sequences; ``records_S`` is the item of each.
         full: items of the full split.
-        truncated: items of which the tokens beyond the window are not read.
+        truncated: items that are not read whole.
         skipped: rows of train that could not be read, see ``load``.
     """
 
@@ -102,7 +102,13 @@ class TaskData:
         return f"{self.task}:{split} row {int(self.parts[split].rows_I[item]) + 1}"
 
 
-def load(task: Task, modality: Modality, place: Mapping[str, Any], limits: Mapping[str, int | None]) -> TaskData:
+def load(
+    task: Task,
+    modality: Modality,
+    place: Mapping[str, Any],
+    limits: Mapping[str, int | None],
+    chunks: int | None = None,
+) -> TaskData:
     """Read a task's items.
 
     Args:
@@ -113,6 +119,7 @@ def load(task: Task, modality: Modality, place: Mapping[str, Any], limits: Mappi
             of train that cannot be read; a row of dev or test is never left out.
         limits: items kept of each part; None, or no such key, keeps all. Kept are those whose SHA-256 of data, part and
             position is the smallest: the same for every seed, and a larger limit keeps them too.
+        chunks: pieces that are read of an item, where ``task.overflow`` is ``chunks``; None is all.
 
     Raises:
         SuiteError: the data are not here or another; a column is missing; a part is empty; a label is missing, is
@@ -130,7 +137,7 @@ def load(task: Task, modality: Modality, place: Mapping[str, Any], limits: Mappi
     fit(task, modality, sources, firsts, rows)
     encoded, skipped = encode(task, modality, sources, firsts, rows, place.get("on_error") or "stop")
     window = modality.max_length - FRAME
-    values, parts = lay_out(modality, encoded, rows, labels, window, task.overflow, skipped)
+    values, parts = lay_out(modality, encoded, rows, labels, window, task.overflow, skipped, chunks)
     check_labels(task, parts, classes)
     return TaskData(task.name, values, parts, classes, data_sha256, split_digest(rows), leaks(rows))
 
@@ -229,6 +236,7 @@ def lay_out(
     window: int,
     overflow: str,
     skipped: int,
+    chunks: int | None = None,
 ) -> tuple[np.ndarray, dict[str, Part]]:
     """All sequences end to end, and the parts.
 
@@ -237,19 +245,17 @@ def lay_out(
         labels: of all rows.
         window: the most tokens of a sequence.
         overflow: ``truncate``, ``middle`` or ``chunks``; the last chunk may be short.
+        chunks: the most of an item.
     """
     values: list[np.ndarray] = []
     parts, begin = {}, 0
     for name in PARTS:
         every = rows.of(name)
         mine = [row for row in every if row in encoded]
-        lengths = np.array([len(encoded[row]) for row in mine], np.int64)
-        long = lengths > window
-        firsts = np.maximum(lengths - window, 0) // 2 if overflow == "middle" else np.zeros_like(lengths)
-        if overflow != "chunks":
-            lengths = np.minimum(lengths, window)
-        ends = firsts + lengths
-        values += [encoded[row][a:b] for row, a, b in zip(mine, firsts.tolist(), ends.tolist(), strict=True)]
+        read = [read_of(encoded[row], window, overflow, chunks) for row in mine]
+        lengths = np.array([len(tokens) for tokens in read], np.int64)
+        cut = sum(len(tokens) < len(encoded[row]) for row, tokens in zip(mine, read, strict=True))
+        values += read
         counts = -(-lengths // window)
         items = np.repeat(np.arange(len(mine), dtype=np.int32), counts)
         inside = (np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)) * window
@@ -261,10 +267,24 @@ def lay_out(
             labels[mine],
             Windows(starts.astype(np.int64), pieces, items),
             len(every),
-            0 if overflow == "chunks" else int(long.sum()),
+            cut,
             skipped if name == "train" else 0,
         )
     return np.concatenate(values).astype(stored_type(modality), copy=False), parts
+
+
+def read_of(tokens: np.ndarray, window: int, overflow: str, chunks: int | None) -> np.ndarray:
+    """What is read of an item: its first or middle tokens, or chunks that lie evenly over it, end to end."""
+    if overflow == "truncate":
+        return tokens[:window]
+    if overflow == "middle":
+        first = max(0, len(tokens) - window) // 2
+        return tokens[first : first + window]
+    count = -(-len(tokens) // window)
+    if chunks is None or count <= chunks:
+        return tokens
+    kept = [(2 * i + 1) * count // (2 * chunks) for i in range(chunks)]
+    return np.concatenate([tokens[at * window : (at + 1) * window] for at in kept])
 
 
 def stored_type(modality: Modality) -> Any:

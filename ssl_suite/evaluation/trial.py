@@ -97,20 +97,18 @@ def opened_data(plan: Plan) -> tuple[tasks.Task, Modality, TaskData]:
     """The task, its modality for this encoder, and its data; the last ones used are kept."""
     reference = references.parse(plan.encoder)
     own = f"{reference.kind}:{reference.name}" if reference.kind in ("run", "hf") else ""
-    limits, place = json.dumps(plan.budget["limits"]), json.dumps(dict(plan.place))
-    return _opened_data(plan.task, own, limits, plan.budget["length"], place)
+    sizes = {key: plan.budget[key] for key in ("limits", "length", "chunks")}
+    return _opened_data(plan.task, own, json.dumps(sizes), json.dumps(dict(plan.place)))
 
 
 @lru_cache(maxsize=4)
-def _opened_data(
-    path: str, encoder: str, limits: str, length: int | None, place: str
-) -> tuple[tasks.Task, Modality, TaskData]:
-    task = tasks.load(Path(path))
+def _opened_data(path: str, encoder: str, sizes: str, place: str) -> tuple[tasks.Task, Modality, TaskData]:
+    task, budget = tasks.load(Path(path)), json.loads(sizes)
     reference = references.parse(encoder.removeprefix("run:")) if encoder else references.Reference("none")
     section = tasks.modality_section(task)
-    section["max_length"] = min(section["max_length"], length or section["max_length"])
+    section["max_length"] = min(section["max_length"], budget["length"] or section["max_length"])
     modality = encoders.modality_for(reference, section, task.name)
-    return task, modality, task_data.load(task, modality, json.loads(place), json.loads(limits))
+    return task, modality, task_data.load(task, modality, json.loads(place), budget["limits"], budget["chunks"])
 
 
 def build(plan: Plan, device: torch.device, splits: tuple[str, ...] = ("train", "dev")) -> Parts:

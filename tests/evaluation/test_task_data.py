@@ -97,6 +97,21 @@ def test_chunks_hold_every_token_once(tmp_path: Path) -> None:
     assert task_data.symbols(data, modality, "test") == texts
 
 
+def test_few_chunks_lie_evenly_over_the_item(tmp_path: Path) -> None:
+    task, columns = dna(tmp_path, overflow="chunks", modality={"name": "dna", "max_length": 6})
+    modality = tasks.build_modality(task)
+    data = task_data.load(task, modality, {}, {}, chunks=3)
+    texts = [text for text, split in zip(columns["sequence"], SPLITS, strict=True) if split == "train"]
+    expected = []
+    for text in texts:
+        pieces = [text[at : at + 4] for at in range(0, len(text), 4)]
+        count = len(pieces)
+        expected += pieces if count <= 3 else [pieces[count // 6], pieces[count // 2], pieces[5 * count // 6]]
+    assert spelled(data, modality, "train") == expected
+    assert data.parts["train"].truncated == sum(len(text) > 12 for text in texts) > 0
+    assert "".join(task_data.symbols(data, modality, "train")) == "".join(expected)
+
+
 def test_the_middle_is_what_is_read_of_a_long_item(tmp_path: Path) -> None:
     task, columns = dna(tmp_path, overflow="middle", modality={"name": "dna", "max_length": 22})
     modality, data = tasks.build_modality(task), load(task)
