@@ -12,8 +12,8 @@ settings:
   protocol=finetune   finetune, scratch, probe, linear, knn or majority; of encoder=
   arms=A,B            only these arms
   task=A,B            only these tasks; also sample tasks, which come with the package: task=sample
-  budget=small        smoke (seconds), brief (minutes a cell), small or paper (the published settings);
-                      conf/budget/NAME.yaml
+  budget=small        smoke (seconds), brief (minutes a cell), small, long (whole sets, for small encoders) or paper
+                      (the published settings); conf/budget/NAME.yaml
   seeds=100,101,102   others than the budget's
   text=hf:…           the text encoder of the arms BERT, re-emb and rand
   ssl.dna=, ssl.protein=, ssl.music=RUN   the pre-trained encoder of the arms specific-SSL and specific-scratch

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     DrawsByLine = dict["Line", Draws]
 
 LEVEL = 0.05
-BUDGETS = {"smoke": 0, "brief": 2, "small": 3, "paper": 4}  # by size; a user's own stand after smoke
+BUDGETS = {"smoke": 0, "brief": 2, "small": 3, "long": 4, "paper": 5}  # by size; a user's own stand after smoke
 # The contrasts that a page speaks of. The first is the lecture's finding, the next two are "re-emb lies between".
 CONTRASTS = (("BERT", "rand"), ("re-emb", "rand"), ("BERT", "re-emb"), ("specific-SSL", "specific-scratch"))
 
