@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -173,7 +174,8 @@ def test_the_verdicts_are_in_plain_words(html: str, markdown: str) -> None:
         assert "Not measured: stability." in text
         assert "pays: specific-SSL is better" in text
         assert "not told apart from BERT" in text
-    assert re.search(r"holds\. BERT is better than rand by \d+\.\d to \d+\.\d points \(p [=&lt;]+ \.\d+\)", html)
+    tested = r"\(p [=&lt;]+ \.\d+(, corrected [^)]+)?\)"
+    assert re.search(rf"holds\. BERT is better than rand by \d+\.\d to \d+\.\d points {tested}", html)
 
 
 def contrast(outcome: str, n_test: int = 1000) -> Contrast:
@@ -199,8 +201,21 @@ def test_a_contrast_in_words(outcome: str, sentence: str, gain: str, surety: str
     assert each.outcome == outcome
     assert words.sentence(each) == f"{sentence} ({surety.split(', ')[1]})"
     assert (words.gain(each), words.surety(each)) == (gain, surety)
+    corrected = replace(each, p=0.011, holm=0.088)
+    assert words.surety(corrected) == f"{surety.split(',')[0]}, p = .011, corrected .088"
+    assert words.surety(replace(corrected, p=0.0001, holm=0.0008)).endswith("p < .001, corrected < .001")
     few = contrast(outcome, rows.FEWEST - 1)  # its interval alone
     assert (words.gain(few), words.surety(few)) == (surety.split(",")[0], surety.split(", ")[1])
+
+
+def test_the_summary_counts_what_is_shown_and_which_way_the_rest_points() -> None:
+    column = Column((), "accuracy", True, {"title": "splice"}, "small")
+    shown = words.Finding(column, "yes", "", "", "", "open", "", ahead=True)
+    ahead, behind = replace(shown, status="open"), replace(shown, status="open", ahead=False)
+    text = words.summary([shown, ahead, behind])
+    assert "better than rand on 1 of 3 tasks (splice) and cannot be told apart from it on 2" in text
+    assert "BERT's score is the higher one on 2 of 3." in text
+    assert "Told apart or not" not in words.summary([shown, shown])
 
 
 @pytest.mark.parametrize(
