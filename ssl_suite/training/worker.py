@@ -28,4 +28,10 @@ def main(out: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is on disk and the group is closed. At the interpreter's exit gloo's threads now and then abort the process
+    # (pytorch issue 190489; seen here on two nodes): a run that succeeded would count as failed, and the other
+    # nodes wait 300 seconds for this one.
+    os._exit(code)
