@@ -174,7 +174,7 @@ def test_the_verdicts_are_in_plain_words(html: str, markdown: str) -> None:
         assert "Not measured: stability." in text
         assert "pays: specific-SSL is better" in text
         assert "not told apart from BERT" in text
-    tested = r"\(p [=&lt;]+ \.\d+(, corrected [^)]+)?\)"
+    tested = r"\(p [=&lt;]+ \.\d+, corrected [^)]+\)"
     assert re.search(rf"holds\. BERT is better than rand by \d+\.\d to \d+\.\d points {tested}", html)
 
 
