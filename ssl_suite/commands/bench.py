@@ -13,7 +13,7 @@ settings:
   arms=A,B            only these arms
   task=A,B            only these tasks; also sample tasks, which come with the package: task=sample
   budget=small        smoke (seconds), brief (minutes a cell), small, long (whole sets, for small encoders) or paper
-                      (the published settings); conf/budget/NAME.yaml
+                      (the published settings); warm, warm_long: heads start from a linear model; conf/budget/NAME.yaml
   seeds=100,101,102   others than the budget's
   text=hf:…           the text encoder of the arms BERT, re-emb and rand
   ssl.dna=, ssl.protein=, ssl.music=RUN   the pre-trained encoder of the arms specific-SSL and specific-scratch

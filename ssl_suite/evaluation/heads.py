@@ -96,11 +96,15 @@ class Head(Objective):
 
     def read(self, encoder: Any, batch: Batch) -> Tensor:
         """(B, C): the head's outputs."""
+        return self.output(self.drop(self.vectors(encoder, batch)))
+
+    def vectors(self, encoder: Any, batch: Batch) -> Tensor:
+        """(B, D): what the last map reads."""
         if self.pooling == "cls":
             vectors_BD = encoder(batch)[batch.offsets_B1[:-1].long().clamp(max=len(batch.values) - 1)]
         else:
             vectors_BD = encoder.pooled(batch)
-        return self.output(self.drop(self.norm(vectors_BD)))
+        return self.norm(vectors_BD)
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of the encoder, and of the last map."""

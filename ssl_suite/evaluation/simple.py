@@ -28,12 +28,14 @@ class Control(NamedTuple):
     """Predictions by the model that did best on dev.
 
     ``chosen``: ``name`` ("C" or "alpha"), ``value``, ``select`` (metric), ``per_value`` (value -> dev score, None where
-    undefined), ``features``, and ``converged`` (False: the solver was stopped before it had settled).
+    undefined), ``features``, and ``converged`` (False: the solver was stopped before it had settled). ``model`` is
+    scikit-learn's.
     """
 
     dev_predictions: np.ndarray
     test_predictions: np.ndarray
     chosen: dict[str, Any]
+    model: Any = None
 
 
 class Neighbours(NamedTuple):
@@ -126,6 +128,46 @@ def linear_probe(
     parts = [scaler.transform(x_XD) for x_XD in parts]
     strengths, make = (PROBE_STRENGTHS, _ridge) if regression else (PROBE_INVERSE_STRENGTHS, _logistic(0))
     return _chosen(parts, labels, dev_labels, regression, strengths, select, make)
+
+
+def linear_map(
+    train_XD: np.ndarray,
+    labels: np.ndarray,
+    dev_XD: np.ndarray,
+    dev_labels: np.ndarray,
+    outputs: int,
+    select: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The model of ``linear_probe`` as a map of the features as they come: (C, D) weights and (C,) biases, float32.
+
+    The softmax of what it gives are the model's shares of the classes; a class that no label names gets next to none.
+
+    Args:
+        labels, dev_labels: class numbers below ``outputs``; real numbers mean a regression.
+        outputs: C.
+        select: as in ``kmer``.
+
+    Raises:
+        SuiteError: as ``linear_probe`` does.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    regression = np.asarray(labels).dtype.kind == "f"
+    width = np.asarray(train_XD).shape[-1]
+    scaler = StandardScaler().fit(_features("linear map: training", train_XD, width))
+    train, dev = scaler.transform(train_XD), scaler.transform(_features("linear map: dev", dev_XD, width))
+    strengths, make = (PROBE_STRENGTHS, _ridge) if regression else (PROBE_INVERSE_STRENGTHS, _logistic(0))
+    model = _chosen([train, dev, dev], labels, dev_labels, regression, strengths, select, make).model
+    slopes_KD = np.atleast_2d(model.coef_) / scaler.scale_
+    levels_K = np.atleast_1d(model.intercept_) - slopes_KD @ scaler.mean_
+    if regression:
+        return slopes_KD.astype(np.float32), levels_K.astype(np.float32)
+    if len(model.classes_) == 2:  # one sigmoid is the softmax of two halves
+        slopes_KD, levels_K = np.concatenate((-slopes_KD, slopes_KD)) / 2, np.concatenate((-levels_K, levels_K)) / 2
+    weight_CD = np.tile(slopes_KD.mean(0), (outputs, 1))
+    bias_C = np.full(outputs, levels_K.mean() - 2 * np.log(len(train)))
+    weight_CD[model.classes_], bias_C[model.classes_] = slopes_KD, levels_K
+    return weight_CD.astype(np.float32), bias_C.astype(np.float32)
 
 
 def knn(
@@ -303,4 +345,4 @@ def _chosen(
         "features": int(parts[0].shape[1]),
         "converged": settled,
     }
-    return Control(dev_predictions, model.predict(parts[2]), chosen)
+    return Control(dev_predictions, model.predict(parts[2]), chosen, model)

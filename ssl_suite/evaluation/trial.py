@@ -4,6 +4,8 @@
     metrics.jsonl   the loss curve        test.npy        outputs on test, written by ``predict_test``
     checkpoints/    the last and the best on dev, until the test predictions are there
 
+Beside the folders: start-KEY.npz, the linear models that heads start from where the budget says ``head: linear``.
+
 A folder with a result is not trained again; one without goes on from its newest checkpoint. So a table that was killed
 goes on where it was.
 """
@@ -29,7 +31,7 @@ from ssl_suite import config
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
 from ssl_suite.errors import Diverged, SuiteError
-from ssl_suite.evaluation import encoders, features, metrics, passes, references, task_data, tasks
+from ssl_suite.evaluation import encoders, features, metrics, passes, references, start, task_data, tasks
 from ssl_suite.evaluation.heads import Head, head_class
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
@@ -192,6 +194,9 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         (folder / TRIAL).write_text(json.dumps(_told(plan), indent=1), encoding="utf-8")
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
+        if plan.budget.get("head") == "linear" and plan.protocol != "probe":
+            kept = folder.parent / f"start-{replace(plan, lr=0.0).key}.npz"
+            start.linear(learner, parts.data, parts.modality, task.select, group, kept)
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
         lost = None
         try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     DrawsByLine = dict["Line", Draws]
 
 LEVEL = 0.05
-BUDGETS = {"smoke": 0, "brief": 2, "small": 3, "long": 4, "paper": 5}  # by size; a user's own stand after smoke
+BUDGETS = ("smoke", "own", "brief", "warm", "small", "long", "warm_long", "paper")  # by size; "own" is any other name
 # The contrasts that a page speaks of. The first is the lecture's finding, the next two are "re-emb lies between".
 CONTRASTS = (("BERT", "rand"), ("re-emb", "rand"), ("BERT", "re-emb"), ("specific-SSL", "specific-scratch"))
 
@@ -203,7 +203,14 @@ def _settings(by_setting: Mapping[tuple[Any, ...], list[Row]]) -> tuple[list[Any
     def merit(key: tuple[Any, ...]) -> tuple[Any, ...]:
         arms = {row["arm"] for row in by_setting[key]}
         _, train, _, test, budget, *_ = key
-        return len(arms & {"BERT", "re-emb", "rand"}), BUDGETS.get(budget, 1), train, test, len(arms), key
+        return (
+            len(arms & {"BERT", "re-emb", "rand"}),
+            BUDGETS.index(budget if budget in BUDGETS else "own"),
+            train,
+            test,
+            len(arms),
+            key,
+        )
 
     by_task: dict[str, list[Any]] = defaultdict(list)
     for key in by_setting:

@@ -1,0 +1,80 @@
+"""Where a head starts: at small random numbers, or at a linear model of what the encoder gives before it is trained.
+
+A random map pulls at the encoder before it knows where to, and a short training ends before it does. Linear probing,
+then fine-tuning (LP-FT, Kumar et al. 2022, arXiv:2202.10054) fits the map first, on features that stand still, and then
+trains everything from there.
+
+Shapes: S sequences of a split, D width of the encoder, C outputs of the head.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.evaluation import passes, simple
+from ssl_suite.evaluation.heads import Head
+from ssl_suite.evaluation.task_data import TaskData
+from ssl_suite.modalities.base import Modality
+from ssl_suite.models.learner import Learner
+from ssl_suite.training.distributed import Processes
+
+
+def linear(
+    learner: Learner, data: TaskData, modality: Modality, select: str, group: Processes, kept: Path | None = None
+) -> None:
+    """Set the head's map to a linear model of the training sequences' vectors; its penalty is chosen on dev.
+
+    Args:
+        learner: an encoder with its starting weights, and a head; both on the group's device.
+        select: the metric that chooses.
+        kept: a file that holds the map, or will: the trials of one start differ in their rates alone.
+
+    Raises:
+        SuiteError: one class only, or vectors that are not finite.
+    """
+    head = learner.objective
+    if kept is not None and kept.is_file():
+        with np.load(kept) as arrays:
+            weight_CD, bias_C = arrays["weight_CD"], arrays["bias_C"]
+    else:
+        weight_CD, bias_C = _fitted(learner, head, data, modality, select, group)
+        if kept is not None and group.main:
+            _write(kept, weight_CD=weight_CD, bias_C=bias_C)
+    with torch.no_grad():
+        head.output.weight.copy_(torch.from_numpy(weight_CD))
+        head.output.bias.copy_(torch.from_numpy(bias_C))
+
+
+def _fitted(
+    learner: Learner, head: Head, data: TaskData, modality: Modality, select: str, group: Processes
+) -> tuple[np.ndarray, np.ndarray]:
+    """(C, D) and (C,): the map."""
+
+    def read(batch: Batch) -> Tensor:
+        with group.autocast():
+            return head.vectors(learner.encoder, batch)
+
+    learner.eval()
+    vectors, labels = {}, {}
+    for split in ("train", "dev"):
+        part = data.parts[split]
+        vectors[split] = passes.over(data, modality, split, group.device, read)
+        labels[split] = head.targets(part.labels_I)[part.windows.records_S]
+    learner.train()
+    return simple.linear_map(
+        vectors["train"], labels["train"], vectors["dev"], labels["dev"], head.outputs(len(data.classes)), select
+    )
+
+
+def _write(path: Path, **arrays: Any) -> None:
+    beside = path.with_name(f".{path.name}")
+    with beside.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(beside, path)
