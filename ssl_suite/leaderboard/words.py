@@ -99,10 +99,15 @@ def probability(p: float) -> str:
     return f"p = {text.removeprefix('0')}"
 
 
-def tested(each: Contrast) -> str:
-    """``p = .011, corrected .088``: that of the paired test alone, and after Holm's correction over the columns."""
+def probabilities(each: Contrast) -> list[str]:
+    """``p = .011`` of the paired test alone and, if it is another, ``corrected .088``: Holm's over the columns."""
     corrected = probability(each.holm).removeprefix("p ").removeprefix("= ")
-    return probability(each.p) + (f", corrected {corrected}" if each.holm != each.p else "")
+    return [probability(each.p), *([f"corrected {corrected}"] if each.holm != each.p else [])]
+
+
+def tested(each: Contrast) -> str:
+    """``p = .011, corrected .088``."""
+    return ", ".join(probabilities(each))
 
 
 def gain(each: Contrast) -> str:
@@ -110,10 +115,9 @@ def gain(each: Contrast) -> str:
     return span(each.low, each.high, sign=True) if each.column.small else points(each.gain, sign=True)
 
 
-def surety(each: Contrast) -> str:
-    """What goes with ``gain``: the interval, unless it was said, and p."""
-    interval = "" if each.column.small else f"{span(each.low, each.high, sign=True)}, "
-    return interval + tested(each)
+def interval(each: Contrast) -> list[str]:
+    """What goes with ``gain``; nothing where that is the interval already."""
+    return [] if each.column.small else [span(each.low, each.high, sign=True)]
 
 
 @dataclass(frozen=True)

@@ -189,23 +189,24 @@ def contrast(outcome: str, n_test: int = 1000) -> Contrast:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "sentence", "gain", "surety"),
+    ("outcome", "sentence", "gain", "interval", "p"),
     [
-        ("better", "holds. BERT is better than rand by 5.1 to 9.8 points", "+7.4", "+5.1 to +9.8, p < .001"),
-        ("worse", "the opposite. rand is better than BERT by 1.0 to 5.0 points", "−3.0", "−5.0 to −1.0, p = .021"),
-        ("open", "not shown. BERT − rand is somewhere in −1.5 to +1.5 points", "0.0", "−1.5 to +1.5, p = 1.00"),
+        ("better", "holds. BERT is better than rand by 5.1 to 9.8 points", "+7.4", "+5.1 to +9.8", "p < .001"),
+        ("worse", "the opposite. rand is better than BERT by 1.0 to 5.0 points", "−3.0", "−5.0 to −1.0", "p = .021"),
+        ("open", "not shown. BERT − rand is somewhere in −1.5 to +1.5 points", "0.0", "−1.5 to +1.5", "p = 1.00"),
     ],
 )
-def test_a_contrast_in_words(outcome: str, sentence: str, gain: str, surety: str) -> None:
+def test_a_contrast_in_words(outcome: str, sentence: str, gain: str, interval: str, p: str) -> None:
     each = contrast(outcome)
     assert each.outcome == outcome
-    assert words.sentence(each) == f"{sentence} ({surety.split(', ')[1]})"
-    assert (words.gain(each), words.surety(each)) == (gain, surety)
+    assert words.sentence(each) == f"{sentence} ({p})"
+    assert (words.gain(each), words.interval(each), words.tested(each)) == (gain, [interval], p)
     corrected = replace(each, p=0.011, holm=0.088)
-    assert words.surety(corrected) == f"{surety.split(',')[0]}, p = .011, corrected .088"
-    assert words.surety(replace(corrected, p=0.0001, holm=0.0008)).endswith("p < .001, corrected < .001")
+    assert words.probabilities(corrected) == ["p = .011", "corrected .088"]
+    assert words.tested(corrected) == "p = .011, corrected .088"
+    assert words.tested(replace(corrected, p=0.0001, holm=0.0008)) == "p < .001, corrected < .001"
     few = contrast(outcome, rows.FEWEST - 1)  # its interval alone
-    assert (words.gain(few), words.surety(few)) == (surety.split(",")[0], surety.split(", ")[1])
+    assert (words.gain(few), words.interval(few), words.tested(few)) == (interval, [], p)
 
 
 def test_the_summary_counts_what_is_shown_and_which_way_the_rest_points() -> None:
