@@ -10,6 +10,7 @@ Shapes: S sequences of a split, D width of the encoder, C outputs of the head.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,25 @@ import torch
 from torch import Tensor
 
 from ssl_suite.data.batch import Batch
+from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import passes, simple
 from ssl_suite.evaluation.heads import Head
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import Processes
+
+
+def is_linear(budget: Mapping[str, Any]) -> bool:
+    """Whether the budget's ``head`` says so; without that key heads start at random.
+
+    Raises:
+        SuiteError: it says neither ``linear`` nor ``random``.
+    """
+    wanted = budget.get("head", "random")
+    if wanted not in ("random", "linear"):
+        raise SuiteError(f"budget {budget['name']}: head={wanted} should be random or linear.")
+    return bool(wanted == "linear")
 
 
 def linear(

@@ -194,7 +194,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         (folder / TRIAL).write_text(json.dumps(_told(plan), indent=1), encoding="utf-8")
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
-        if plan.budget.get("head") == "linear" and plan.protocol != "probe":
+        if start.is_linear(plan.budget) and plan.protocol != "probe":
             kept = folder.parent / f"start-{replace(plan, lr=0.0).key}.npz"
             start.linear(learner, parts.data, parts.modality, task.select, group, kept)
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ssl_suite import config
+from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import features, metrics, simple, start, tasks, trial
 from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import processes
@@ -63,6 +64,13 @@ def test_the_trials_of_a_start_read_it_and_end_the_same(plan: trial.Plan, tmp_pa
     assert len(list((tmp_path / "a").glob("start-*.npz"))) == 1
     trial.run(replace(plan, seed=101), tmp_path / "a" / "three", threads=1)
     assert len(list((tmp_path / "a").glob("start-*.npz"))) == 2
+
+
+def test_a_head_starts_linear_or_at_random() -> None:
+    assert start.is_linear({"name": "mine", "head": "linear"})
+    assert not start.is_linear({"name": "mine", "head": "random"}) and not start.is_linear({"name": "mine"})
+    with pytest.raises(SuiteError, match=r"^budget mine: head=cold should be random or linear\.$"):
+        start.is_linear({"name": "mine", "head": "cold"})
 
 
 @pytest.mark.parametrize("classes", [2, 4])
