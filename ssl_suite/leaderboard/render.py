@@ -125,6 +125,7 @@ def _context(board: Board) -> dict[str, Any]:
         "modality": lambda name: MODALITIES.get(name, str(name).capitalize()),
         "panels": [(column, drawn) for column in board.main.columns if (drawn := learning.panel(board.main, column))],
         "findings": lambda each: _findings(board, each),
+        "titled": lambda each, column: words.titled(column, settings=each is board.other),
         "pretraining": lambda each: each.contrasts.get(("specific-SSL", "specific-scratch"), []),
         "arms": _arms(board),
         "groups": lambda each: _groups(board, each),
@@ -156,11 +157,12 @@ def gaps(board: Board) -> figures.Gap:
 
 
 def _findings(board: Board, each: Table) -> list[tuple[Line, list[words.Finding]]]:
-    """The lecture's finding for every BERT line, over the columns that it was measured in (the first: over all)."""
+    """The lecture's finding for every BERT line, over the columns it was measured in (the main table's first: all)."""
     lines = [line for line in each.lines if line.arm == "BERT"]
     found = []
     for line in lines:
-        columns = [column for column in each.columns if line == lines[0] or (line, column) in each.cells]
+        whole = each is board.main and line == lines[0]
+        columns = [column for column in each.columns if whole or (line, column) in each.cells]
         found.append((line, [words.finding(board, each, column, line) for column in columns]))
     return found
 

@@ -79,6 +79,11 @@ def unit(name: str) -> str:
     return f"{metric(name)}, %" if name == "accuracy" else f"{metric(name)} × 100"
 
 
+def titled(column: Column, settings: bool) -> str:
+    """The task's title; where columns of one task stand side by side in several settings, with the budget."""
+    return f"{column.task['title']} ({column.budget})" if settings else str(column.task["title"])
+
+
 def points(value: float, sign: bool = False) -> str:
     """A score of 0..1 as points with one decimal; ``sign`` writes + before a gain."""
     text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"

@@ -274,6 +274,19 @@ def test_an_empty_cell_says_why(tmp_path: Path) -> None:
         assert said in render.html(board) and said in render.markdown(board)
 
 
+def test_further_settings_are_told_apart_and_say_nothing_of_what_they_lack(tmp_path: Path) -> None:
+    for budget, arms in {"small": ("BERT", "rand"), "brief": ("BERT", "rand"), "long": ("rand",)}.items():
+        for arm in arms:
+            add(tmp_path, classified(right=0.7), arm=arm, budget__name=budget, run_id=f"{arm}-{budget}")
+    board = render.load(tmp_path, "cross_domain")
+    assert [column.budget for column in board.main.columns] == ["small"]
+    title = board.main.columns[0].task["title"]
+    for page, row in ((render.markdown(board), "| {} |"), (render.html(board), '<th scope="row">{} ')):
+        assert row.format(title) in page and row.format(f"{title} (brief)") in page
+    ((_, found),) = render._findings(board, board.other)
+    assert [each.column.budget for each in found] == ["brief"]  # long has no BERT
+
+
 @pytest.mark.parametrize(
     ("count", "window", "said"),
     [(0, 128, "0"), (1867, 128, "1,867 (to 126)"), (12, None, "12"), (12, 502, "12 (to 500)")],
