@@ -26,6 +26,7 @@ from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import Processes
+from ssl_suite.training.stopping import StopSignals
 
 
 def is_linear(budget: Mapping[str, Any]) -> bool:
@@ -41,24 +42,32 @@ def is_linear(budget: Mapping[str, Any]) -> bool:
 
 
 def linear(
-    learner: Learner, data: TaskData, modality: Modality, select: str, group: Processes, kept: Path | None = None
+    learner: Learner,
+    data: TaskData,
+    modality: Modality,
+    select: str,
+    group: Processes,
+    stop: StopSignals,
+    kept: Path | None = None,
 ) -> None:
     """Set the head's map to a linear model of the training sequences' vectors; its penalty is chosen on dev.
 
     Args:
         learner: an encoder with its starting weights, and a head; both on the group's device.
         select: the metric that chooses.
+        stop: asked between forward passes.
         kept: a file that holds the map, or will: the trials of one start differ in their rates alone.
 
     Raises:
         SuiteError: one class only, or vectors that are not finite.
+        KeyboardInterrupt: it was asked to stop; nothing is kept.
     """
     head = learner.objective
     if kept is not None and kept.is_file():
         with np.load(kept) as arrays:
             weight_CD, bias_C = arrays["weight_CD"], arrays["bias_C"]
     else:
-        weight_CD, bias_C = _fitted(learner, head, data, modality, select, group)
+        weight_CD, bias_C = _fitted(learner, head, data, modality, select, group, stop)
         if kept is not None and group.main:
             _write(kept, weight_CD=weight_CD, bias_C=bias_C)
     with torch.no_grad():
@@ -67,11 +76,19 @@ def linear(
 
 
 def _fitted(
-    learner: Learner, head: Head, data: TaskData, modality: Modality, select: str, group: Processes
+    learner: Learner,
+    head: Head,
+    data: TaskData,
+    modality: Modality,
+    select: str,
+    group: Processes,
+    stop: StopSignals,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(C, D) and (C,): the map."""
 
     def read(batch: Batch) -> Tensor:
+        if stop.asked:
+            raise KeyboardInterrupt
         with group.autocast():
             return head.vectors(learner.encoder, batch)
 

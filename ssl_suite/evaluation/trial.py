@@ -196,7 +196,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         learner = Learner(parts.encoder, parts.head).to(group.device)
         if start.is_linear(plan.budget) and plan.protocol != "probe":
             kept = folder.parent / f"start-{replace(plan, lr=0.0).key}.npz"
-            start.linear(learner, parts.data, parts.modality, task.select, group, kept)
+            start.linear(learner, parts.data, parts.modality, task.select, group, stop, kept)
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
         lost = None
         try:

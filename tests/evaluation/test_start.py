@@ -17,6 +17,7 @@ from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import features, metrics, simple, start, tasks, trial
 from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import processes
+from ssl_suite.training.stopping import StopSignals
 
 TRAIN = {"threads": 1, "precision": "fp32"}
 
@@ -33,7 +34,7 @@ def test_the_start_is_scikit_learn_on_frozen_features(plan: trial.Plan, tmp_path
     with processes(TRAIN) as group:
         parts = trial.build(plan, group.device)
         learner = Learner(parts.encoder, parts.head)
-        start.linear(learner, parts.data, parts.modality, "accuracy", group, tmp_path / "start.npz")
+        start.linear(learner, parts.data, parts.modality, "accuracy", group, StopSignals(), tmp_path / "start.npz")
         found = trial.outputs(learner, parts.data, parts.modality, "dev", group).argmax(1)
         vectors = {s: features.pooled(parts.encoder, parts.data, parts.modality, s)[:, -1] for s in ("train", "dev")}
     normed = {s: (v - v.mean(1, keepdims=True)) / np.sqrt(v.var(1, keepdims=True) + 1e-5) for s, v in vectors.items()}
@@ -50,6 +51,17 @@ def test_the_start_is_scikit_learn_on_frozen_features(plan: trial.Plan, tmp_path
     assert best is not None
     np.testing.assert_array_equal(found, best.predict(normed["dev"]))
     assert len(np.unique(found)) > 1
+
+
+def test_a_start_that_is_asked_to_stop_stops_and_keeps_nothing(plan: trial.Plan, tmp_path: Path) -> None:
+    stop = StopSignals()
+    stop.asked = True
+    with processes(TRAIN) as group:
+        parts = trial.build(plan, group.device)
+        learner = Learner(parts.encoder, parts.head)
+        with pytest.raises(KeyboardInterrupt):
+            start.linear(learner, parts.data, parts.modality, "accuracy", group, stop, tmp_path / "start.npz")
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_trials_of_a_start_read_it_and_end_the_same(plan: trial.Plan, tmp_path: Path) -> None:
