@@ -54,7 +54,7 @@ class Curve:
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | None = None) -> list[Curve]:
-    """The curves of a task's rows; of rows that share an arm, the newest's.
+    """The curves of a task's rows of one budget: that with most arms, of equals the newest. An arm's newest row counts.
 
     Args:
         task: a task's name, or its base.
@@ -63,7 +63,7 @@ def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | 
     Raises:
         SuiteError: no row of the task has curves.
     """
-    found: dict[str, Curve] = {}
+    by_budget: dict[str, dict[str, Curve]] = {}
     for row in sorted(rows, key=lambda row: row["created"]):
         name = row["task"]["name"]
         if task not in (name, name.partition("@")[0]) or not row.get("curves"):
@@ -74,14 +74,18 @@ def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | 
         if any(part["step"] != parts[0]["step"] for part in parts):
             continue  # seeds of different lengths cannot be one band
         losses_SP = np.array([part["loss"] for part in parts])
+        found = by_budget.pop(
+            row["budget"]["name"], {}
+        )  # and back in at the end: budgets are in order of their newest row
         found[row["arm"]] = blocks(Curve(row["arm"], row["run_id"], np.array(parts[0]["step"]), losses_SP))
-    if not found:
+        by_budget[row["budget"]["name"]] = found
+    if not by_budget:
         known = sorted({row["task"]["name"] for row in rows if row.get("curves")})
         raise SuiteError(
             f"task={task}: no row with loss curves. Measure some: ssl_suite bench cross_domain task={task}. "
             f"There are curves of {', '.join(known) or 'no task'}."
         )
-    return list(found.values())
+    return list(max(reversed(by_budget.values()), key=len).values())
 
 
 def blocks(curve: Curve, most: int = MOST) -> Curve:

@@ -28,7 +28,7 @@ def curves(args: argparse.Namespace) -> int:
       ssl_suite analyse curves task=h3 arms=BERT,re-emb,rand out=figures
 
     settings:
-      task=NAME           a task with rows, by its name or its base
+      task=NAME           a task with rows, by its name or its base; those of the budget with most arms
       arms=A,B            only these lines; all that were trained else
       benchmark=          the rows' benchmark (default cross_domain)
       root=FOLDER         the leaderboards folder (default leaderboards)

@@ -21,6 +21,7 @@ def row(arm: str, losses: list[list[float]], created: str = "2026-01-01T00:00:00
         "run_id": f"{arm}-{created}",
         "created": created,
         "task": {"name": "a@b"},
+        "budget": {"name": "small"},
         "curves": parts,
     } | other
 
@@ -38,6 +39,13 @@ def test_the_newest_row_of_an_arm_is_taken_and_measured_by_hand() -> None:
     assert lines["BERT"]["reaches"] == 30  # means 1.0 .7 .5: at 30 it is where rand ends
     assert lines["rand"]["reaches"] == 100
     assert (lines["BERT"]["seeds"], lines["BERT"]["steps"]) == (2, 100)
+
+
+def test_budgets_are_not_mixed() -> None:
+    small = [row("BERT", FALLING), row("rand", FLAT)]
+    warm = [row(arm, FALLING, "2026-03-01T00:00:00Z", budget={"name": "warm"}) for arm in ("rand", "specific-SSL")]
+    assert {each.run_id for each in curves.of_rows(small + warm[:1], "a")} == {each["run_id"] for each in small}
+    assert {each.run_id for each in curves.of_rows(small + warm, "a")} == {each["run_id"] for each in warm}  # as many
 
 
 def test_a_tenth_of_the_steps_must_be_as_low() -> None:

@@ -13,7 +13,8 @@ from ssl_suite.leaderboard.table import Table
 
 def row(arm: str, losses: list[list[float]]) -> dict[str, Any]:
     curves = {str(seed): {"step": [10, 20, 30], "loss": one} for seed, one in enumerate(losses)}
-    return {"arm": arm, "run_id": arm, "created": "2026-01-01T00:00:00Z", "task": {"name": "a@b"}, "curves": curves}
+    facts = {"run_id": arm, "created": "2026-01-01T00:00:00Z", "task": {"name": "a@b"}, "budget": {"name": "small"}}
+    return {"arm": arm, "curves": curves} | facts
 
 
 def made(*rows: dict[str, Any]) -> tuple[Table, Any]:
