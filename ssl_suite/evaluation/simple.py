@@ -120,12 +120,7 @@ def linear_probe(
     Raises:
         SuiteError: one class only; an empty part; lengths or widths that differ; features that are not finite.
     """
-    from sklearn.preprocessing import StandardScaler
-
-    named = {"training": train_XD, "dev": dev_XD, "test": test_XD}
-    parts = [_features(f"linear probe: {name}", x_XD, np.asarray(train_XD).shape[-1]) for name, x_XD in named.items()]
-    scaler = StandardScaler().fit(parts[0])
-    parts = [scaler.transform(x_XD) for x_XD in parts]
+    _, parts = _standardised("linear probe", train_XD, dev_XD, test_XD)
     strengths, make = (PROBE_STRENGTHS, _ridge) if regression else (PROBE_INVERSE_STRENGTHS, _logistic(0))
     return _chosen(parts, labels, dev_labels, regression, strengths, select, make)
 
@@ -150,12 +145,8 @@ def linear_map(
     Raises:
         SuiteError: as ``linear_probe`` does.
     """
-    from sklearn.preprocessing import StandardScaler
-
     regression = np.asarray(labels).dtype.kind == "f"
-    width = np.asarray(train_XD).shape[-1]
-    scaler = StandardScaler().fit(_features("linear map: training", train_XD, width))
-    train, dev = scaler.transform(train_XD), scaler.transform(_features("linear map: dev", dev_XD, width))
+    scaler, (train, dev) = _standardised("linear map", train_XD, dev_XD)
     strengths, make = (PROBE_STRENGTHS, _ridge) if regression else (PROBE_INVERSE_STRENGTHS, _logistic(0))
     model = _chosen([train, dev, dev], labels, dev_labels, regression, strengths, select, make).model
     slopes_KD = np.atleast_2d(model.coef_) / scaler.scale_
@@ -168,6 +159,19 @@ def linear_map(
     bias_C = np.full(outputs, levels_K.mean() - 2 * np.log(len(train)))
     weight_CD[model.classes_], bias_C[model.classes_] = slopes_KD, levels_K
     return weight_CD.astype(np.float32), bias_C.astype(np.float32)
+
+
+def _standardised(what: str, *parts: np.ndarray) -> tuple[Any, list[np.ndarray]]:
+    """Checked features of training, dev and test by training's mean and deviation; and scikit-learn's scaler."""
+    from sklearn.preprocessing import StandardScaler
+
+    width = np.asarray(parts[0]).shape[-1]
+    checked = [
+        _features(f"{what}: {name}", x_XD, width)
+        for name, x_XD in zip(("training", "dev", "test"), parts, strict=False)
+    ]
+    scaler = StandardScaler().fit(checked[0])
+    return scaler, [scaler.transform(x_XD) for x_XD in checked]
 
 
 def knn(

@@ -125,7 +125,8 @@ def _context(board: Board) -> dict[str, Any]:
         "modality": lambda name: MODALITIES.get(name, str(name).capitalize()),
         "panels": [(column, drawn) for column in board.main.columns if (drawn := learning.panel(board.main, column))],
         "findings": lambda each: _findings(board, each),
-        "titled": lambda each, column: words.titled(column, settings=each is board.other),
+        "titled": lambda each, column: words.titled(column, settings=_differ(board, each)),
+        "differ": lambda each: _differ(board, each),
         "pretraining": lambda each: each.contrasts.get(("specific-SSL", "specific-scratch"), []),
         "arms": _arms(board),
         "groups": lambda each: _groups(board, each),
@@ -165,6 +166,11 @@ def _findings(board: Board, each: Table) -> list[tuple[Line, list[words.Finding]
         columns = [column for column in each.columns if whole or (line, column) in each.cells]
         found.append((line, [words.finding(board, each, column, line) for column in columns]))
     return found
+
+
+def _differ(board: Board, each: Table) -> bool:
+    """Whether columns must say their budget: it is not one for all, or this is the table of further settings."""
+    return each is board.other or len({column.budget for column in each.columns}) > 1
 
 
 def _arms(board: Board) -> list[tuple[str, str]]:

@@ -80,7 +80,7 @@ def unit(name: str) -> str:
 
 
 def titled(column: Column, settings: bool) -> str:
-    """The task's title; where columns of one task stand side by side in several settings, with the budget."""
+    """The task's title; with ``settings`` the budget too."""
     return f"{column.task['title']} ({column.budget})" if settings else str(column.task["title"])
 
 

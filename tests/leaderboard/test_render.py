@@ -287,6 +287,17 @@ def test_further_settings_are_told_apart_and_say_nothing_of_what_they_lack(tmp_p
     assert [each.column.budget for each in found] == ["brief"]  # long has no BERT
 
 
+def test_columns_of_two_budgets_say_which(tmp_path: Path) -> None:
+    add(tmp_path, classified(), arm="rand", task="h3@gue20", budget__name="brief")
+    add(tmp_path, classified(), arm="rand", task="h4@gue20", budget__name="warm")
+    board = render.load(tmp_path, "cross_domain")
+    html, markdown = render.html(board), render.markdown(board)
+    for column in board.main.columns:
+        assert f'<span class="what">budget {column.budget}</span>' in html
+        assert f"({column.budget})<br>" in markdown
+    assert {column.budget for column in board.main.columns} == {"brief", "warm"} and not board.other.columns
+
+
 @pytest.mark.parametrize(
     ("count", "window", "said"),
     [(0, 128, "0"), (1867, 128, "1,867 (to 126)"), (12, None, "12"), (12, 502, "12 (to 500)")],
