@@ -61,7 +61,7 @@ class Ours:
         vocabulary = Vocabulary(tuple(map(str, range(work.vocabulary))), targets=(5, work.vocabulary))
         section = {name: getattr(work, name) for name in ("layers", "width", "heads", "mlp_width")}
         section |= {"rope_theta": None, "init_std": None}
-        self.spec = EncoderSpec.from_config(section, work.vocabulary, work.max_length)
+        self.spec = EncoderSpec.from_section(section, work.vocabulary, work.max_length)
         modality = types.SimpleNamespace(vocabulary=vocabulary)
         self.learner = Learner(Encoder(self.spec), MaskedLM(modality, self.spec, mask_rate=RATE))
         self.optimiser = adamw(self.learner, TRAIN)

@@ -68,7 +68,9 @@ def main(args: argparse.Namespace) -> int:
     benchmark = bench.configuration(args.benchmark)
     settings = _settings(args.benchmark, benchmark, given)
     chosen = _tasks(args.benchmark, benchmark, given, settings)
-    paths = bench.run(_arms(benchmark, given), chosen, settings, lambda line: print(line, flush=True))
+    arms = _arms(benchmark, given)
+    named = arms[0] if given["encoder"] else None
+    paths = bench.run(arms, chosen, settings, lambda line: print(line, flush=True), named)
     print(f"{len(paths)} rows in {settings.root}. Look at them: ssl_suite board show root={settings.root}")
     return 0
 

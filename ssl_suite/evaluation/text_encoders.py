@@ -13,6 +13,7 @@ import torch
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.modalities.text_pretrained import refuse_code
 from ssl_suite.models.fingerprint import digest
 from ssl_suite.models.wrapped import Wrapped, unread, untrained
 
@@ -73,23 +74,23 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     place = _place(name)
+    refuse_code(Path(place), f"encoder={HF}{name}")
     report: dict[str, Any] = {"missing_keys": (), "mismatched_keys": ()}
     try:
-        settings = AutoConfig.from_pretrained(place)
+        settings = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if settings.is_encoder_decoder:
             raise ValueError(f"{settings.model_type} has a decoder too; BERT, MPNet, ModernBERT or ESM have none")
-        tokenizer = AutoTokenizer.from_pretrained(place)
-        changes = {} if dropout is None else dict.fromkeys(dropouts(settings), dropout)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        changes: dict[str, Any] = {} if dropout is None else dict.fromkeys(dropouts(settings), dropout)
         if scratch:
             torch.manual_seed(seed)
             for key, value in changes.items():
                 setattr(settings, key, value)
-            model = AutoModel.from_config(settings, dtype=torch.float32)
+            model = AutoModel.from_config(settings, trust_remote_code=False, dtype=torch.float32)
         else:
+            changes |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
             with quiet():
-                model, report = AutoModel.from_pretrained(
-                    place, output_loading_info=True, dtype=torch.float32, ignore_mismatched_sizes=True, **changes
-                )
+                model, report = AutoModel.from_pretrained(place, trust_remote_code=False, **changes)
         idle = unread(model)
     except Exception as error:  # of many kinds: no such name, no network, a damaged file, a model of pictures
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")[:200] or type(error).__name__

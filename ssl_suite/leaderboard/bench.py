@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -96,32 +97,38 @@ def encoder_of(arm: Arm, task: tasks.Task, settings: Settings) -> str | None:
     return arm.encoder.replace("{text}", settings.text).replace("{ssl}", run or "")
 
 
-def run(arms: Sequence[Arm], chosen: Sequence[tasks.Task], settings: Settings, say: Say) -> list[Path]:
+def run(
+    arms: Sequence[Arm], chosen: Sequence[tasks.Task], settings: Settings, say: Say, named: Arm | None = None
+) -> list[Path]:
     """Measure every arm on every task and write the rows.
 
     A cell whose row is there already is left as it is; one whose data, encoder or score cannot be had is named with
     the reason, and the others go on.
 
+    Args:
+        named: of ``arms``, the one whose encoder the user named: measured first, and nothing else without it.
+
     Returns:
         The files of the rows, those that were there included.
 
     Raises:
-        SuiteError: not one cell could be measured; the reason of the first.
+        SuiteError: not one cell (of ``named``, where there is one) could be measured; the reason of the first.
     """
     found, faults = [], []
-    for task in chosen:
-        for arm in arms:
-            encoder = encoder_of(arm, task, settings)
-            cell = f"{task.name}, {arm.name}"
-            if encoder is None:
-                say(f"{cell}: left out, give ssl.{task.modality['name']}=RUN.")
-                continue
-            say(f"{cell}: {references.parse(encoder).short}, {arm.protocol}")
-            try:
-                found.append(cell_row(task, arm, encoder, settings, say))
-            except SuiteError as error:
-                faults.append(error)
-                say(f"  not measured: {error}")
+    for task, arm in sorted(itertools.product(chosen, arms), key=lambda cell: cell[1] is not named):
+        if named is not None and arm is not named and not found:
+            break
+        encoder = encoder_of(arm, task, settings)
+        cell = f"{task.name}, {arm.name}"
+        if encoder is None:
+            say(f"{cell}: left out, give ssl.{task.modality['name']}=RUN.")
+            continue
+        say(f"{cell}: {references.parse(encoder).short}, {arm.protocol}")
+        try:
+            found.append(cell_row(task, arm, encoder, settings, say))
+        except SuiteError as error:
+            faults.append(error)
+            say(f"  not measured: {error}")
     if not found:
         raise faults[0] if faults else SuiteError("No arm was left to measure: give ssl.MODALITY=RUN, or other arms=.")
     return found

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.errors import SuiteError
+from ssl_suite.files import read_json
 from ssl_suite.modalities import text_letters, tokenizers
 from ssl_suite.modalities.base import SPECIAL_TOKENS, Vocabulary
 
@@ -47,12 +48,12 @@ def opened(reference: str, name: str) -> Any:
     local = Path(name).expanduser().is_dir()
     if not name or (not local and (name.startswith((".", "/", "~")) or name.count("/") > 1)):
         raise SuiteError(f"modality.tokenizer={reference}: there is no such folder; give hf:NAME or hf:FOLDER.")
+    place = str(Path(name).expanduser()) if local else name
+    refuse_code(Path(place), f"modality.tokenizer={reference}")
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(
-            str(Path(name).expanduser()) if local else name, use_fast=True, trust_remote_code=False
-        )
+        return AutoTokenizer.from_pretrained(place, use_fast=True, trust_remote_code=False)
     except Exception as error:
         why = " ".join(str(error).split())[:120]
         if local:
@@ -63,6 +64,22 @@ def opened(reference: str, name: str) -> Any:
                 "no such name); put its tokenizer.json and tokenizer_config.json into a folder and give hf:FOLDER."
             )
         raise SuiteError(message) from None
+
+
+def refuse_code(folder: Path, setting: str) -> None:
+    """Refuse a folder whose configuration asks for Python files of its own (``auto_map``).
+
+    ``trust_remote_code=False`` alone would open some of them as another class of the same ``model_type``.
+
+    Raises:
+        SuiteError: names the file, and ``setting``, the user's words.
+    """
+    for path in (folder / "config.json", folder / "tokenizer_config.json"):
+        if path.is_file() and "auto_map" in read_json(path, f"{setting} cannot be opened without it"):
+            raise SuiteError(
+                f"{setting}: {path} names Python code to run (auto_map), and foreign code is never run. Where "
+                "transformers knows the architecture itself, delete that key; else choose another model."
+            )
 
 
 def special_tokens(known: Any) -> tuple[str, ...]:

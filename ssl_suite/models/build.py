@@ -118,7 +118,7 @@ class _Transformer:
         v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
         size = len(v) + objective.extra_tokens
         model = model if objective.layers is None else {**model, "layers": objective.layers}
-        spec = EncoderSpec.from_config(model, size, modality.max_length, v.pad, frame, objective.causal)
+        spec = EncoderSpec.from_section(model, size, modality.max_length, v.pad, frame, objective.causal)
         return Encoder(spec, embedder(spec, modality)), {}
 
     @staticmethod
@@ -152,7 +152,7 @@ class _Convnet:
     def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[nn.Module, dict]:
         from ssl_suite.models.convnet import Convnet, ConvnetSpec
 
-        return Convnet(ConvnetSpec.from_config(model, modality), modality), {}
+        return Convnet(ConvnetSpec.from_section(model, modality), modality), {}
 
     @staticmethod
     def of_shapes(facts: dict[str, Any], modality: Modality) -> nn.Module:

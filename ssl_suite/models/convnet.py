@@ -65,7 +65,7 @@ class ConvnetSpec:
     flops_per_picture: int
 
     @classmethod
-    def from_config(cls, section: Mapping[str, Any], modality: Any) -> ConvnetSpec:
+    def from_section(cls, section: Mapping[str, Any], modality: Any) -> ConvnetSpec:
         """From the ``model`` section of a run's configuration; the FLOPs are counted on a body without data."""
         layout, stem, channels, size = section["layout"], section["stem"], section["channels"], modality.size
         with torch.device("meta"), FlopCounterMode(display=False) as counter:

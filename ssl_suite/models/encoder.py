@@ -63,7 +63,7 @@ class EncoderSpec:
         return f"{self.layers} layers, {self.width} wide, ModernBERT layout{seen}"
 
     @classmethod
-    def from_config(
+    def from_section(
         cls,
         section: Mapping[str, Any],
         vocabulary: int,

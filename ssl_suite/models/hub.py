@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.modalities.text_pretrained import refuse_code
 from ssl_suite.models import decoder_hub
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
@@ -114,6 +115,7 @@ def read_modernbert(
         SuiteError: no such folder, another architecture, or weights that do not fill the encoder.
     """
     folder = _folder(reference)
+    refuse_code(folder, f"model.init={reference}")
     cfg = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     kind = cfg.get("model_type")
     if kind not in ("modernbert", decoder_hub.MODEL_TYPE):

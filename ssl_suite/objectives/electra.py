@@ -180,5 +180,5 @@ def generator_spec(spec: EncoderSpec, share: float, layers: int | None) -> Encod
         mlp_width=max(UNIT, UNIT * round(share * spec.mlp_width / UNIT)),
         windows=spec.windows[:depth],
         thetas=spec.thetas[:depth],
-        init_std=spec.init_std * (spec.width / width) ** 0.5,  # the same size of activations, as in ``from_config``
+        init_std=spec.init_std * (spec.width / width) ** 0.5,  # the same size of activations, as in ``from_section``
     )

@@ -32,14 +32,14 @@ SMALL = {"layout": "resnet10", "stem": "half", "channels": 4}
 def made(size: int = 12, **section: Any) -> Convnet:
     torch.manual_seed(0)
     image = Image(size=size, patch=4)
-    return Convnet(ConvnetSpec.from_config(SMALL | section, image), image)
+    return Convnet(ConvnetSpec.from_section(SMALL | section, image), image)
 
 
 @pytest.mark.parametrize("layout", ["resnet18", "resnet50"])
 def test_the_published_networks_are_torchvisions(layout: str) -> None:
     """The same names, shapes and outputs; multiplications as torchvision's own tables count them."""
     image = Image(size=224, patch=32)
-    spec = ConvnetSpec.from_config({"layout": layout, "stem": "imagenet", "channels": 64}, image)
+    spec = ConvnetSpec.from_section({"layout": layout, "stem": "imagenet", "channels": 64}, image)
     theirs = torchvision.models.get_model(layout, weights=None).eval()
     classifier = 2 * theirs.fc.weight.numel()
     published = torchvision.models.get_model_weights(layout).DEFAULT.meta["_ops"]  # 10**9 multiply-adds
@@ -60,7 +60,7 @@ def test_stems_keep_the_resolution_they_promise() -> None:
         network.layer4.register_forward_hook(lambda module, given, out, seen=seen: seen.append(out.shape))
         network(torch.zeros(2, 3, 32, 32))
         assert seen[0] == (2, 32, side, side)
-    cifar = ConvnetSpec.from_config({"layout": "resnet18", "stem": "cifar", "channels": 64}, Image(size=32))
+    cifar = ConvnetSpec.from_section({"layout": "resnet18", "stem": "cifar", "channels": 64}, Image(size=32))
     assert cifar.flops_per_picture == pytest.approx(2 * 555.4e6, rel=1e-3)  # as the widely used CIFAR ResNet-18 has
 
 

@@ -19,7 +19,7 @@ def test_preset_sizes(name):
     section = yaml.safe_load((resources.folder("conf") / "model" / f"{name}.yaml").read_text())
     assert tuple(section[key] for key in ("layers", "width", "heads", "mlp_width")) == PRESETS[name]
     with torch.device("meta"):
-        encoder = Encoder(EncoderSpec.from_config(section, vocabulary=20, max_length=512))
+        encoder = Encoder(EncoderSpec.from_section(section, vocabulary=20, max_length=512))
     assert sum(p.numel() for p in encoder.parameters()) == PARAMETERS[name] + 20 * section["width"]
 
 

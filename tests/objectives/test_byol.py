@@ -41,7 +41,7 @@ def on_images_with_a_convnet() -> tuple:
     image = Image(size=32, patch=8)
     torch.manual_seed(0)
     section = {"layout": "resnet10", "stem": "half", "channels": 8}
-    encoder = Convnet(ConvnetSpec.from_config(section, image), image)
+    encoder = Convnet(ConvnetSpec.from_section(section, image), image)
     # float64 inside: eleven batch norms of a few numbers blow rounding up
     encoder.body.double().register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
     torch.manual_seed(1)
