@@ -75,3 +75,22 @@ class Rng:
         """(R * n,) float32, standard normal by the Box-Muller transform."""
         radius = torch.sqrt(-2.0 * torch.log1p(-self.uniform(n)))
         return radius * torch.cos((2.0 * math.pi) * self.uniform(n))
+
+
+class KeyedRng(Rng):
+    """The same draws for a sequence in every epoch, whatever stands beside it.
+
+    Args:
+        seed: the run's seed.
+        key_N, place_N: (N,) int64 the key of each position's sequence, and its place there.
+
+    Each call returns N numbers, so ``n`` must be the positions of a row.
+    """
+
+    def __init__(self, seed: int, key_N: Tensor, place_N: Tensor) -> None:
+        self.seed, self._key_N, self._place_N, self._draw = seed, key_N, place_N, 0
+
+    def bits(self, n: int) -> Tensor:
+        """(N,) int64, uniform over [0, 2**63)."""
+        self._draw += 1
+        return keyed_bits(self.seed, self._key_N, self._place_N + (self._draw << 32))

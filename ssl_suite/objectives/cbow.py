@@ -32,8 +32,9 @@ class CBOW(Objective):
     modality: gives the vocabulary.
     encoder: only its embedding table is trained. Its layers' branches are set to 0, so that its states are the
         normed embeddings.
-    window: neighbours on each side that are averaged; fewer at a sequence's ends.
-    rate: share of all positions that are predicted; 1 is every one, as in the paper.
+    window: neighbours on each side that are averaged; fewer at a sequence's ends. Overlapping k-mers begin at the
+        nearest that shares no letter, k positions away.
+    rate: share of the tokens present that are predicted; 1 is every one, as in the paper.
 
     Raises:
         SuiteError: a window below 1, or a rate outside (0, 1].
@@ -49,7 +50,7 @@ class CBOW(Objective):
         if not 0 < rate <= 1:
             raise SuiteError(f"objective.rate={rate} should be above 0 and at most 1 (1 predicts every position).")
         self.vocabulary = modality.vocabulary
-        self.rate = rate
+        self.rate, self.masker = rate, masking.Masker(self.vocabulary, rate)
         table_VD = encoder.embeddings.table_VD
         encoder.requires_grad_(False)
         for name, weight in encoder.named_parameters():
@@ -59,7 +60,8 @@ class CBOW(Objective):
         self.output = nn.Linear(table_VD.shape[1], table_VD.shape[0], bias=False)
         nn.init.zeros_(self.output.weight)  # as word2vec starts: every symbol is equally likely
         self.steps_W: Tensor  # W = 2 * window
-        sides = [step for step in range(-window, window + 1) if step]
+        ahead = [masking.widened(step, self.vocabulary) for step in range(1, window + 1)]
+        sides = [-step for step in reversed(ahead)] + ahead
         self.register_buffer("steps_W", torch.tensor(sides), persistent=False)
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
@@ -69,21 +71,19 @@ class CBOW(Objective):
         [PAD], [UNK], nor DNA's N. One without a neighbour is left out.
         """
         known_N = masking.maskable_N(batch.values, self.vocabulary)
-        picks_K = self.choose(batch, rng, known_N)
+        picks_K, valid_K = self.choose(batch, rng, known_N)
         mean_KD, any_K = self.context(encoder.embeddings.table_VD, batch, picks_K, known_N)
-        labels_K = batch.values[picks_K].masked_fill(~(known_N[picks_K] & any_K), -100)
+        labels_K = batch.values[picks_K].masked_fill(~(valid_K & any_K), -100)
         logits_KV = self.output(mean_KD).float()
         loss = F.cross_entropy(logits_KV, labels_K, reduction="sum", ignore_index=-100)
         count = (labels_K != -100).sum()
         return loss, count, {"accuracy": ((logits_KV.argmax(-1) == labels_K).sum(), count)}
 
-    def choose(self, batch: Batch, rng: Rng, known_N: Tensor) -> Tensor:
-        """(K,) the positions to predict, as indices into N; all of them draw nothing."""
-        n = batch.values.shape[0] // batch.rows
-        k_row = max(1, round(n * self.rate))
-        if k_row == n:
-            return torch.arange(len(known_N), device=known_N.device)
-        return masking.choose(batch, rng, k_row, 1, known_N)
+    def choose(self, batch: Batch, rng: Rng, known_N: Tensor) -> tuple[Tensor, Tensor]:
+        """(K,) positions as indices into N, and (K,) whether they are predicted; all of them draw nothing."""
+        if self.rate == 1:
+            return torch.arange(len(known_N), device=known_N.device), known_N
+        return self.masker(batch, rng)
 
     def context(self, table_VD: Tensor, batch: Batch, picks_K: Tensor, known_N: Tensor) -> tuple[Tensor, Tensor]:
         """(K, D) the mean vector of each pick's neighbours within its sequence, and (K,) whether it has any."""

@@ -34,9 +34,9 @@ class Data2Vec(Objective):
     modality: gives the vocabulary.
     spec: the encoder's shapes.
     encoder: what the teacher starts as.
-    mask_rate: share of all positions that are predicted (K = mask_rate * N); None is 0.15 of tokens, 0.5 of signals.
-    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths; None is 1 of tokens, 10 of
-        signals. Raised to the vocabulary's reach where neighbouring tokens share symbols.
+    mask_rate: share of the tokens present that are predicted; None is 0.15 of tokens, 0.5 of signals.
+    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths, see ``masking.Masker``; None is
+        1 of tokens, 10 of signals.
     top_layers: the teacher's upper layers whose mean is predicted; None is two thirds of them (the paper: 8 of 12 for
         speech, 10 for text, 6 for images).
     beta: where the smooth L1 loss turns from a square into a line; 0 is the squared error (the paper: 4 for text, 2
@@ -68,12 +68,10 @@ class Data2Vec(Objective):
         own_rate, own_span = TOKENS if modality.frame is None else SIGNALS
         self.vocabulary = modality.vocabulary
         self.mask_rate = own_rate if mask_rate is None else mask_rate
-        self.span: int | str = own_span if span is None else span
         self.top_layers = max(1, round(spec.layers * 2 / 3)) if top_layers is None else top_layers
         self.beta, self.taus, self.tau_steps = beta, (tau_start, tau_end), tau_steps
         self._check(spec)
-        if self.span != "geometric":
-            self.span = max(int(self.span), self.vocabulary.reach)
+        self.masker = masking.Masker(self.vocabulary, self.mask_rate, own_span if span is None else span)
         self.head = nn.Linear(spec.width, spec.width)
         nn.init.trunc_normal_(self.head.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
         nn.init.zeros_(self.head.bias)
@@ -82,7 +80,6 @@ class Data2Vec(Objective):
     def _check(self, spec: EncoderSpec) -> None:
         rules = (
             (0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "lie between 0 and 1"),
-            (self.span == "geometric" or int(self.span) >= 1, "span", self.span, "be at least 1, or 'geometric'"),
             (
                 1 <= self.top_layers <= spec.layers,
                 "top_layers",
@@ -121,13 +118,10 @@ class Data2Vec(Objective):
         """Draw the masks.
 
         Returns:
-            picks_K: (K,) int64 indices into N. valid_K: (K,) bool, False where a row had too few positions to hide.
+            picks_K: (K,) int64 indices into N. valid_K: (K,) bool, False where nothing is hidden.
             shown_N: (N,) int64 ids that the encoder sees; [MASK] stands in for a signal's frames as well.
         """
-        k_row = max(1, round(batch.values.shape[0] // batch.rows * self.mask_rate))
-        allowed_N = masking.maskable_N(batch.values, self.vocabulary)
-        picks_K = masking.choose(batch, rng, k_row, self.span, allowed_N)
-        valid_K = allowed_N[picks_K]
+        picks_K, valid_K = self.masker(batch, rng)
         shown_K = batch.values[picks_K].masked_fill(valid_K, self.vocabulary.mask)
         return picks_K, valid_K, batch.values.index_copy(0, picks_K, shown_K)
 

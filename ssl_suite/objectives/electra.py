@@ -31,7 +31,7 @@ UNIT = 8  # widths of heads are multiples of it: what flash kernels take, and ev
 class Electra(MaskedLM):
     """Args:
     modality, spec: vocabulary, and the shapes of the encoder, which is the discriminator.
-    mask_rate: share of the positions that the generator fills. It sees [MASK] at all of them.
+    mask_rate: share of the tokens present that the generator fills. It sees [MASK] at all of them.
     generator_width: the generator's width, heads and inner width as shares of the encoder's.
     generator_layers: its depth; None for the encoder's.
     discriminator_weight: of the discriminator's loss beside the generator's (the paper's 50: a binary choice has far
@@ -134,7 +134,7 @@ class Electra(MaskedLM):
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of the encoder and the generator on every token, and of their heads."""
         width, small = model["width"], self.generator.spec
-        hidden = self.mask_rate * batch.tokens
+        hidden = self.masker.rate * batch.tokens
         generator = encoder_flops(vars(small), batch) + 2 * batch.tokens * width * small.width
         generator += 2 * hidden * width * (small.width + len(self.vocabulary))
         discriminator = encoder_flops(model, batch) + 2 * batch.tokens * (width**2 + width)

@@ -29,20 +29,21 @@ class MaskedLM(Objective):
     """Args:
     modality: gives the vocabulary.
     spec: the encoder's shapes.
-    mask_rate: share of all positions that are predicted (K = mask_rate * N, a constant).
+    mask_rate: share of the tokens present (no special ones, no padding) that are predicted.
     mask_share, random_share: of those, how many show [MASK] and how many a random symbol; the rest shows itself.
+        Overlapping k-mers draw once for a whole run: one that is shown would spell out its neighbours.
     whole_word: hide all tokens of a word together, where the tokeniser cuts words (BERT's later release).
-    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths. Raised to the vocabulary's
-        reach where neighbouring tokens share symbols.
-    static: draw a sequence's hidden positions once instead of anew in each epoch.
+    span: 1 for single tokens, k for spans of k, "geometric" for SpanBERT's lengths; see ``masking.Masker``.
+    static: draw a sequence's hidden positions, and what they show, once instead of anew in each epoch.
 
     Raises:
-        SuiteError: a share outside [0, 1], shares that sum to more than 1, spans or whole words with static masks,
-            whole words with spans or where a token is a word.
+        SuiteError: a share outside [0, 1], shares that sum to more than 1, whole words with spans or where a token
+            is a word.
     """
 
     compares: ClassVar[Literal["masked", "next", ""]] = "masked"
     command: ClassVar[Literal["fill", "generate", ""]] = "fill"
+    by_run: ClassVar[bool] = False  # the three cases are drawn once for each run of hidden positions
 
     def __init__(
         self,
@@ -63,24 +64,15 @@ class MaskedLM(Objective):
                 f"objective.mask_share={mask_share} and objective.random_share={random_share} must not be negative "
                 "and must not sum to more than 1; what remains is shown unchanged (BERT: 0.8 and 0.1)."
             )
-        if span != "geometric" and span < 1:
-            raise SuiteError(f"objective.span={span} must be at least 1, or 'geometric'.")
+        if whole_word and span != 1:
+            raise SuiteError("objective.whole_word=true works with objective.span=1; longer spans count words anyway.")
         self.vocabulary = modality.vocabulary
-        self.mask_rate, self.mask_share, self.random_share = mask_rate, mask_share, random_share
-        self.span = max(span, self.vocabulary.reach) if span != "geometric" else span
-        if static and self.span != 1:
-            raise SuiteError(f"objective.static=true works with single positions, not objective.span={self.span}.")
-        self.static, self.whole_word = static, whole_word
-        if whole_word and (static or self.span != 1):
-            raise SuiteError("objective.whole_word=true works with objective.span=1 and objective.static=false.")
         if whole_word and not self.vocabulary.continues:
             raise SuiteError(
                 f"objective.whole_word=true: no token of modality={modality.name} goes on with a word; leave it out."
             )
-        self.continues_V: Tensor
-        continues_V = torch.zeros(len(self.vocabulary), dtype=torch.bool)
-        continues_V[sorted(self.vocabulary.continues)] = True
-        self.register_buffer("continues_V", continues_V, persistent=False)
+        self.mask_share, self.random_share = mask_share, random_share
+        self.masker = masking.Masker(self.vocabulary, mask_rate, span, whole_word, static)
         self.head = PredictionHead(spec)
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
@@ -89,6 +81,7 @@ class MaskedLM(Objective):
         Metrics: ``accuracy``, and ``masked_loss`` and ``masked_accuracy``, where [MASK] is shown. The latter are what
         count models can be held against: a shown symbol is right more often than not, which lowers ``loss`` for free.
         """
+        rng = self.masker.draws(batch, rng)
         picks_K, labels_K, shown_N = self.corrupt(batch, rng)
         hidden_ND = self.states(encoder, batch, picks_K, shown_N, rng)
         logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.table_VD).float()
@@ -116,43 +109,34 @@ class MaskedLM(Objective):
 
         Returns:
             picks_K: (K,) int64 indices into N.
-            labels_K: (K,) int64 original ids; -100 where a row had too few positions to hide.
+            labels_K: (K,) int64 original ids; -100 where nothing is hidden, K being an upper bound.
             shown_N: (N,) int64 ids that the encoder sees.
         """
-        n = batch.values.shape[0] // batch.rows
-        allowed_N = masking.maskable_N(batch.values, self.vocabulary)
-        if self.static:
-            k_row = masking.static_room(n, self.mask_rate)
-            picks_K, drawn_K = masking.choose_static(batch, rng.seed, self.mask_rate, k_row, allowed_N)
-            valid_K = allowed_N[picks_K] & drawn_K
-        else:
-            k_row = max(1, round(n * self.mask_rate))
-            continues_N = self.continues_V[batch.values] if self.whole_word else None
-            picks_K = masking.choose(batch, rng, k_row, self.span, allowed_N, continues_N)
-            valid_K = allowed_N[picks_K]
-        original_K = batch.values[picks_K]
-        case_K = self.cases(batch, picks_K, valid_K, rng)
-        random_K = rng.integers(k_row, *self.vocabulary.targets)
+        rng, n = self.masker.draws(batch, rng), len(batch.values) // batch.rows
+        picks_K, valid_K = self.masker(batch, rng)
+        original_K, case_K = batch.values[picks_K], self.cases(batch, picks_K, valid_K, rng)
+        random_K = rng.integers(n, *self.vocabulary.targets)[picks_K]
         changed_K = torch.where(case_K < self.mask_share + self.random_share, random_K, original_K)
         changed_K = changed_K.masked_fill(case_K < self.mask_share, self.vocabulary.mask)
         shown_K = torch.where(valid_K, changed_K, original_K)
         return picks_K, original_K.masked_fill(~valid_K, -100), batch.values.index_copy(0, picks_K, shown_K)
 
     def shown_frames(self, batch: Batch, picks_K: Tensor, shown_N: Tensor, rng: Rng) -> Tensor | None:
-        """The frames that go with ``shown_N``: where a symbol was drawn at random, the frame of another hidden position
-        of the row (Mockingjay, Liu et al. 2020, arXiv:1910.12638). None for tokens."""
+        """The frames that go with ``shown_N``: where a symbol was drawn at random, another frame of the sequence
+        (Mockingjay, Liu et al. 2020, arXiv:1910.12638). None for tokens."""
         if batch.frames_NF is None:
             return None
-        k_row = picks_K.shape[0] // batch.rows
-        others_RK = rng.integers(k_row, 0, k_row).view(batch.rows, k_row)
-        others_K = picks_K.view(batch.rows, k_row).gather(1, others_RK).flatten()
         shown_K = shown_N[picks_K]
         random_K = (shown_K != self.vocabulary.mask) & (shown_K != batch.values[picks_K])
+        others_K = masking.elsewhere_N(batch, rng)[picks_K]
         return batch.frames_NF.index_copy(0, picks_K, batch.frames_NF[torch.where(random_K, others_K, picks_K)])
 
     def cases(self, batch: Batch, picks_K: Tensor, valid_K: Tensor, rng: Rng) -> Tensor:
-        """(K,) in [0, 1): below ``mask_share`` a position shows [MASK], below both shares a random symbol."""
-        return rng.uniform(picks_K.shape[0] // batch.rows)
+        """(K,) in [0, 1): below ``mask_share`` a position shows [MASK], below both shares a random symbol. One draw a
+        position, or a run of hidden positions (that of the position before it)."""
+        case_N = rng.uniform(len(batch.values) // batch.rows)
+        by_run = self.by_run or self.vocabulary.reach > 1
+        return case_N[masking.boundaries(picks_K, valid_K, len(case_N))[0] if by_run else picks_K]
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of the encoder on every token and the head on the predicted ones."""
@@ -160,7 +144,7 @@ class MaskedLM(Objective):
             model,
             lengths_squared_sum=batch.squares,
             positions=batch.tokens,
-            predicted=self.mask_rate * batch.tokens,
+            predicted=self.masker.rate * batch.tokens,
             vocabulary=len(self.vocabulary),
         )
 

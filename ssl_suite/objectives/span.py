@@ -7,7 +7,7 @@ and from its place in the span: the span boundary objective. So those two states
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives.base import Metrics
 from ssl_suite.objectives.heads import PredictionHead
+from ssl_suite.objectives.masking import boundaries
 from ssl_suite.objectives.mlm import MaskedLM
 
 LONGEST_RUN = (
@@ -30,8 +31,10 @@ class SpanBERT(MaskedLM):
     """Args:
     modality, spec, mask_rate, mask_share, random_share: as in ``MaskedLM``. The three cases are drawn once a span: all
         its tokens show [MASK], or random symbols, or themselves.
-    span: ``geometric``, SpanBERT's lengths, or a fixed number of positions.
+    span: ``geometric``, SpanBERT's lengths, or a fixed number. They count words where the tokeniser cuts words.
     """
+
+    by_run: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -62,15 +65,10 @@ class SpanBERT(MaskedLM):
         metrics["boundary_accuracy"] = (logits_KV.argmax(-1) == labels_K).sum(), count
         return (loss_K + beyond_K).sum(), count, metrics
 
-    def cases(self, batch: Batch, picks_K: Tensor, valid_K: Tensor, rng: Rng) -> Tensor:
-        """One draw a span: that of the position before it."""
-        case_N = rng.uniform(len(batch.values) // batch.rows)
-        return case_N[boundaries(picks_K, valid_K, len(batch.values))[0]]
-
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of masked language modelling, and of the boundary head on the predicted positions."""
         width = model["width"]
-        head = 2 * self.mask_rate * batch.tokens * (4 * width**2 + width * len(self.vocabulary))
+        head = 2 * self.masker.rate * batch.tokens * (4 * width**2 + width * len(self.vocabulary))
         return super().flops(model, batch) + 3 * head
 
 
@@ -97,23 +95,3 @@ class BoundaryHead(nn.Module):
         place_KD = self.places((place_K - 1).clamp(0, LONGEST_RUN - 1))
         x_KD = self.dense(torch.cat((left_KD, right_KD, place_KD.to(left_KD.dtype)), dim=-1))
         return self.second(self.norm(F.gelu(x_KD)), table_VD)
-
-
-def boundaries(picks_K: Tensor, valid_K: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The nearest positions before and after each pick that are not hidden: the edges of the longest run around it.
-
-    A run cannot leave its sequence, for [CLS] and [SEP] are never hidden.
-
-    Args:
-        picks_K: (K,) distinct indices into N.
-        valid_K: (K,) bool, whether the pick is hidden; one that is not is its own edge.
-        n: N.
-
-    Returns:
-        Two (K,) int64 tensors of indices into N.
-    """
-    hidden_N = torch.zeros(n, dtype=torch.bool, device=picks_K.device).index_copy(0, picks_K, valid_K)
-    places_N = torch.arange(n, device=picks_K.device)
-    left_N = places_N.masked_fill(hidden_N, 0).cummax(0).values
-    right_N = places_N.masked_fill(hidden_N, n - 1).flip(0).cummin(0).values.flip(0)
-    return left_N[picks_K], right_N[picks_K]

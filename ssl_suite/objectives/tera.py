@@ -56,7 +56,7 @@ class Tera(nn.Module):
     """Args:
     modality: gives the features; ``settings()["stacked"]`` tells how many windows a frame stacks, 1 if it is silent.
     spec: the encoder's shapes.
-    time_rate: share of all positions that are altered (K = time_rate * N, a constant).
+    time_rate: share of the frames present that are altered.
     time_width: positions of a span.
     frequency_width: the widest band that is blanked, as a share of the channels; widths are even from 0 to it.
     noise_rate: probability that Gaussian noise is added to a sequence.
@@ -85,7 +85,7 @@ class Tera(nn.Module):
             if not right:
                 raise SuiteError(f"objective.{key}={value} should be {expected}.")
         self.vocabulary = modality.vocabulary
-        self.time_rate, self.time_width, self.noise_rate = time_rate, time_width, noise_rate
+        self.masker, self.noise_rate = masking.Masker(self.vocabulary, time_rate, time_width), noise_rate
         self.features = modality.frame.features
         self.channels = self.features // int(modality.settings().get("stacked", 1))
         self.widest = round(frequency_width * self.channels)
@@ -125,17 +125,13 @@ class Tera(nn.Module):
         """
         n, slots = len(batch.values) // batch.rows, len(batch.real_B) // batch.rows
         inside_N, sequence_N = masking.maskable_N(batch.values, self.vocabulary), batch.sequence_ids_N()
-        k_row = max(1, round(n * self.time_rate))
-        picks_K = masking.choose(batch, rng, k_row, self.time_width, inside_N)
-        altered_N = torch.zeros_like(inside_N).index_fill(0, picks_K, True) & inside_N
+        picks_K, valid_K = self.masker(batch, rng)
+        altered_N = torch.zeros_like(inside_N).index_copy(0, picks_K, valid_K)
         # A draw a sequence, as in Mockingjay: frames that a span keeps would give away its blanked ones.
         case_N = rng.uniform(slots)[sequence_N]
         blanked_N = altered_N & (case_N < BLANKED)
         replaced_N = altered_N & (case_N >= BLANKED) & (case_N < BLANKED + REPLACED)
-        others_RK = rng.integers(k_row, 0, k_row).view(batch.rows, k_row)
-        others_K = picks_K.view(batch.rows, k_row).gather(1, others_RK).flatten()
-        swapped_NG = true_NG.index_copy(0, picks_K, true_NG[others_K])
-        shown_NG = torch.where(replaced_N[:, None], swapped_NG, true_NG)
+        shown_NG = torch.where(replaced_N[:, None], true_NG[masking.elsewhere_N(batch, rng)], true_NG)
         band_NG = self._bands(rng, slots)[sequence_N] & inside_N[:, None]
         shown_NG = shown_NG.masked_fill(blanked_N[:, None] | band_NG, 0.0)
         if self.noise_rate:

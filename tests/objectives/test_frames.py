@@ -107,17 +107,17 @@ def test_wrong_settings_are_named(settings: dict, word: str) -> None:
 
 
 def test_what_is_shown_against_a_loop() -> None:
-    """A cell is the original, blank, or (in a few sequences) another altered frame's; both mel halves lose one band."""
+    """A cell is the original, blank, or (in a few sequences) another frame's; both mel halves lose one band."""
     encoder, tera, batch = speech()
     true = encoder.embeddings.features(batch)
     sequence = batch.sequence_ids_N()
-    kinds = {"blanked": 0, "replaced": 0, "kept": 0}
+    kinds, total = {"blanked": 0, "replaced": 0, "kept": 0}, 0
     for step in range(150):
         seen, altered, band = tera.alter(batch, true, draws([0, 1], step))
         shown, hidden = seen.features_NG, seen.values == 4
         assert torch.equal(seen.values[~hidden], batch.values[~hidden]) and not (hidden & ~altered).any()
         assert not altered[batch.values < 5].any() and not band[batch.values < 5].any()
-        assert altered.sum() == 2 * round(0.15 * ROW)
+        total += altered.sum().item()
         for b in (0, 1, 4, 5):
             here = sequence == b
             inside = here & (batch.values >= 5)
@@ -138,8 +138,9 @@ def test_what_is_shown_against_a_loop() -> None:
                 kinds["kept"] += 1
             else:
                 kinds["replaced"] += 1
-                others = true[altered].masked_fill(in_band, 0.0)
+                others = true[inside].masked_fill(in_band, 0.0)
                 assert all((others == frame).all(1).any() for frame in at)
+    assert abs(total / 150 - 0.15 * (60 + 30 + 70 + 40)) < 1
     total = sum(kinds.values())
     for name, share in (("blanked", 0.8), ("replaced", 0.1), ("kept", 0.1)):
         assert abs(kinds[name] / total - share) < 5 * (share * (1 - share) / total) ** 0.5, kinds
@@ -156,7 +157,7 @@ def test_spans_and_widths_follow_the_settings() -> None:
         first = band[1, :80]
         widths.append(int(first.sum()))
         starts += first.nonzero()[:1].flatten().tolist()
-    assert np.mean(np.array(runs) < 6) < 0.4  # one or two of three a row are cut short: by K, by a sequence's end
+    assert np.mean(np.array(runs) < 6) < 0.4  # one in a few begins before a sequence or is cut short by its end
     assert max(widths) > 36 and min(widths) < 4 and max(widths) <= 40
     assert min(starts) < 10 and max(starts) > 40
 
