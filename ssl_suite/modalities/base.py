@@ -47,6 +47,11 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def widened(self, length: int) -> int:
+        """The tokens to hide so that ``length`` symbols are seen nowhere: overlapping k-mers take k - 1 more. Those
+        that share nothing are as many apart."""
+        return length + self.reach - 1
+
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

@@ -101,7 +101,7 @@ class Denoising:
         if self.delete:
             ids = ids[~self.chosen(ids, self.delete, draw)]
         if len(ids) and draw.random() < self.rotate:
-            ids = np.roll(ids, -int(draw.integers(len(ids))))
+            ids = np.roll(ids, -int(draw.integers(len(ids))))[: max(1, len(ids) - self.vocabulary.widened(0))]
         return ids
 
     def permuted(self, ids: np.ndarray, bounds: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -114,16 +114,19 @@ class Denoising:
         order = np.arange(count)
         order[moved] = moved[draw.permutation(len(moved))]
         edges = np.concatenate(([0], bounds, [len(ids)]))
-        starts, sizes = edges[order], edges[order + 1] - edges[order]
+        sizes = np.diff(edges)
+        sizes[:-1] = np.maximum(0, sizes[:-1] - self.vocabulary.widened(0))  # shared letters would tell the order
+        starts, sizes = edges[order], sizes[order]
         # Place j of the result reads from its sentence's start, plus how far j is from where that sentence now begins.
         begins = np.cumsum(sizes) - sizes
-        return ids[np.arange(len(ids)) + np.repeat(starts - begins, sizes)]
+        return ids[np.arange(sizes.sum()) + np.repeat(starts - begins, sizes)]
 
     def infilled(self, ids: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         """Spans anywhere, side by side or apart, every arrangement equally likely; one [MASK] for each."""
         hidden = share_of(len(ids), self.infill, draw)
         if hidden == 0:
             return ids
+        hidden = min(len(ids), max(hidden, self.vocabulary.reach))
         lengths = self.span_lengths(hidden, draw)
         gaps = parts(len(ids) - hidden, len(lengths) + 1, draw, least=0)
         return replace_spans(ids, gaps, lengths, np.full(len(lengths), self.vocabulary.mask))[0]
@@ -134,11 +137,14 @@ class Denoising:
         lengths = np.zeros(0, np.int64)
         while lengths.sum() < hidden:  # one round, but for means far below 1
             more = draw.poisson(self.mean_length, 8 + int(2 * hidden / self.mean_length))
-            lengths = np.concatenate((lengths, more + (self.vocabulary.reach - 1) * (more > 0)))
+            lengths = np.concatenate((lengths, more + self.vocabulary.widened(0) * (more > 0)))
         ends = np.cumsum(lengths)
         last = int(np.searchsorted(ends, hidden))
         lengths = lengths[: last + 1]
         lengths[-1] -= ends[last] - hidden
+        if last and 0 < lengths[-1] < self.vocabulary.reach:  # too short to hide a letter: goes to the longest
+            lengths[lengths[:-1].argmax()] += lengths[-1]
+            lengths = lengths[:-1]
         if len(lengths) > hidden:
             lengths = np.delete(lengths, np.flatnonzero(lengths == 0)[: len(lengths) - hidden])
         return draw.permutation(lengths)  # the one that was cut short is not always the last

@@ -60,7 +60,7 @@ class CBOW(Objective):
         self.output = nn.Linear(table_VD.shape[1], table_VD.shape[0], bias=False)
         nn.init.zeros_(self.output.weight)  # as word2vec starts: every symbol is equally likely
         self.steps_W: Tensor  # W = 2 * window
-        ahead = [masking.widened(step, self.vocabulary) for step in range(1, window + 1)]
+        ahead = [self.vocabulary.widened(step) for step in range(1, window + 1)]
         sides = [-step for step in reversed(ahead)] + ahead
         self.register_buffer("steps_W", torch.tensor(sides), persistent=False)
 

@@ -38,7 +38,8 @@ class Electra(MaskedLM):
         smaller losses and gradients than one of thousands).
 
     Raises:
-        SuiteError: a share outside (0, 1], a depth outside 1 to the encoder's, or a weight that is not positive.
+        SuiteError: a share outside (0, 1], a depth outside 1 to the encoder's, a weight that is not positive,
+            or overlapping k-mers.
     """
 
     command = ""  # the encoder that is kept fills nothing
@@ -54,6 +55,11 @@ class Electra(MaskedLM):
         discriminator_weight: float = 50.0,
     ) -> None:
         super().__init__(modality, spec, mask_rate, mask_share=1.0, random_share=0.0)
+        if self.vocabulary.reach > 1:
+            raise SuiteError(
+                "objective=electra with overlapping k-mers: a replaced one disagrees with the letters of its "
+                f"neighbours, which gives it away. Set modality.stride={self.vocabulary.reach}, or use objective=mlm."
+            )
         if not discriminator_weight > 0:
             raise SuiteError(f"objective.discriminator_weight={discriminator_weight} must be above 0 (ELECTRA: 50).")
         self.weight = discriminator_weight

@@ -28,11 +28,6 @@ def maskable_N(values_N: Tensor, vocabulary: Vocabulary) -> Tensor:
     return (values_N >= low) & (values_N < high)
 
 
-def widened(length: int, vocabulary: Vocabulary) -> int:
-    """The tokens to hide so that ``length`` symbols in a row are seen nowhere: overlapping k-mers take k - 1 more."""
-    return length + vocabulary.reach - 1
-
-
 def span_lengths(rng: Rng, n: int, span: int | str) -> Tensor:
     """(R * n,) int64 lengths: all ``span``, or SpanBERT's truncated and renormalised geometric ones."""
     if span != "geometric":
@@ -62,7 +57,7 @@ class Masker(nn.Module):
         self.vocabulary, self.rate, self.span, self.static = vocabulary, rate, span, static
         self.words = bool(vocabulary.continues) and (whole_word or span != 1)
         most = LONGEST_SPAN if span == "geometric" else int(span)
-        self.longest = max(most, min(SPAN_TOKENS, WORD_TOKENS * most)) if self.words else widened(most, vocabulary)
+        self.longest = max(most, min(SPAN_TOKENS, WORD_TOKENS * most)) if self.words else vocabulary.widened(most)
         self.continues_V: Tensor
         continues_V = torch.zeros(len(vocabulary), dtype=torch.bool)
         continues_V[sorted(vocabulary.continues)] = True
@@ -133,7 +128,7 @@ class Masker(nn.Module):
         """(N,) int64: the lengths of a sequence's spans, one after the other. Fixed ones begin with a part of one, or
         their edges would stand at the same places in all epochs."""
         n = len(batch.values) // batch.rows
-        lengths_N = span_lengths(rng, n, self.span) + (0 if self.words else self.vocabulary.reach - 1)
+        lengths_N = span_lengths(rng, n, self.span) + (0 if self.words else self.vocabulary.widened(0))
         if self.span == "geometric":
             return lengths_N
         return torch.where(batch.positions_N() == 0, 1 + rng.bits(n) % lengths_N, lengths_N)

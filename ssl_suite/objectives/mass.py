@@ -18,7 +18,7 @@ from ssl_suite.data.arrange import Arranged, Contents
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.models.encoder import EncoderSpec
-from ssl_suite.objectives.seq2seq import Seq2Seq, framed, share_of
+from ssl_suite.objectives.seq2seq import Seq2Seq, framed, runs, share_of
 
 
 class Mass(Seq2Seq):
@@ -72,11 +72,13 @@ class MaskedStretch:
 
         Symbols that say nothing (outside ``vocabulary.targets``) stand in the stretch and show themselves.
         """
-        length = min(len(ids), max(1, share_of(len(ids), self.span, draw)))
+        reach = self.vocabulary.reach
+        length = min(len(ids), max(reach, share_of(len(ids), self.span, draw)))
         start = int(draw.integers(len(ids) - length + 1))
         stretch = slice(start, start + length)
         low, high = self.vocabulary.targets
-        case, noise = draw.random(length), draw.integers(low, high, length)
+        # Overlapping k-mers draw once for k of them: one that is shown would spell out its neighbours.
+        case, noise = draw.random(length)[runs(length, reach)], draw.integers(low, high, length)
         hidden = ids[stretch]
         may_change = (hidden >= low) & (hidden < high)
         shown = np.where(may_change & (case < self.mask_share + self.random_share), noise, hidden)
@@ -85,4 +87,4 @@ class MaskedStretch:
 
     def target_length(self, length: int) -> int:
         """[CLS], the longest stretch that rounding gives, [SEP]."""
-        return math.ceil(length * self.span) + 2
+        return max(math.ceil(length * self.span), min(length, self.vocabulary.reach)) + 2

@@ -27,7 +27,7 @@ from ssl_suite.objectives.base import Metrics
 from ssl_suite.objectives.mlm import MaskedLM, beside
 
 TRUE, FALSE, NONE = 0, 1, -100  # labels, numbered as transformers numbers them for BERT and ALBERT
-SHORTEST = 3  # ids of a window that can be parted: the second [SEP] takes the place of one
+SHORTEST = 3  # ids that can be parted: the second [SEP] takes the place of one
 TRIES = 4  # strangers looked at for a sentence that leaves room for a segment of the wanted length
 
 
@@ -35,11 +35,12 @@ class PairArranger:
     """[CLS] first [SEP] second [SEP], one id shorter than the window so that it fits into its slot.
 
     Args:
-        vocabulary: gives [CLS] and [SEP].
+        vocabulary: gives [CLS] and [SEP], and the reach: of overlapping k-mers k - 1 are left out at the cut, or the
+            letters on both sides of it would tell the label.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self.cls, self.sep = vocabulary.cls, vocabulary.sep
+        self.cls, self.sep, self.gap = vocabulary.cls, vocabulary.sep, vocabulary.widened(0)
 
     def __call__(self, contents: Contents, item: int, draw: np.random.Generator) -> Arranged:
         """The pair made of a window; the window as a single segment, without a label, where that cannot be done."""
@@ -51,6 +52,15 @@ class PairArranger:
         source = np.concatenate(([self.cls], first, [self.sep], second, [self.sep]))
         segments = (np.arange(len(source)) >= len(first) + 2).astype(np.int64)
         return Arranged(source, segments=segments, label=label)
+
+    def parted(
+        self, ids: np.ndarray, bounds: np.ndarray, draw: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """The ids before and after a cut, which share no symbol; None where there are too few."""
+        if len(ids) < SHORTEST + self.gap:
+            return None
+        place = parting(len(ids) - self.gap, bounds, draw)
+        return ids[:place], ids[place + self.gap :]
 
     def target_length(self, length: int) -> int:
         """There is no decoder."""
@@ -77,10 +87,10 @@ class NextArranger(PairArranger):
     ) -> tuple[np.ndarray, np.ndarray, int] | None:
         ids, bounds = contents.ids(item), contents.bounds(item)
         bounds = bounds[(bounds > 0) & (bounds < len(ids))]
-        if len(ids) < SHORTEST:
+        both = self.parted(ids, bounds, draw)
+        if both is None:
             return None
-        place = parting(len(ids), bounds, draw)
-        first, second = (ids[:place], ids[place:-1]) if place < len(ids) - 1 else (ids[: place - 1], ids[place:])
+        first, second = (both[0], both[1][:-1]) if len(both[1]) > 1 else (both[0][:-1], both[1])
         other = stretch(contents, item, len(second), len(bounds) > 0, draw)
         if not len(other):
             return None
@@ -106,10 +116,10 @@ class OrderArranger(PairArranger):
             ids, bounds = ids[bounds[0] : bounds[-1]], bounds[1:-1] - bounds[0]
             if not len(bounds):
                 return None
-        if len(ids) < SHORTEST:
+        both = self.parted(ids, bounds, draw)
+        if both is None:
             return None
-        place = parting(len(ids), bounds, draw)
-        first, second = ids[:place], ids[place:]
+        first, second = both
         longer = len(first) - len(second)
         shortened = longer > 0 or (longer == 0 and draw.random() < 0.5)
         first, second = (first[:-1], second) if shortened else (first, second[:-1])

@@ -109,6 +109,11 @@ def parts(total: int, count: int, draw: np.random.Generator, least: int = 1) -> 
     return ends[1:] - ends[:-1] + (least - 1)
 
 
+def runs(n: int, reach: int) -> np.ndarray:
+    """(n,) the number of the run of ``reach`` neighbours, the last one longer, that each of n ids belongs to."""
+    return np.minimum(np.arange(n) // reach, max(0, n // reach - 1))
+
+
 def replace_spans(
     ids: np.ndarray, gaps: np.ndarray, lengths: np.ndarray, marks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

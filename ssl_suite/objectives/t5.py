@@ -84,8 +84,8 @@ class SpanCorruption:
         if n < 2:
             return 0, 0
         reach = self.vocabulary.reach
-        dropped = min(max(round(n * self.noise), 1), n - 1)
-        spans = round(dropped / (self.mean_length + reach - 1))
+        dropped = min(max(round(n * self.noise), reach), n - 1)
+        spans = round(dropped / (self.mean_length + self.vocabulary.widened(0)))
         most = min(dropped // reach, n - dropped + 1, SENTINELS - 1)
         return dropped, max(1, min(spans, most))
 

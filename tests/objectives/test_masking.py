@@ -15,11 +15,17 @@ from scipy import stats
 from ssl_suite import registry
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Record, Vocabulary
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives import masking
+from ssl_suite.objectives.bart import Denoising
+from ssl_suite.objectives.mass import MaskedStretch
+from ssl_suite.objectives.pairs import TRUE, NextArranger, OrderArranger
+from ssl_suite.objectives.t5 import SpanCorruption
+from tests.objectives.made_contents import Made
 
 ROW, ROWS, SLOTS = 512, 4, 8
 FULL, SPARSE = [[126] * 4, [250, 254], [510], [100, 150, 254]], [[60], [8, 20], [], [200]]  # ids of each sequence
@@ -253,3 +259,87 @@ def test_no_masked_k_mer_is_spelled_by_its_neighbours(name, settings, k):
                 assert not seen[place : place + k].all()
                 masked += 1
     assert masked > 2000
+
+
+class Genome:
+    """Windows of 6-mers of random records, with the interface of ``data.arrange.Contents``."""
+
+    def __init__(self, k: int, records: int = 1000) -> None:
+        draw, dna = np.random.default_rng(0), DNA(tokenizer="kmer", k=k)
+        letters = ["".join(draw.choice(list("ACGT"), 60)) for _ in range(records)]
+        self.windows = [
+            dna.encode(Record(str(i), text, "a.fa")).values.astype(np.int64) for i, text in enumerate(letters)
+        ]
+        self.dna = dna
+
+    def ids(self, item: int) -> np.ndarray:
+        return self.windows[item]
+
+    def bounds(self, item: int) -> np.ndarray:
+        return np.zeros(0, np.int64)
+
+    def stranger(self, item: int, draw: np.random.Generator) -> int:
+        return (item + 1 + int(draw.integers(len(self.windows) - 1))) % len(self.windows)
+
+
+@pytest.mark.parametrize("arranger", [NextArranger, OrderArranger])
+@pytest.mark.parametrize("k", [3, 6])
+def test_letters_at_the_cut_do_not_tell_the_pair(arranger, k):
+    """A rule that calls a pair true where the two words at the cut share a letter's place, for every possible shift, is
+    right in half of the cases; with the words that stand at the cut it would be always."""
+    contents, draw = Genome(k), np.random.default_rng(1)
+    tokens, arrange = contents.dna.vocabulary.tokens, arranger(contents.dna.vocabulary)
+    pairs = []
+    for item in range(1000):
+        for _ in range(2):
+            made = arrange(contents, item, draw)
+            ids, cut = made.source, int(np.flatnonzero(made.source == 3)[0])
+            pairs.append((tokens[ids[cut - 1]], tokens[ids[cut + 1]], made.label == TRUE))
+    for shift in range(1, k):  # the second word begins so many letters after the first
+        right = np.mean([(a[shift:] == b[: k - shift]) == true for a, b, true in pairs])
+        chance = 4.0 ** (shift - k)  # of agreeing by accident, the same for both labels
+        assert abs(right - 0.5) < 5 * (0.25 / len(pairs)) ** 0.5 + chance / 2
+        agree = [
+            np.mean([a[shift:] == b[: k - shift] for a, b, true in pairs if true is label]) for label in (True, False)
+        ]
+        assert abs(agree[0] - agree[1]) < 5 * (2 * max(chance, 1e-3) / 1000) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "arranger",
+    [
+        SpanCorruption,
+        lambda v: Denoising(v, infill=0.3, mean_length=1.0),
+        lambda v: Denoising(v, mask_rate=0.3),
+        lambda v: Denoising(v, delete=0.3),
+        lambda v: MaskedStretch(v, span=0.3, random_share=0.0),
+    ],
+)
+@pytest.mark.parametrize("n", [9, 20, 100])
+def test_the_source_of_a_decoder_spells_no_hidden_k_mer(arranger, n):
+    """Each place is an id of its own, so what the source still shows is known: of k-mers that it lacks, one letter at
+    least stands in none that it shows."""
+    k, hidden = 6, 0
+    vocabulary = Vocabulary(tuple(map(str, range(5 + n))), targets=(5, 5 + n), reach=k)
+    ids, draw, arrange = np.arange(5, 5 + n), np.random.default_rng(0), arranger(vocabulary)
+    for _ in range(200):
+        source = arrange(Made([ids]), 0, draw).source[1:-1]
+        shown = np.isin(ids, source)
+        seen = letters_seen(np.where(shown, 5, 0), 4, k)
+        for place in np.flatnonzero(~shown):
+            assert not seen[place : place + k].all()
+            hidden += 1
+    assert hidden > 200
+
+
+def test_context_of_a_bag_of_words_shares_no_letter():
+    """CBOW's neighbours begin k positions away on both sides, as many as asked for."""
+    _, objective = built("cbow", modality("kmer"), window=3)
+    assert objective.steps_W.tolist() == [-8, -7, -6, 6, 7, 8]
+    assert built("cbow", modality("dna"), window=3)[1].steps_W.tolist() == [-3, -2, -1, 1, 2, 3]
+
+
+def test_electra_on_overlapping_k_mers_is_refused_with_a_remedy_that_works():
+    with pytest.raises(SuiteError, match=r"gives it away. Set modality.stride=6, or use objective=mlm"):
+        built("electra", modality("kmer"))
+    built("electra", DNA(tokenizer="kmer", k=6, stride=6))
