@@ -22,7 +22,7 @@ class Arranged:
     """One sequence, laid out.
 
     Attributes:
-        source: (length,) int64 ids with [CLS] and [SEP], at most two longer than the content.
+        source: (length,) int64 ids with their special tokens, at most two longer than the content.
         target: (length,) int64 ids of the decoder's sequence, [CLS] … [SEP]; None without a decoder.
         segments: as long as ``source``, 0 or 1; None outside pair tasks.
         label: the sequence's class, -100 for none.
@@ -71,6 +71,12 @@ class Contents:
         place = int(windows.starts_S[item]) - int(self._store.record_starts[record])
         inside = bounds - place
         return inside[(inside > 0) & (inside < int(windows.lengths_S[item]))]
+
+    def ends(self, item: int) -> bool:
+        """Whether a window ends its record."""
+        windows, record = self._windows, int(self._windows.records_S[item])
+        end = int(self._store.record_starts[record]) + int(self._store.record_lengths[record])
+        return int(windows.starts_S[item]) + int(windows.lengths_S[item]) == end
 
     def stranger(self, item: int, draw: np.random.Generator) -> int:
         """A random window of another record; where there is one record only, one that does not touch this one."""

@@ -7,8 +7,10 @@ the position itself.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +53,25 @@ def from_decoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif not name.endswith(tuple(f".attn.{projection}.weight" for projection in PROJECTIONS[1:])):
             found[name] = weight
     return found
+
+
+def open_prompts(folder: Path, vocabulary: Vocabulary) -> None:
+    """Make a folder's tokenizer put [CLS] before a text and no [SEP] behind it: the model would begin another one.
+
+    Token types go too, which ``generate`` refuses. A folder without a tokenizer stays as it is.
+    """
+    from tokenizers import Tokenizer, processors
+
+    path, beside = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    if not path.is_file():
+        return
+    tokenizer, cls = Tokenizer.from_file(str(path)), vocabulary.tokens[vocabulary.cls]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A", pair=f"{cls} $A $B:1", special_tokens=[(cls, vocabulary.cls)]
+    )
+    tokenizer.save(str(path))
+    settings = json.loads(beside.read_text("utf-8")) | {"model_input_names": ["input_ids", "attention_mask"]}
+    beside.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def shapes(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int) -> dict[str, Any]:

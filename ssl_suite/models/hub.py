@@ -58,6 +58,8 @@ def write(learner: Learner, modality: Modality, folder: Path, max_length: int | 
             save_file(plain, folder / file, metadata={"format": "pt"})
     cfg = config(spec, modality.vocabulary, max_length or modality.max_length, architecture)
     (folder / "config.json").write_text(json.dumps(cfg, indent=2), encoding="utf-8")
+    if spec.causal:
+        decoder_hub.open_prompts(folder, modality.vocabulary)
 
 
 LAYOUTS: dict[bool, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Tensor]], dict[str, Tensor]]]] = {

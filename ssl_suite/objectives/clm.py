@@ -9,19 +9,39 @@ arXiv:2102.01192).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_suite.data.arrange import Arranged, Contents
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
-from ssl_suite.modalities.base import Modality
+from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import training_flops
 from ssl_suite.objectives.base import Metrics, Objective
 from ssl_suite.objectives.heads import PredictionHead
 from ssl_suite.objectives.next_token import next_labels
+
+
+@dataclass(frozen=True)
+class OpenEnd:
+    """The arranger: [CLS] and the content, and [SEP] where the record ends with the window. Most windows of long
+    records end anywhere, and a [SEP] there would teach the model to stop anywhere.
+    """
+
+    vocabulary: Vocabulary
+
+    def __call__(self, contents: Contents, item: int, draw: np.random.Generator) -> Arranged:
+        end = [self.vocabulary.sep] if contents.ends(item) else []
+        return Arranged(np.concatenate(([self.vocabulary.cls], contents.ids(item), end)).astype(np.int64))
+
+    def target_length(self, length: int) -> int:
+        """There is no decoder."""
+        return 0
 
 
 class CausalLM(Objective):
@@ -38,13 +58,14 @@ class CausalLM(Objective):
     def __init__(self, modality: Modality, spec: EncoderSpec) -> None:
         super().__init__()
         self.vocabulary = modality.vocabulary
+        self.arranger = OpenEnd(self.vocabulary)
         self.head = PredictionHead(spec)
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
-        """Cross-entropy in nats summed over all ids that follow another, [SEP] included, and their count.
+        """Cross-entropy in nats summed over all ids that follow another, [SEP] where a record ends included, and their
+        count.
 
-        Metrics: ``accuracy``, and ``symbol_loss``, of the ids that are symbols. The latter is what count models can be
-        held against: where a window ends says little of the data, and [SEP] there is easy to foresee.
+        Metrics: ``accuracy``, and ``symbol_loss``, of the ids that are symbols: what count models can be held against.
         """
         labels_N = next_labels(batch, self.vocabulary)
         logits_NV = self.next_logits(encoder, encoder(batch)).float()

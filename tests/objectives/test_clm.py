@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM, ModernBertDecoderConfig, ModernBertDecoderForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, ModernBertDecoderConfig, ModernBertDecoderForCausalLM
 
 from ssl_suite import config, registry
 from ssl_suite.data.batch import Batch
+from ssl_suite.data.loader import Collator
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.modalities.dna import DNA
 from ssl_suite.models import build, decoder_hub
 from ssl_suite.models.encoder import Encoder, EncoderSpec
+from ssl_suite.models.generate import Sampling, generate
 from ssl_suite.objectives.clm import CausalLM
 from ssl_suite.objectives.next_token import next_labels
 from tests.conftest import ragged
+from tests.data.fasta import random_bases, run, write
 
 VOCABULARY = Vocabulary(tuple(map(str, range(20))), targets=(5, 18))
 LENGTHS = [12, 3, 40, 2, 7, 7]
@@ -192,3 +196,47 @@ def test_a_published_decoder_is_a_starting_point(tmp_path):
     ids, mask = padded(batch)
     ours = learner.objective.next_logits(learner.encoder, learner.encoder(batch))
     torch.testing.assert_close(model(ids, attention_mask=mask).logits[mask == 1], ours, atol=1e-5, rtol=0)
+
+
+def test_only_the_end_of_a_record_is_predicted(tmp_path):
+    """Windows of 62 bases of records of 62, 130 and 310: of 9 or so ends one a record is a [SEP], counted from the
+    records' own lengths; every other window ends without one, and all of its bases but none else are targets."""
+    dna = DNA(max_length=64)
+    path = write(tmp_path / "x.fa", **{f"r{i}": random_bases(n, i) for i, n in enumerate([62, 130, 310] * 8)})
+    store = run(path, dna)[0]
+    objective = CausalLM(dna, EncoderSpec(1, 32, 2, 48, 20, windows=(None,), thetas=(64.0,), causal=True))
+    for split in ("train", "valid"):
+        windows = store.split(split)
+        make = Collator(store, split, dna.vocabulary, 128, 2, 64, arranger=objective.arranger)
+        batch = make.rows([np.array([i]) for i in range(len(windows))])
+        labels, bounds = next_labels(batch, dna.vocabulary), batch.offsets_B1.tolist()
+        ends = 0
+        for i in range(len(windows)):
+            start, length = int(windows.starts_S[i]), int(windows.lengths_S[i])
+            whole = start + length in np.cumsum(store.record_lengths)
+            own = labels[bounds[3 * i] : bounds[3 * i + 1]]
+            assert own[own != -100].tolist() == [*store.values[start : start + length].tolist(), *[3] * whole]
+            ends += whole
+        assert (labels == 3).sum() == ends and 0 < ends < len(windows)
+
+
+@torch.no_grad()
+def test_generate_of_transformers_goes_on_with_a_prompt(tmp_path):
+    """The exported tokenizer adds [CLS] before and nothing behind, and plain ``generate`` writes what ours does."""
+    dna = DNA(max_length=64)
+    cfg = config.compose(["model=tiny", "model.init_std=0.3", "modality.max_length=64", "objective=clm"])
+    learner = build.learner(cfg, dna, seed=3)
+    build.export(learner, dna, tmp_path / "encoder", "a card")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "encoder")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "encoder").eval()
+    prompt = tokenizer("ACGTAC", return_tensors="pt")
+    assert prompt["input_ids"].tolist() == [[2, 5, 6, 7, 8, 5, 6]] and set(prompt) == {"input_ids", "attention_mask"}
+    assert tokenizer("AC", "GT")["input_ids"] == [2, 5, 6, 7, 8]
+    written = model.generate(**prompt, max_new_tokens=20, do_sample=False, suppress_tokens=[0, 1, 2, 4])[0].tolist()
+    ours = generate(
+        learner.encoder.eval(), learner.objective, [[5, 6, 7, 8, 5, 6]], dna.vocabulary, 64, 20, Sampling(temperature=0)
+    )[0]
+    assert written[1:7] == [5, 6, 7, 8, 5, 6] and len(written) > 7
+    assert [i for i in written[1:] if i != 3] == ours.ids
+    build.export(build.learner(config.compose(["model=tiny"]), dna), dna, tmp_path / "masked", "a card")
+    assert AutoTokenizer.from_pretrained(tmp_path / "masked")("AC")["input_ids"] == [2, 5, 6, 3]
