@@ -37,7 +37,7 @@ class TrainConfig:
     tokens_per_row: int | None
     rows_per_forward: int | None
     lr: float
-    schedule: Literal["cosine", "linear", "constant"]
+    schedule: Literal["cosine", "linear", "constant", "wsd"]
     warmup: float
     final_lr: float
     weight_decay: float
@@ -58,6 +58,8 @@ class TrainConfig:
     optimiser: Literal["adamw", "sgd", "lars"] = "adamw"
     momentum: float = 0.9
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    decay_share: float = 0.1
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         counts = ("steps", "tokens_per_batch", "tokens_per_row", "rows_per_forward", "threads")
@@ -68,6 +70,9 @@ class TrainConfig:
         require(0 <= self.warmup < 1, "train.warmup", self.warmup, "must be a share of the steps: 0 <= warmup < 1")
         require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "must be a share of train.lr, from 0 to 1")
         require(0 <= self.weight_decay < math.inf, "train.weight_decay", self.weight_decay, "must not be negative")
+        good = 0 < self.decay_share <= 1
+        require(good, "train.decay_share", self.decay_share, "must be a share of the steps: 0 < decay_share <= 1")
+        require(0 < self.layer_decay <= 1, "train.layer_decay", self.layer_decay, "must be 0 < layer_decay <= 1")
         good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         require(good, "train.betas", self.betas, "must be two numbers, each 0 <= beta < 1")
         require(0 <= self.momentum < 1, "train.momentum", self.momentum, "must be 0 <= momentum < 1")
@@ -89,12 +94,15 @@ class ModelConfig:
     init_std: float | None
     init: str | None
     kind: Literal["transformer"] = "transformer"
+    dropout: float = 0.0  # older runs' frozen configurations lack these two
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
         _at_least_one("model", self, "layers", "width", "heads", "mlp_width")
         for name in ("rope_theta", "init_std"):
             value = getattr(self, name)
             require(value is None or 0 < value < math.inf, f"model.{name}", value, "must be a number above 0")
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be a share: 0 <= dropout < 1")
         good = self.width % (2 * self.heads) == 0  # rotary positions turn pairs of numbers
         require(good, "model.width", self.width, f"must be a multiple of 2 x model.heads={self.heads}")
 

@@ -54,13 +54,21 @@ class Rng:
     def __init__(self, seed: int, step: int, rows_R: Tensor) -> None:
         self.seed, self.step = seed, step
         self._keys_R1 = _mix(_mix(rows_R[:, None] * _GOLDEN + _signed(seed * 0x9E3779B97F4A7C15)) + step)
-        self._draw = 0
+        self.rows, self._draw = len(rows_R), 0
 
     def bits(self, n: int) -> Tensor:
         """(R * n,) int64, uniform over [0, 2**63)."""
-        self._draw += 1
+        return self.numbered(self.reserve(1), n)
+
+    def reserve(self, draws: int) -> int:
+        """The number of the first of so many draws, which only ``numbered`` makes, as often as it is asked to."""
+        self._draw += draws
+        return self._draw - draws + 1
+
+    def numbered(self, draw: int, n: int) -> Tensor:
+        """(R * n,) int64, the bits of a reserved draw: recomputed activations need the same ones again."""
         device = self._keys_R1.device
-        counter_n = torch.arange(1, n + 1, device=device) * _GOLDEN + _signed(self._draw * 0xD1342543DE82EF95)
+        counter_n = torch.arange(1, n + 1, device=device) * _GOLDEN + _signed(draw * 0xD1342543DE82EF95)
         return (_mix(_mix(self._keys_R1 ^ counter_n)) & 0x7FFFFFFFFFFFFFFF).flatten()
 
     def uniform(self, n: int) -> Tensor:

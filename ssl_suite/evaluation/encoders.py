@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def open_encoder(
         modality: whose vocabulary is known (fitted or loaded).
         seed: of random weights, fresh embeddings and a map that follows it.
         scratch: keep the shapes alone.
-        dropout: of a ``transformers`` encoder; None is its own.
+        dropout: of the encoder while it is trained; None is its own.
         keep_special: [CLS], [SEP], … keep the text encoder's own embeddings under ``+map``; False maps them onto
             random words as well, as the original experiment did.
 
@@ -92,26 +92,39 @@ def open_encoder(
     return opened
 
 
-def _run(reference: Reference, modality: Modality, seed: int, scratch: bool, *others: Any) -> Opened:
+def _run(
+    reference: Reference, modality: Modality, seed: int, scratch: bool, dropout: float | None, *others: Any
+) -> Opened:
     from ssl_suite.models import build
     from ssl_suite.training import restore
 
     loaded = restore.load_run(reference.name)
     note = f"pre-trained here with objective={loaded.config['objective']['name']}"
     if not scratch:
+        _set_dropout(loaded.encoder, dropout)
         return _opened(loaded.encoder, digest(loaded.encoder), loaded.step, note)
     torch.manual_seed(seed)
     fresh = build.restored(build.shapes(loaded.encoder), loaded.config["objective"], modality)
+    _set_dropout(fresh.encoder, dropout)
     return _opened(fresh.encoder)
 
 
-def _random(reference: Reference, modality: Modality, *others: Any) -> Opened:
+def _set_dropout(encoder: Any, dropout: float | None) -> None:
+    """Of the suite's transformers; its convolutional networks have none."""
+    if dropout is not None and hasattr(encoder.spec, "dropout"):
+        encoder.spec = replace(encoder.spec, dropout=dropout)
+
+
+def _random(
+    reference: Reference, modality: Modality, seed: int, scratch: bool, dropout: float | None, *others: Any
+) -> Opened:
     from ssl_suite.models import build
 
     section = config.option("model", reference.name)
     kind = build.KINDS[section.get("kind", "transformer")]
     kind.check(section, type(modality), Head)
     encoder, _ = kind.start(section, modality, Head)
+    _set_dropout(encoder, dropout)
     return _opened(encoder)
 
 

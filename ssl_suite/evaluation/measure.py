@@ -130,7 +130,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
             "steps": results[0]["steps"],
             **{key: budget[key] for key in ("batch", "epochs", "schedule", "warmup", "weight_decay", "dropout")},
             "pooling": budget["pooling"],
-            **({"head": budget["head"]} if "head" in budget else {}),
+            **{key: budget[key] for key in ("head", "layer_decay") if key in budget},
             "evaluations": budget["evaluations"],
             **({"keep_special": plan.keep_special} if references.parse(plan.encoder).map else {}),
         },

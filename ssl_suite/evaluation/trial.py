@@ -157,7 +157,7 @@ def settings(plan: Plan, data: TaskData, modality: Modality, threads: int | None
     every = max(1, -(-steps // budget["evaluations"]))
     return {
         **config.option("train", "default"),
-        **{key: budget[key] for key in ("schedule", "warmup", "weight_decay")},
+        **{key: budget[key] for key in ("schedule", "warmup", "weight_decay", "layer_decay") if key in budget},
         "steps": steps,
         "tokens_per_batch": batch,
         "tokens_per_row": row,

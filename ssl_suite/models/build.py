@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,17 @@ class _Transformer:
 
     @staticmethod
     def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[Encoder, dict]:
+        # Older runs' configurations have neither.
+        habits = {"dropout": model.get("dropout", 0.0), "checkpointing": model.get("checkpointing", False)}
         if model.get("init"):
-            return hub.read_modernbert(model["init"], modality, objective)
+            encoder, head = hub.read_modernbert(model["init"], modality, objective)
+            encoder.spec = replace(encoder.spec, **habits)
+            return encoder, head
         v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
         size = len(v) + objective.extra_tokens
         model = model if objective.layers is None else {**model, "layers": objective.layers}
         spec = EncoderSpec.from_section(model, size, modality.max_length, v.pad, frame, objective.causal)
-        return Encoder(spec, embedder(spec, modality)), {}
+        return Encoder(replace(spec, **habits), embedder(spec, modality)), {}
 
     @staticmethod
     def of_shapes(facts: dict[str, Any], modality: Modality) -> Encoder:

@@ -94,6 +94,7 @@ def shapes(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int) -> dict[s
         "cls_token_id": vocabulary.cls,
         "eos_token_id": vocabulary.sep,
         "sep_token_id": vocabulary.sep,
+        **dict.fromkeys(("embedding_dropout", "attention_dropout", "mlp_dropout"), spec.dropout),
     }
 
 

@@ -11,17 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ssl_suite.data.batch import Batch
 from ssl_suite.modalities.base import Frame
 from ssl_suite.models.attention import Rope, attention, rope_table
+from ssl_suite.models.dropout import Dropout
 from ssl_suite.models.gated import gelu_gate
 from ssl_suite.models.pooling import mean_pool
 
 HEAD_WIDTH = 64  # the width flash kernels are tuned for
-Drop = Callable[[Tensor], Tensor]
-"""Dropout of (N, D), with draws of its own: the encoder has none (ModernBERT's shares are 0)."""
+Change = Callable[[Tensor], Tensor]
+"""Of (N, D): dropout, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class EncoderSpec:
         init_std: standard deviation of the truncated normal that weights start from.
         features, grid: of signal modalities: numbers a frame gives to its linear map, and a picture's rows and columns.
         causal: a position sees none after it.
+        dropout: share of the embedder's output and of each branch that is dropped in training. The weights of attention
+            are not dropped: ``varlen_attn`` cannot.
+        checkpointing: a layer's activations are computed again in the backward pass instead of kept.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -55,6 +61,8 @@ class EncoderSpec:
     features: int = 0
     grid: tuple[int, int] | None = None
     causal: bool = False
+    dropout: float = 0.0
+    checkpointing: bool = False
 
     @property
     def words(self) -> str:
@@ -152,12 +160,14 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
         self.mlp = GeGLU(spec)
 
-    def forward(self, x_ND: Tensor, rope: Rope, batch: Batch, drop: Drop | None = None) -> Tensor:
-        if drop is not None:
-            x_ND = x_ND + drop(self.attn(self.attn_norm(x_ND), rope, batch))
-            return x_ND + drop(self.mlp(self.mlp_norm(x_ND)))
-        x_ND = x_ND + self.attn(self.attn_norm(x_ND), rope, batch)
-        return x_ND + self.mlp(self.mlp_norm(x_ND))
+    def forward(self, x_ND: Tensor, rope: Rope, batch: Batch, drops: tuple[Change, Change] | None = None) -> Tensor:
+        first, second = drops or (_unchanged, _unchanged)
+        x_ND = x_ND + first(self.attn(self.attn_norm(x_ND), rope, batch))
+        return x_ND + second(self.mlp(self.mlp_norm(x_ND)))
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 class Encoder(nn.Module):
@@ -171,6 +181,7 @@ class Encoder(nn.Module):
     def __init__(self, spec: EncoderSpec, embedder: nn.Module | None = None) -> None:
         super().__init__()
         self.spec = spec
+        self.dropout: Dropout | None = None  # of the pass at hand, see ``Learner``
         self.embeddings: Any = embedder or TokenEmbedder(spec)
         self.layers = nn.ModuleList(Layer(spec, index) for index in range(spec.layers))
         self.final_norm = nn.LayerNorm(spec.width, eps=spec.eps, bias=False)
@@ -191,26 +202,34 @@ class Encoder(nn.Module):
         """D, of the states and of the pooled vectors."""
         return self.spec.width
 
-    def forward(self, batch: Batch, drop: Drop | None = None) -> Tensor:
+    def forward(self, batch: Batch, dropout: Dropout | None = None) -> Tensor:
         """(N, D): the last layer's states after the final norm."""
-        return self.final_norm(self.layer_states(batch, drop)[-1])
+        return self.final_norm(self.layer_states(batch, dropout)[-1])
 
-    def pooled(self, batch: Batch, drop: Drop | None = None) -> Tensor:
+    def pooled(self, batch: Batch, dropout: Dropout | None = None) -> Tensor:
         """(B, D): each sequence's mean state, without its [CLS], [SEP] and [PAD]; zeros where nothing is left."""
-        return mean_pool(self(batch, drop), batch, self.spec.pad)
+        return mean_pool(self(batch, dropout), batch, self.spec.pad)
 
-    def layer_states(self, batch: Batch, drop: Drop | None = None) -> list[Tensor]:
+    def layer_states(self, batch: Batch, dropout: Dropout | None = None) -> list[Tensor]:
         """The embedder's output and every layer's, L + 1 tensors of (N, D), before the final norm.
 
         Args:
-            drop: applied to the embedder's output and to each branch before it is added.
+            dropout: of the embedder's output and of each branch before it is added; None is the learner's.
         """
-        x_ND = self.embeddings(batch)
-        x_ND = x_ND if drop is None else drop(x_ND)
+        dropout = dropout or self.dropout
+        drops: list[Change] = [_unchanged] * (2 * len(self.layers) + 1)
+        if dropout is not None:
+            drops = dropout.places(batch.rows, len(drops))
+        x_ND = drops[0](self.embeddings(batch))
         positions_N = batch.positions_N()
         tables = {theta: rope_table(positions_N, x_ND.shape[1] // self.spec.heads, theta) for theta in self.spec.thetas}
         states = [x_ND]
-        for layer, theta in zip(self.layers, self.spec.thetas, strict=True):
-            x_ND = layer(x_ND, tables[theta], batch, drop)
+        recompute = self.spec.checkpointing and torch.is_grad_enabled()
+        branches = zip(drops[1::2], drops[2::2], strict=True)
+        for layer, theta, own in zip(self.layers, self.spec.thetas, branches, strict=True):
+            given = (x_ND, tables[theta], batch, own)
+            # No state of torch's generators is kept for the second time: ``own`` has its draws by their numbers.
+            again = {"use_reentrant": False, "preserve_rng_state": False}
+            x_ND = checkpoint(layer, *given, **again) if recompute else layer(*given)
             states.append(x_ND)
         return states

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from ssl_suite.models.dropout import Dropout
 from ssl_suite.models.encoder import Encoder
 
 
@@ -22,4 +23,12 @@ class Learner(nn.Module):
 
         Both by way of this module: under FSDP2 it gathers the weights.
         """
-        return self.encoder.pooled(batch) if pooled else self.objective(self.encoder, batch, rng)
+        rate = getattr(self.encoder.spec, "dropout", 0.0) if self.training else 0.0
+        if pooled or not rate:
+            return self.encoder.pooled(batch) if pooled else self.objective(self.encoder, batch, rng)
+        # Set on the encoder, so that every objective's calls have it and those of a slow copy have none.
+        self.encoder.dropout = Dropout(rng, rate)
+        try:
+            return self.objective(self.encoder, batch, rng)
+        finally:
+            self.encoder.dropout = None

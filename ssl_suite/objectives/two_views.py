@@ -19,7 +19,7 @@ from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import sync_norm
-from ssl_suite.models.encoder import Drop
+from ssl_suite.models.dropout import Dropout
 from ssl_suite.objectives import gather
 from ssl_suite.objectives.base import Objective
 
@@ -28,12 +28,12 @@ from ssl_suite.objectives.base import Objective
 class View:
     """Attributes:
     batch: what the encoder sees.
-    drop: its dropout, if any.
+    dropout: the encoder's, if any.
     split: the trailing [PAD] of each slot is a sequence of its own; contents stand at even places.
     """
 
     batch: Batch
-    drop: Drop | None = None
+    dropout: Dropout | None = None
     split: bool = False
 
 
@@ -79,12 +79,11 @@ class TwoViews(Objective):
     def both(self, batch: Batch, rng: Rng) -> View:
         """Two views of every sequence as one batch: the first view of all, then the second of all."""
         first, second = self.views(batch, rng)
-        drop = None if first.drop is None else dropout(rng, batch.rows, self.dropout, passes=2)
-        return View(joined(first.batch, second.batch), drop, first.split)
+        return View(joined(first.batch, second.batch), first.dropout, first.split)
 
     def _view(self, batch: Batch, rng: Rng) -> View:
         if self.kind == "dropout":
-            return View(batch, dropout(rng, batch.rows, self.dropout))
+            return View(batch, Dropout(rng, self.dropout))
         with torch.no_grad():
             drawn = self.modality.augment(batch, rng)
         frame = self.modality.frame
@@ -96,10 +95,10 @@ class TwoViews(Objective):
         """(A, D) float32: a vector a slot; numbers without meaning where a slot is empty or padding."""
         batch = view.batch
         if self.pooling == "mean":
-            vectors_AD = encoder.pooled(batch) if view.drop is None else encoder.pooled(batch, view.drop)
+            vectors_AD = encoder.pooled(batch) if view.dropout is None else encoder.pooled(batch, view.dropout)
         else:
             starts = batch.offsets_B1[:-1].long().clamp(max=batch.values.shape[0] - 1)
-            vectors_AD = encoder(batch, view.drop)[starts].float()
+            vectors_AD = encoder(batch, view.dropout)[starts].float()
         return vectors_AD[::2] if view.split else vectors_AD
 
 
@@ -122,22 +121,6 @@ def joined(first: Batch, second: Batch) -> Batch:
         frames_NF=frames,
         labels_B=None,
     )
-
-
-def dropout(rng: Rng, rows: int, rate: float, passes: int = 1) -> Drop:
-    """Dropout whose draws depend on a row and its step alone.
-
-    Args:
-        rng: of ``rows`` rows.
-        passes: how often the batch holds them, pass after pass; each has its own draws.
-    """
-
-    def drop(x_ND: Tensor) -> Tensor:
-        each = x_ND.numel() // (rows * passes)
-        kept = torch.cat([rng.uniform(each) >= rate for _ in range(passes)]).view_as(x_ND)
-        return x_ND * kept / (1 - rate)
-
-    return drop
 
 
 def project(head: nn.Module, vectors_AD: Tensor, real_A: Tensor) -> Tensor:

@@ -161,13 +161,24 @@ def activation_bytes(learner: nn.Module, sequences: Callable[[int], Batch], grou
     """Bytes that autograd keeps for each position between forward and backward.
 
     Measured: the difference between four sequences and two cancels what does not grow (copies of the weights in
-    bfloat16). No attention path keeps a matrix of scores, so memory is linear in positions.
+    bfloat16). No attention path keeps a matrix of scores, so memory is linear in positions. Where layers are computed
+    again, one of them is whole at a time.
 
     Args:
         sequences: gives a batch of so many; two at least, for a batch norm of one has no variance.
     """
-    two, four = (_saved_bytes(learner, sequences(count).to(group.device), group) for count in (2, 4))
-    return round((four[0] - two[0]) / (four[1] - two[1]))
+
+    def kept() -> float:
+        two, four = (_saved_bytes(learner, sequences(count).to(group.device), group) for count in (2, 4))
+        return (four[0] - two[0]) / (four[1] - two[1])
+
+    encoder: Any = learner.get_submodule("encoder")
+    found, spec = kept(), encoder.spec
+    if getattr(spec, "checkpointing", False):
+        encoder.spec = dataclasses.replace(spec, checkpointing=False)
+        found += (kept() - found) / spec.layers
+        encoder.spec = spec
+    return round(found)
 
 
 def _saved_bytes(learner: nn.Module, batch: Batch, group: Processes) -> tuple[int, int]:

@@ -148,7 +148,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
             window.wait += time.perf_counter() - waited
 
             for param_group in optimiser.param_groups:
-                param_group["lr"] = learning_rate(step, settings)
+                param_group["lr"] = learning_rate(step, settings) * param_group["scale"]
             sums = StepSums(group.device)
             for i, (numbers_R, host_batch) in enumerate(parts):
                 batch = host_batch.to(group.device)

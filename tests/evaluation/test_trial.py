@@ -151,6 +151,8 @@ def test_a_trial_has_whole_rows_and_the_asked_passes(plan: trial.Plan) -> None:
     assert long["log_every"] == 11  # a curve has at most 60 points
     small = trial.settings(replace(plan, budget={**plan.budget, "tokens": positions // 2}), data, modality)
     assert small["steps"] == max(1, round((positions // 2) / train["tokens_per_batch"]))
+    lower = trial.settings(replace(plan, budget={**plan.budget, "layer_decay": 0.8}), data, modality)
+    assert (train["layer_decay"], lower["layer_decay"]) == (1.0, 0.8)
 
 
 def test_a_budget_makes_windows_shorter_and_never_longer(plan: trial.Plan) -> None:

@@ -20,8 +20,10 @@ from ssl_suite.training.trainer import batches, open_store, training_rows
 from tests.objectives.pairs_offered import offered, settings
 from tests.training import children
 
-# Four rows a step, and sequences short enough that every process of four has some to contrast.
+# Four rows a step, and sequences short enough that every process of four has some to contrast. Dropout draws by row,
+# and activations are made twice: neither may depend on the processes.
 ROWS = ["train.tokens_per_batch=1056", "train.tokens_per_row=264", "train.eval_tokens=264"]
+ROWS += ["model.dropout=0.2", "model.checkpointing=true"]
 MODALITIES = {"frames": ("image", "speech"), "apc": ("speech",), "mlm": ("image",), "simclr": ("image", "dna")}
 
 

@@ -7,14 +7,23 @@ import torch
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-from transformers import get_cosine_schedule_with_warmup
+from transformers import get_cosine_schedule_with_warmup, get_wsd_schedule
 
 from ssl_suite import config, registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.models import build
 from ssl_suite.training import checkpoint
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
-from ssl_suite.training.optimiser import OPTIMISERS, adamw, groups, lars, learning_rate, make_optimiser, scaled
+from ssl_suite.training.optimiser import (
+    OPTIMISERS,
+    adamw,
+    groups,
+    lars,
+    learning_rate,
+    make_optimiser,
+    rate_scales,
+    scaled,
+)
 from tests.training import children
 
 TRAIN = {"lr": 1e-3, "steps": 200, "warmup": 0.1, "final_lr": 0.0, "schedule": "cosine"}
@@ -31,6 +40,20 @@ def test_cosine_follows_the_library():
         optimiser.step()
         reference.step()
     assert [learning_rate(s, TRAIN) for s in range(20, 200)] == pytest.approx(rates[20:], abs=1e-12)
+
+
+def test_wsd_follows_the_library():
+    """Warm-up, a plateau to step 150 of 200, and a fall by the square root to a tenth of the rate."""
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
+    reference = get_wsd_schedule(optimiser, 20, 50, 200, decay_type="1-sqrt", min_lr_ratio=0.1)
+    rates = []
+    for _ in range(200):
+        rates.append(reference.get_last_lr()[0])
+        optimiser.step()
+        reference.step()
+    settings = TRAIN | {"schedule": "wsd", "decay_share": 0.25, "final_lr": 0.1}
+    ours = [learning_rate(s, settings) for s in range(200)]
+    assert ours[20:] == pytest.approx(rates[20:], abs=1e-12) and ours[20:150] == [1e-3] * 130
 
 
 def test_warm_up_rises_evenly_to_the_peak():
@@ -56,6 +79,27 @@ def test_decay_leaves_norms_biases_and_embeddings_alone():
     assert {names[id(p)].rsplit(".", 2)[-2] for p in decayed["params"]} == {"Wqkv", "Wo", "Wi", "dense"}
     assert {names[id(p)].rsplit(".", 2)[-2] for p in others["params"]} >= {"tok_embeddings", "final_norm", "mlp_norm"}
     assert len(decayed["params"]) + len(others["params"]) == len(names)
+
+
+def test_rates_by_layer():
+    """BEiT's rule by hand, on this suite's layout and on a torchvision network: 0.5 a layer, three layers."""
+    cfg = config.compose(["model=tiny", "model.layers=3", "train.layer_decay=0.5"])
+    learner = build.learner(cfg, registry.build(registry.MODALITIES, "modality", cfg["modality"]))
+    found = adamw(learner, cfg["train"]).param_groups
+    scales = {id(p): group["scale"] for group in found for p in group["params"]}
+    rates = {name: scales[id(p)] for name, p in learner.named_parameters()}
+    parts = {"encoder.embeddings.": 0.5**4, "encoder.final_norm.": 1.0, "objective.": 1.0}
+    parts |= {f"encoder.layers.{i}.": 0.5 ** (3 - i) for i in range(3)}
+    for name, rate in rates.items():
+        assert rate == next(x for part, x in parts.items() if name.startswith(part)), name
+    assert {(g["scale"], g["weight_decay"]) for g in found if g["scale"] < 1} == {
+        (0.5**i, decay) for i in (1, 2, 3, 4) for decay in (0.0, 0.1) if (i, decay) != (4, 0.1)
+    }
+    names = ["conv1.weight", "layer1.0.conv1.weight", "layer2.0.bn1.weight", "norm.weight"]
+    names = ["encoder.net." + name for name in names] + ["objective.target.encoder.layers.7.weight"]
+    assert list(rate_scales(names, 0.5).values()) == [0.125, 0.25, 0.5, 1.0, 1.0]
+    with pytest.raises(SuiteError, match=r"layer_decay=0\.5: this encoder has no numbered layers"):
+        rate_scales(["encoder.weight", "objective.layers.0.weight"], 0.5)
 
 
 @pytest.mark.parametrize("clip", [None, 0.5, 1e6])
@@ -178,6 +222,9 @@ def test_simclr_recipe_has_the_rate_of_the_paper():
     [
         (["train.optimiser=adam"], "train.optimiser=adam should be one of adamw, sgd, lars. Did you mean 'adamw'?"),
         (["train.lr_scaling=root"], "train.lr_scaling=root should be one of none, linear, sqrt."),
+        (["train.decay_share=0"], "train.decay_share=0 must be a share of the steps: 0 < decay_share <= 1."),
+        (["train.layer_decay=1.5"], "train.layer_decay=1.5 must be 0 < layer_decay <= 1."),
+        (["model.dropout=1"], "model.dropout=1 must be a share: 0 <= dropout < 1."),
         (["train.momentum=1"], "train.momentum=1 must be 0 <= momentum < 1."),
         (["train=lars", "train.weight_decay=0"], "train.weight_decay=0 must be above 0 with train.optimiser=lars"),
     ],
