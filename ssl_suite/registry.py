@@ -74,7 +74,6 @@ OBJECTIVES = Registry(
     "objectives",
     {
         "mlm": "ssl_suite.objectives.mlm:MaskedLM",
-        "roberta": "ssl_suite.objectives.mlm:MaskedLM",
         "whole_word": "ssl_suite.objectives.mlm:WholeWordLM",
         "span": "ssl_suite.objectives.span:SpanBERT",
         "nsp": "ssl_suite.objectives.pairs:NextSentence",
