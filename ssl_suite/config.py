@@ -178,8 +178,22 @@ def read(path: Path) -> dict[str, Any]:
         cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SuiteError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SuiteError(f"{path} is not YAML: {_one_line(error)}. Restore it, or choose another out=.") from error
     if not isinstance(cfg, dict):
         raise SuiteError(f"{path} does not hold a configuration. Restore it, or choose another out=.")
+    return cfg
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The frozen configuration of a run, with sections that name what they configure.
+
+    Raises:
+        SuiteError: as ``read``, or a section is missing or names nothing.
+    """
+    cfg = read(path)
+    for group in ("modality", "objective", "model"):
+        section = cfg.get(group)
+        if not isinstance(section, dict) or not isinstance(section.get("name"), str):
+            raise SuiteError(f"{path}: its section '{group}' is damaged. Restore it, or choose another out=.")
     return cfg

@@ -27,3 +27,31 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise SuiteError(f"{path} holds a {type(found).__name__} in the place of a JSON object; {remedy}.")
     return found
+
+
+def read_metrics(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The lines of a ``metrics.jsonl``: objects of numbers with a whole ``step``.
+
+    Returns:
+        The lines that are such, and the numbers (from 1) of those that are not; half a last line, which a kill leaves,
+        is none of them.
+
+    Raises:
+        SuiteError: no such file.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be read ({error.strerror}): name a run folder that has trained.") from None
+    found, damaged = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            good = type(entry["step"]) is int and all(isinstance(x, int | float | None) for x in entry.values())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            good = False
+        if good:
+            found.append(entry)
+        elif number < len(lines):
+            damaged.append(number)
+    return found, damaged

@@ -6,7 +6,7 @@ import copy
 import fcntl
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def settle(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, An
     if cfg["resume"] and not frozen.is_file():
         raise SuiteError(f"Nothing to resume: there is no {frozen}. Leave out resume=true to start a run there.")
     if frozen.is_file() and has_started(out):
-        saved = config.read(frozen)
+        saved = config.read_run(frozen)
         offer = "" if cfg["resume"] else ", add resume=true to go on with its own"
         if cfg["resume"]:
             cfg = _overlay(saved, cfg, words)
@@ -80,9 +80,10 @@ def newest(cfg: Mapping[str, Any]) -> Path:
     """The run of the same modality and objective under ``runs/`` that was started or continued last."""
     wanted = (cfg["modality"]["name"], cfg["objective"]["name"])
     for file in sorted(ROOT.glob(f"*/{CONFIG}"), key=lambda file: file.stat().st_mtime, reverse=True):
-        saved = config.read(file)
-        if wanted == tuple(saved.get(group, {}).get("name") for group in ("modality", "objective")):
-            return file.parent
+        with suppress(SuiteError):  # a damaged one is not the one that is looked for
+            saved = config.read_run(file)
+            if wanted == (saved["modality"]["name"], saved["objective"]["name"]):
+                return file.parent
     raise SuiteError(
         f"Nothing to resume: no run of modality={wanted[0]} objective={wanted[1]} under {ROOT}/. "
         "Name its folder with out=, or leave out resume=true."
@@ -108,18 +109,23 @@ def _overlay(saved: Mapping[str, Any], composed: Mapping[str, Any], words: Seque
 
 def _compare(saved: Mapping[str, Any], cfg: Mapping[str, Any], out: Path, offer: str) -> None:
     """Raises ``SuiteError`` naming every key that differs and may not. A key that ``saved`` lacks is a newer one."""
-    before, now = overrides.flatten(saved), overrides.flatten(cfg)
-    differing = [
-        f"{key}={_text(value)} (now {_text(now.get(key))})"
-        for key, value in before.items()
-        if now.get(key, ABSENT) != value and not key.startswith(tuple(f"{name}." for name in MAY_CHANGE))
-        if key not in MAY_CHANGE
-    ]
+    differing = differences(frozen_part(saved), frozen_part(cfg))
     if differing:
         shown = ", ".join(differing[:6]) + (f" and {len(differing) - 6} more" if len(differing) > 6 else "")
         raise SuiteError(
             f"{out} holds a run with other settings: {shown}. Restore them{offer}, or choose another out=."
         )
+
+
+def frozen_part(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that may not change while a run lasts, by their dotted keys."""
+    under = tuple(f"{name}." for name in MAY_CHANGE)
+    return {k: v for k, v in overrides.flatten(cfg).items() if k not in MAY_CHANGE and not k.startswith(under)}
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """``key=value (now value)`` of each setting that is not what it was; keys of ``now`` alone are newer ones."""
+    return [f"{k}={_text(v)} (now {_text(now.get(k))})" for k, v in before.items() if now.get(k, ABSENT) != v]
 
 
 def _text(value: Any) -> str:

@@ -6,7 +6,7 @@ examples:
   python -c "from transformers import AutoModelForMaskedLM as A; A.from_pretrained('my-model')"
 
 settings:
-  encoder=RUN         a run folder
+  encoder=RUN         a run folder, or RUN@STEP
   output=FOLDER       a new folder, or an earlier export, which is replaced
   checkpoint=best     best (lowest validation loss), last, or a step
 """
@@ -16,13 +16,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite import __version__
 from ssl_suite.commands.words import Key, settle
 from ssl_suite.errors import SuiteError
+from ssl_suite.files import read_json
 
 if TYPE_CHECKING:
     from ssl_suite.training.restore import Loaded
@@ -55,7 +55,7 @@ def run(settings: dict[str, Any]) -> Path:
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"])
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        build.export(loaded.learner, loaded.modality, folder, describe(Path(settings["encoder"]), loaded))
+        build.export(loaded.learner, loaded.modality, folder, describe(restore.split(settings["encoder"])[0], loaded))
     except OSError as error:
         raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
     return folder
@@ -79,7 +79,7 @@ def describe(source: Path, loaded: Loaded) -> str:
     manifest = checkpoint.manifest(source / "checkpoints" / f"step_{step:08d}")
     summary: dict[str, Any] = {"steps": step, "data_key": "unknown", "git_commit": None, "version": __version__}
     summary["config_sha256"] = hashlib.sha256((source / "config.yaml").read_bytes()).hexdigest()
-    with contextlib.suppress(OSError, ValueError):  # a run that has not finished has no summary yet
-        summary |= json.loads((source / "summary.json").read_text(encoding="utf-8"))
-    summary |= {"tokens": manifest["tokens"], "best_step": step, "best_valid_loss": manifest.get("valid_loss")}
+    with contextlib.suppress(SuiteError):  # a run that has not finished has no summary yet
+        summary |= read_json(source / "summary.json", "it is left out")
+    summary |= {"tokens": manifest.get("tokens", 0), "best_step": step, "best_valid_loss": manifest.get("valid_loss")}
     return finish.card(loaded.config, summary, loaded.learner, loaded.modality)

@@ -54,7 +54,7 @@ def modality_for(reference: Reference, section: Mapping[str, Any], task: str) ->
         return registry.build(registry.MODALITIES, "modality", section)
     from ssl_suite.training import restore
 
-    cfg = config.read(Path(reference.name) / CONFIG)
+    cfg = config.read_run(Path(reference.name) / CONFIG)
     if cfg["modality"]["name"] != section["name"]:
         raise SuiteError(
             f"encoder={reference.name} is of modality={cfg['modality']['name']}, task {task} of {section['name']}: "
@@ -166,7 +166,7 @@ def identity(reference: Reference) -> str:
     if reference.kind == "run":
         best = checkpoint.best(folder / "checkpoints")
         if best is None:
-            raise SuiteError(f"encoder={reference.name}: no checkpoint in it; train it first.")
+            raise SuiteError(f"encoder={reference.name}: no whole checkpoint in it; train it first.")
         return str(checkpoint.manifest(best)["sha256"][checkpoint.WEIGHTS])
     if reference.kind == "hf" and folder.is_dir():
         files = sorted(path for ends in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*.{ends}"))

@@ -12,8 +12,10 @@ import torch
 
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.references import HF, Reference
+from ssl_suite.files import read_json
 from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.modalities.text_pretrained import refuse_code
+from ssl_suite.models import hub, weights
 from ssl_suite.models.fingerprint import digest
 from ssl_suite.models.wrapped import Wrapped, unread, untrained
 
@@ -75,6 +77,7 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
 
     place = _place(name)
     refuse_code(Path(place), f"encoder={HF}{name}")
+    _check_sizes(Path(place), f"encoder={HF}{name}")
     report: dict[str, Any] = {"missing_keys": (), "mismatched_keys": ()}
     try:
         settings = AutoConfig.from_pretrained(place, trust_remote_code=False)
@@ -100,6 +103,8 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
     if faults:
         shown = ", ".join([*faults[:3], *["…"] * (len(faults) > 3)])
         raise SuiteError(f"encoder={HF}{name}: of its weights {len(faults)} are not in its files ({shown}).")
+    if wrong := weights.unfit(model.state_dict()):
+        raise SuiteError(f"encoder={HF}{name}: of its weights {wrong}; copy the folder again, or choose another.")
     if not scratch and untrained(model):
         raise SuiteError(
             f"encoder={HF}{name}: its weights are as a constructor leaves them; for random ones write protocol=scratch."
@@ -115,6 +120,18 @@ def _place(name: str) -> str:
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise SuiteError(f"encoder={HF}{name}: there is no such folder; give hf:FOLDER or a name on the hub.")
     return str(folder) if folder.is_dir() else name
+
+
+def _check_sizes(folder: Path, setting: str) -> None:
+    """Raise ``SuiteError`` where a folder's ``config.json`` has sizes for which its weights are too small.
+
+    ``transformers`` would ask for the memory first: of a damaged file, more than the machine has.
+    """
+    remedy = f"{setting} cannot be opened; copy the folder again"
+    if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+        sizes = hub.hub_sizes(read_json(folder / "config.json", remedy))
+        if wrong := weights.implausible(sizes, weights.read(folder / "model.safetensors", remedy)):
+            raise SuiteError(f"{folder / 'config.json'}: {wrong} is not of its weights; {remedy}.")
 
 
 @contextlib.contextmanager

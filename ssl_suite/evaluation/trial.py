@@ -34,6 +34,7 @@ from ssl_suite.errors import Diverged, SuiteError
 from ssl_suite.evaluation import encoders, features, metrics, passes, references, start, task_data, tasks
 from ssl_suite.evaluation.heads import Head, head_class
 from ssl_suite.evaluation.task_data import TaskData
+from ssl_suite.files import read_metrics
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import checkpoint
@@ -206,7 +207,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         if stop.asked:
             raise KeyboardInterrupt
     best = checkpoint.best(folder / "checkpoints")
-    facts = checkpoint.manifest(checkpoint.names(folder / "checkpoints")[-1]) if best else {"tokens": 0, "seconds": 0.0}
+    facts = checkpoint.manifest(checkpoint.whole(folder / "checkpoints")[-1]) if best else {"tokens": 0, "seconds": 0.0}
     if parts.frozen is not None and encoders.digest(parts.opened.encoder) != parts.frozen:
         raise SuiteError(f"{folder}: the frozen encoder's weights moved; this is a fault of the suite.")
     step = int(best.name[5:]) if best else 0
@@ -221,7 +222,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
 
 def dev_scores(folder: Path, step: int) -> dict[str, float]:
     """The metrics on dev at a step, as the trial logged them; {} where it logged none."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    lines, _ = read_metrics(folder / "metrics.jsonl")
     return {
         key.removeprefix(VALID): value
         for line in lines
@@ -233,7 +234,7 @@ def dev_scores(folder: Path, step: int) -> dict[str, float]:
 
 def curve(folder: Path) -> dict[str, list[float]]:
     """The training loss over steps, as the trial logged it."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    lines, _ = read_metrics(folder / "metrics.jsonl")
     points = [(line["step"], round(line["loss"], 5)) for line in lines if "loss" in line]
     return {"step": [step for step, _ in points], "loss": [loss for _, loss in points]}
 
@@ -318,7 +319,7 @@ def _job(learner: Learner, parts: Parts, task: tasks.Task, train: dict[str, Any]
 
 def _load_best(learner: Learner, folder: Path, device: torch.device) -> None:
     best = checkpoint.best(folder / "checkpoints")
-    if best is None or checkpoint.damage(best):
+    if best is None:
         raise SuiteError(f"{folder}: its best checkpoint is gone or damaged; delete the folder to train it again.")
     learner.load_state_dict(load_file(best / checkpoint.WEIGHTS, device=str(device)))
 

@@ -114,7 +114,8 @@ def run(
     Raises:
         SuiteError: not one cell (of ``named``, where there is one) could be measured; the reason of the first.
     """
-    found, faults = [], []
+    found: list[Path] = []
+    faults: list[SuiteError] = []
     for task, arm in sorted(itertools.product(chosen, arms), key=lambda cell: cell[1] is not named):
         if named is not None and arm is not named and not found:
             break

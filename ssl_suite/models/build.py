@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_suite import registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import hub
+from ssl_suite.models import hub, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
@@ -36,15 +36,37 @@ def learner(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learne
     return Learner(encoder, objective)
 
 
-def restored(saved: Mapping[str, Any], section: Mapping[str, Any], modality: Modality) -> Learner:
+def restored(
+    saved: Mapping[str, Any], section: Mapping[str, Any], modality: Modality, found: Mapping[str, Tensor] | None = None
+) -> Learner:
     """The learner of a run, with random weights.
 
     Args:
         saved: what ``shapes`` gave when the run started.
         section: its ``objective`` section.
+        found: the weights that it is to get: the encoder's shapes are held against theirs before memory is asked for.
+
+    Raises:
+        SuiteError: ``saved`` describes no encoder, or another than that of ``found``.
     """
     facts = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-    encoder = KINDS[str(facts.pop("kind", "transformer"))].of_shapes(facts, modality)
+    try:
+        of_shapes = KINDS[str(facts.pop("kind", "transformer"))].of_shapes
+        if found is not None:
+            reason = weights.implausible(facts, found)
+            if not reason:
+                with torch.device("meta"):
+                    shell = of_shapes(facts, modality).state_dict()
+                own = {name.removeprefix("encoder."): x for name, x in found.items() if name.startswith("encoder.")}
+                reason = weights.fault(own, shell)
+            if reason:
+                raise ValueError(f"the weights are not of these shapes: {reason}")
+        encoder = of_shapes(facts, modality)
+    except Exception as error:  # of many kinds: a key that is missing, a width of text, heads that do not divide it
+        raise SuiteError(f"describes no encoder of this run ({' '.join(str(error).split())[:160]}).") from None
+    tokens = len(modality.vocabulary)
+    if getattr(encoder.spec, "vocabulary", tokens) < tokens:
+        raise SuiteError(f"the encoder has {encoder.spec.vocabulary:,} embeddings, the tokeniser {tokens:,} tokens.")
     return Learner(encoder, build_objective(section, modality, encoder))
 
 

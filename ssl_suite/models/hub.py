@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ssl_suite.errors import SuiteError
+from ssl_suite.files import read_json
 from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.modalities.text_pretrained import refuse_code
-from ssl_suite.models import decoder_hub
+from ssl_suite.models import decoder_hub, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
@@ -27,6 +30,13 @@ from ssl_suite.objectives.base import Objective
 
 PREFIX = "model."
 SHARED = ("embeddings.tok_embeddings.weight", "embeddings.norm.weight")  # what ModernBERT's embedder has, too
+HUB_SIZES = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "mlp_width": "intermediate_size",
+    "vocabulary": "vocab_size",
+}
 HEADS = ("head.", "lm_head.", "decoder.")
 FRAMES = "frames.safetensors"  # what embeds a signal's frames; their sum is ``inputs_embeds`` of the model
 
@@ -50,9 +60,9 @@ def write(learner: Learner, modality: Modality, folder: Path, max_length: int | 
     spec, (architecture, head) = learner.encoder.spec, learner.objective.hub_weights()
     body = dict(learner.encoder.state_dict())
     own = {name: body.pop(name) for name in list(body) if name.startswith("embeddings.") and name not in SHARED}
-    weights = {PREFIX + name: x for name, x in body.items()} | dict(head)
+    whole = {PREFIX + name: x for name, x in body.items()} | dict(head)
     config, names = LAYOUTS[spec.causal]
-    for file, tensors in (("model.safetensors", names(weights)), (FRAMES, own)):
+    for file, tensors in (("model.safetensors", names(whole)), (FRAMES, own)):
         plain = {name: x.detach().float().cpu().contiguous() for name, x in tensors.items()}
         if plain:
             save_file(plain, folder / file, metadata={"format": "pt"})
@@ -118,30 +128,56 @@ def read_modernbert(
     """
     folder = _folder(reference)
     refuse_code(folder, f"model.init={reference}")
-    cfg = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        return _filled(folder, modality, objective)
+    except SuiteError as error:
+        raise SuiteError(f"model.init={reference}: {error}") from None
+
+
+def hub_sizes(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ``config.json`` says of sizes, by the names of an ``EncoderSpec``."""
+    return {own: cfg[name] for own, name in HUB_SIZES.items() if name in cfg}
+
+
+def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tuple[Encoder, dict[str, Tensor]]:
+    remedy = "copy it again, or choose another start"
+    cfg = read_json(folder / "config.json", remedy)
     kind = cfg.get("model_type")
     if kind not in ("modernbert", decoder_hub.MODEL_TYPE):
-        raise SuiteError(f"model.init={reference} is a {kind} model; only modernbert can be a start.")
+        raise SuiteError(f"is a {kind} model; only modernbert can be a start.")
     if (kind == decoder_hub.MODEL_TYPE) != objective.causal:
         seen = "from the left only" if kind == decoder_hub.MODEL_TYPE else "from both sides"
-        raise SuiteError(f"model.init={reference} sees {seen}; the objective needs the other kind of encoder.")
-    spec = _spec(cfg, modality, objective)
-    weights = decoder_hub.from_decoder(load_file(folder / "model.safetensors"))
-    body = {n.removeprefix(PREFIX): x for n, x in weights.items() if not n.startswith(HEADS)}
-    head = {n: x for n, x in weights.items() if n.startswith(HEADS)}
-    encoder = Encoder(spec, embedder(spec, modality))
-    own = {name for name in encoder.state_dict() if name.startswith("embeddings.") and name not in SHARED}
-    frames = load_file(folder / FRAMES) if own and (folder / FRAMES).is_file() else {}
-    fitting = {name: x for name, x in encoder.state_dict().items() if name in own and name in frames}
-    body |= {name: frames[name] for name, x in fitting.items() if frames[name].shape == x.shape}
+        raise SuiteError(f"sees {seen}; the objective needs the other kind of encoder.")
+    stored = weights.read(folder / "model.safetensors", remedy)
+    if wrong := weights.implausible(hub_sizes(cfg), stored):
+        raise SuiteError(f"weights do not fit {folder / 'config.json'}: {wrong}; {remedy}.")
+    try:
+        spec = _spec(cfg, modality, objective)
+        with torch.device("meta"):
+            shell = Encoder(spec, embedder(spec, modality)).state_dict()
+        stored = decoder_hub.from_decoder(stored)
+    except Exception as error:  # of many kinds: values of other types, layers that do not add up, a matrix missing
+        reason = " ".join(str(error).split())[:160]
+        raise SuiteError(f"{folder / 'config.json'} describes no {kind} model ({reason}); {remedy}.") from None
+    body = {n.removeprefix(PREFIX): x for n, x in stored.items() if not n.startswith(HEADS)}
+    head = {n: x for n, x in stored.items() if n.startswith(HEADS)}
+    own = {name for name in shell if name.startswith("embeddings.") and name not in SHARED}
+    if own and (folder / FRAMES).is_file():
+        frames = weights.read(folder / FRAMES, remedy)
+        body |= {n: x for n, x in frames.items() if n in own and x.shape == shell[n].shape}
     table = SHARED[0]
-    if body[table].shape[0] != spec.vocabulary:
+    if table in body and body[table].shape[:1] != shell[table].shape[:1]:
+        if body[table].shape != (cfg.get("vocab_size"), spec.width):
+            raise SuiteError(
+                f"{folder}: weights do not fit its config.json: {table} has shape {tuple(body[table].shape)}."
+            )
         del body[table]
+        own.add(table)
         head.pop("decoder.bias", None)
-    missing, unexpected = encoder.load_state_dict(body, strict=False)
-    if unexpected or set(missing) - {table} - own:
-        wrong = sorted({*unexpected, *(set(missing) - {table} - own)})[:3]
-        raise SuiteError(f"model.init={reference}: weights do not fit the ModernBERT layout, for example {wrong}.")
+    if wrong := weights.fault(body, shell, absent=own) or weights.unfit(head):
+        raise SuiteError(f"{folder}: weights do not fit the ModernBERT layout: {wrong}.")
+    encoder = Encoder(spec, embedder(spec, modality))
+    encoder.load_state_dict(body, strict=False)
     return encoder, head
 
 
@@ -150,7 +186,7 @@ def _folder(reference: str) -> Path:
     for candidate in (Path(name) / "encoder", Path(name)):
         if (candidate / "config.json").is_file() and (candidate / "model.safetensors").is_file():
             return candidate
-    if not reference.startswith("hf:"):
+    if not reference.startswith("hf:") or Path(name).is_dir():
         raise SuiteError(f"model.init={reference}: no config.json and model.safetensors there (nor in its encoder/).")
     from huggingface_hub import snapshot_download
 
@@ -170,6 +206,9 @@ def _spec(cfg: Mapping[str, Any], modality: Modality, objective: type[Objective]
     reach = known.local_attention // 2 - (cfg["model_type"] == decoder_hub.MODEL_TYPE)  # which counts itself
     kinds, rope = known.layer_types or [], cast(dict[str, Any], known.rope_parameters)
     vocabulary, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
+    thetas = tuple(float(rope[kind]["rope_theta"]) for kind in kinds)
+    if len(kinds) != known.num_hidden_layers or not all(0 < x < math.inf for x in (*thetas, known.norm_eps)):
+        raise ValueError("layer_types, rope_theta or norm_eps")
     return EncoderSpec(
         layers=known.num_hidden_layers,
         width=known.hidden_size,
@@ -178,7 +217,7 @@ def _spec(cfg: Mapping[str, Any], modality: Modality, objective: type[Objective]
         vocabulary=len(vocabulary) + objective.extra_tokens,
         pad=vocabulary.pad,
         windows=tuple(None if kind == "full_attention" else reach for kind in kinds),
-        thetas=tuple(float(rope[kind]["rope_theta"]) for kind in kinds),
+        thetas=thetas,
         eps=known.norm_eps,
         init_std=known.initializer_range,
         features=frame.features if frame is not None else 0,

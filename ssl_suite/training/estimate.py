@@ -21,7 +21,7 @@ from ssl_suite.data.prepare import Report, prepare
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.models import build
-from ssl_suite.training import units
+from ssl_suite.training import restore, units
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
 from ssl_suite.training.optimiser import make_optimiser
 from ssl_suite.training.trainer import batches, training_rows
@@ -68,7 +68,7 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
         if build.objective_class(cfg["objective"]).predicts_ids:
             units.settle(modality, store, alone.device, report)
         share = dataclasses.replace(alone, world=world)
-        learner = build.learner(cfg, modality, cfg["seed"]).to(alone.device)
+        learner = restore.begun(cfg, modality, cfg["seed"]).to(alone.device)
         collator, step_rows = training_rows(store, modality, cfg, share, learner.objective)
         spec = vars(learner.encoder.spec)
         # All rows of the first step, whoever will work on them.

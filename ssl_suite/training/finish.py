@@ -15,6 +15,7 @@ import torch
 
 from ssl_suite import __version__
 from ssl_suite.data.store import Store
+from ssl_suite.files import read_metrics
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import build
 from ssl_suite.models.learner import Learner
@@ -36,7 +37,7 @@ def finish(
     Args:
         say: prints a line to the user.
     """
-    best = restore.load_run(str(out), "best")
+    best = restore.load_run(str(out), "best", report=say)
     baselines = count_models(store, modality, evaluator, best.objective)
     summary = summarise(cfg, out, store, best.step, baselines)
     summary["guesses"] = guesses(store, modality, evaluator, best.objective)
@@ -62,9 +63,8 @@ def summarise(
     those that carry data, over all epochs; ``seconds`` is wall time in training, over all attempts.
     """
     root = out / "checkpoints"
-    last = checkpoint.manifest(checkpoint.names(root)[-1])
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = [line for line in lines if "loss" in line]
+    last = checkpoint.manifest(checkpoint.whole(root)[-1])
+    trained = [line for line in read_metrics(out / "metrics.jsonl")[0] if "loss" in line]
     rates = sorted(line["tokens_per_s"] for line in trained)
     commit, dirty = git_state()
     return {

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ssl_suite.errors import SuiteError
+from ssl_suite.files import read_metrics
 
 # Dense bf16 matrix FLOP/s from the makers' data sheets (no sparsity), by what torch calls the device.
 PEAK_BF16 = {
@@ -68,6 +69,7 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = out / "metrics.jsonl"
+        self.damaged: list[int] = []  # numbers of lines of an earlier attempt that were left out as no JSON of a step
         self._keep_until(step)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - open for as long as the run
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
@@ -76,13 +78,8 @@ class Log:
     def _keep_until(self, step: int) -> None:
         if not self._path.exists():
             return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line + "\n")
-            except (ValueError, KeyError):  # the line a kill cut in two
-                continue
+        entries, self.damaged = read_metrics(self._path)
+        kept = [json.dumps(entry) + "\n" for entry in entries if entry["step"] <= step]
         beside = self._path.with_suffix(".writing")
         beside.write_text("".join(kept), encoding="utf-8")
         os.replace(beside, self._path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssl_suite import files
 from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -44,20 +44,13 @@ def read_metrics(path: Path) -> Curves:
     checkpoint: the half line is passed over, and of a step told twice the later telling counts.
 
     Raises:
-        SuiteError: there is no such file, or a line before the last is not JSON.
+        SuiteError: there is no such file, or a line before the last is damaged.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SuiteError(f"{path} cannot be read ({error.strerror}): name a run folder that has trained.") from error
+    entries, damaged = files.read_metrics(path)
+    if damaged:
+        raise SuiteError(f"{path}, line {damaged[0]} is not JSON of numbers: remove it.")
     found: dict[str, dict[int, float]] = {"loss": {}, "valid_loss": {}, "masked_loss": {}, "valid_masked_loss": {}}
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise SuiteError(f"{path}, line {number} is not JSON ({error.msg}): remove it.") from error
+    for entry in entries:
         for name, curve in found.items():
             if entry.get(name) is not None:
                 curve[entry["step"]] = entry[name]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from ssl_suite import config as configuration
 from ssl_suite import registry
 from ssl_suite.errors import SuiteError
+from ssl_suite.files import read_json
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import build
+from ssl_suite.models import build, weights
 from ssl_suite.models.encoder import Encoder
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import checkpoint
 
+SPEC = "encoder_spec.json"
 MODALITY = "modality"  # the folder of a run with what the tokeniser learned and the encoder's shapes
 
 
@@ -40,41 +44,82 @@ class Loaded:
         return self.learner.objective
 
 
-def load_run(reference: str, which: str = "best", device: torch.device | str = "cpu") -> Loaded:
+def load_run(
+    reference: str,
+    which: str = "best",
+    device: torch.device | str = "cpu",
+    report: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+) -> Loaded:
     """Open a run folder.
 
     Args:
-        reference: a run folder.
+        reference: a run folder, or ``FOLDER@WHICH``.
         which: ``best`` (lowest validation loss), ``last``, or a step number.
+        report: takes a line about each damaged checkpoint that was not chosen for its damage.
 
     Raises:
-        SuiteError: no such folder, no checkpoint in it, or a damaged one.
+        SuiteError: no such folder, no checkpoint in it, or a damaged file.
     """
-    folder = Path(reference)
+    folder, which = split(reference, which)
     if not (folder / "config.yaml").is_file():
         raise SuiteError(f"encoder={reference} is not a run folder (no config.yaml in it); give the out= of a run.")
-    cfg = configuration.read(folder / "config.yaml")
-    chosen = _choose(folder / "checkpoints", which)
+    cfg = configuration.read_run(folder / "config.yaml")
+    chosen = _choose(folder / "checkpoints", which, report)
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     modality.load(folder / MODALITY)
     # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
-    shapes = json.loads((folder / MODALITY / "encoder_spec.json").read_text("utf-8"))
-    learner = build.restored(shapes, cfg["objective"], modality).to(device)
-    learner.load_state_dict(load_file(chosen / checkpoint.WEIGHTS, device=str(device)))
-    learner.eval()
-    return Loaded(learner, modality, cfg, checkpoint.manifest(chosen)["step"])
-
-
-def _choose(root: Path, which: str) -> Path:
-    folders = checkpoint.names(root)
-    by_name = {"best": checkpoint.best(root), "last": folders[-1] if folders else None}
-    found = by_name[which] if which in by_name else root / f"step_{int(which) if which.isdigit() else -1:08d}"
-    if found is None or found not in folders:
-        steps = ", ".join(str(int(f.name[5:])) for f in folders) or "none"
-        raise SuiteError(f"{root}: no checkpoint '{which}'; there are steps: {steps}. Choose best, last or a step.")
-    fault = checkpoint.damage(found)
+    remedy = "copy it from the run's backup, or train again"
+    shapes = read_json(folder / MODALITY / SPEC, remedy)
+    found = weights.read(chosen / checkpoint.WEIGHTS, remedy)
+    try:
+        learner = build.restored(shapes, cfg["objective"], modality, found)
+    except SuiteError as error:
+        raise SuiteError(f"{folder / MODALITY / SPEC}: {error} Is it of another run? Else {remedy}.") from None
+    fault = weights.fault(found, learner.state_dict())
     if fault:
-        raise SuiteError(f"{found}: {fault}; choose another with checkpoint=STEP, or resume the run to write it anew.")
+        raise SuiteError(f"{chosen / checkpoint.WEIGHTS}: {fault}. Is it of another run? Else {remedy}.")
+    learner.load_state_dict(found)
+    return Loaded(learner.to(device).eval(), modality, cfg, checkpoint.manifest(chosen)["step"])
+
+
+def begun(cfg: Mapping[str, Any], modality: Modality, seed: int) -> Learner:
+    """``build.learner``, whose ``model.init`` may also name a run's checkpoint (``RUN@STEP``, or a run that has not
+    finished): it is exported to a folder that lasts as long as it is read."""
+    init = cfg["model"].get("init")
+    folder, which = split(init) if init and not init.startswith("hf:") else (Path(), "")
+    if not which or ((folder / "encoder").is_dir() and str(folder) == init) or not (folder / "checkpoints").is_dir():
+        return build.learner(cfg, modality, seed)
+    loaded = load_run(str(folder), which)
+    with TemporaryDirectory() as beside:
+        start = Path(beside) / "encoder"
+        build.export(loaded.learner, loaded.modality, start, "")
+        try:
+            return build.learner({**cfg, "model": {**cfg["model"], "init": f"hf:{start}"}}, modality, seed)
+        except SuiteError as error:
+            raise SuiteError(str(error).replace(f"hf:{start}", init)) from None
+
+
+def split(reference: str, which: str = "best") -> tuple[Path, str]:
+    """The folder that a reference to a run names, and which of its checkpoints: ``FOLDER@WHICH``, or a folder alone."""
+    folder, _, wanted = reference.rpartition("@")
+    if folder and not Path(reference).exists():
+        return Path(folder), wanted
+    return Path(reference), which
+
+
+def _choose(root: Path, which: str, report: Callable[[str], None]) -> Path:
+    named = root / f"step_{int(which) if which.isdecimal() else -1:08d}"
+    if named in checkpoint.names(root):
+        fault = checkpoint.damage(named)
+        if fault:
+            raise SuiteError(f"{named}: {fault}; choose another checkpoint, or resume the run to write it anew.")
+        return named
+    folders = checkpoint.whole(root, report)
+    by_name = {"best": checkpoint.best(root), "last": folders[-1] if folders else None}
+    found = by_name.get(which)
+    if found is None:
+        steps = ", ".join(str(int(f.name[5:])) for f in folders) or "none that is whole"
+        raise SuiteError(f"{root}: no checkpoint '{which}'; there are steps: {steps}. Choose best, last or a step.")
     return found
 
 
@@ -82,4 +127,4 @@ def save_modality(learner: Learner, modality: Modality, out: Path) -> None:
     """What ``load`` needs beside a checkpoint: the tokeniser and the encoder's shapes. Written when a run starts."""
     modality.save(out / MODALITY)
     shapes = json.dumps(build.shapes(learner.encoder), indent=1)
-    (out / MODALITY / "encoder_spec.json").write_text(shapes, encoding="utf-8")
+    (out / MODALITY / SPEC).write_text(shapes, encoding="utf-8")

@@ -116,8 +116,8 @@ class LateLook:
         self._pending: list[tuple[int, Tensor, torch.cuda.Event]] = []
 
     def push(self, step: int, total: Tensor, norm: Tensor) -> tuple[int, list[float]] | None:
-        """Hand in this step's numbers; get those of a step that is ready: ``(step, [loss, stop, norm])``."""
-        small = torch.stack((total[LOSS], total[STOP], norm.double()))
+        """Hand in this step's numbers; get those of a step that is ready: ``(step, [mean loss, stop, norm])``."""
+        small = torch.stack((total[LOSS] / total[COUNT].clamp(min=1e-9), total[STOP], norm.double()))
         if not self._late:
             return step, small.tolist()
         host = torch.empty(3, dtype=torch.float64, pin_memory=True)

@@ -8,7 +8,6 @@ stay there until a line is logged.
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ssl_suite import registry
+from ssl_suite import registry, runs
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows, prefetch
 from ssl_suite.data.prepare import prepare
@@ -25,11 +24,12 @@ from ssl_suite.data.rng import Rng
 from ssl_suite.data.store import Store
 from ssl_suite.errors import Diverged
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import build
+from ssl_suite.models import build, weights
 from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.base import Objective
 from ssl_suite.training import checkpoint, restore, units
 from ssl_suite.training.distributed import Processes, gradient_sync, processes, reduce_gradients, spread
+from ssl_suite.training.divergence import Watch
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.finish import finish
 from ssl_suite.training.meters import Log, Progress, peak_flops
@@ -86,7 +86,7 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     store = open_store(modality, cfg["data"], group, out, kind.predicts_ids)
 
     # Model: the same weights on every process, from the seed alone.
-    learner = build.learner(cfg, modality, cfg["seed"]).to(group.device)
+    learner = restore.begun(cfg, modality, cfg["seed"]).to(group.device)
     objective = learner.objective
     collator, rows = training_rows(store, modality, cfg, group, objective)
     if group.main:
@@ -123,7 +123,16 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
     progress = Progress(steps, quiet=job.quiet or not group.main)
     if settings["lr"] != cfg["train"]["lr"]:
         progress.say(f"learning rate: train.lr={cfg['train']['lr']} scaled to {settings['lr']:.4g} at its peak.")
-    found = group.from_main(checkpoint.sound(root, progress.say) if group.main else None)
+    frozen = runs.frozen_part(cfg)
+
+    def unlike(folder: Path) -> str | None:
+        was = checkpoint.manifest(folder).get("settings", {})
+        differing = runs.differences({key: value for key, value in was.items() if key in frozen}, frozen)
+        if differing:
+            return f"it is of a run with {differing[0]}"
+        return weights.fault(weights.read(folder / checkpoint.WEIGHTS, "choose another"), learner.state_dict())
+
+    found = group.from_main(checkpoint.sound(root, progress.say, unlike) if group.main else None)
     facts: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "valid": {}}
     if found:
         facts |= checkpoint.load(found, model, optimiser, group)
@@ -131,12 +140,17 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
     if found:
         progress.say(f"resuming from step {done} of {steps}.")
     log = Log(out, done, cfg) if group.main else None
+    if log and log.damaged:
+        progress.say(
+            f"metrics.jsonl: damaged lines were left out ({len(log.damaged)}, the first line {log.damaged[0]})."
+        )
     peak = peak_flops(group.device, group.bf16)
     gc.collect()
     gc.freeze()  # model and store live as long as the process: keep them out of every later collection
 
     # Loop.
     valid: dict[str, float] = facts["valid"]
+    watch = Watch(step_rows, store, out, cfg)
     window, look, began = Window(group.device), LateLook(group.device), time.monotonic()
     ready = prefetch(batches(job.collator, step_rows, done, steps), pin=group.device.type == "cuda")
     progress.start(done)
@@ -165,7 +179,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
             done = step + 1
             objective.after_step(learner.encoder, done, steps)
             window.add(total, sums.names, norm)
-            stopping = check(look.push(step, total, norm), step_rows, store, root)
+            stopping = watch.asked(look.push(step, total, norm))
             progress.step(done)
             last = done == steps or stopping
             if done % settings["log_every"] == 0 or last:
@@ -184,11 +198,16 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
                         log.write(done, valid)
                     progress.say(f"step {done}: " + "  ".join(f"{name} {x:.4f}" for name, x in valid.items()))
                 if save_now:
-                    stopping = check(look.flush(), step_rows, store, root) or stopping
+                    stopping = watch.asked(look.flush()) or stopping
+                    watch.before_saving(done)
                     seconds = facts["seconds"] + time.monotonic() - began
                     state = {"seconds": seconds, "tokens": facts["tokens"] + int(window.tokens.item()), "valid": valid}
                     state["valid_loss"] = job.score(valid) if evaluated else None
-                    checkpoint.save(root, done, model, optimiser, state, group)
+                    state["settings"] = frozen
+                    try:
+                        checkpoint.save(root, done, model, optimiser, state, group)
+                    except Diverged as error:
+                        raise Diverged(f"{error} {watch.advice()}") from None
                     if group.main:
                         checkpoint.prune(root, settings["keep"])
             if stopping:
@@ -257,25 +276,3 @@ def batches(collator: Collator, rows: StepRows, first: int, steps: int) -> Itera
             (torch.tensor(numbers) - step * rows.rows, collator.rows([rows.order.items(g) for g in numbers], numbers))
             for numbers in rows.numbers(step)
         ]
-
-
-def check(seen: tuple[int, list[float]] | None, rows: StepRows, store: Store, root: Path) -> bool:
-    """Whether any process was asked to stop, from the numbers of a finished step.
-
-    Raises:
-        Diverged: the loss or the gradient of that step is not finite; names the step and its batch.
-    """
-    if seen is None:
-        return False
-    step, (loss, asked, norm) = seen
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        windows = store.split("train")
-        items = [int(i) for g in range(step * rows.rows, (step + 1) * rows.rows) for i in rows.order.items(g)]
-        records = sorted({store.record_name(int(windows.records_S[i])) for i in items})
-        shown = ", ".join(records[:3]) + (f" and {len(records) - 3} more" if len(records) > 3 else "")
-        kept = checkpoint.names(root)
-        raise Diverged(
-            f"step {step + 1}: the loss is {loss} and the gradient's norm {norm}, on windows {items[:4]}… of {shown}. "
-            f"The newest checkpoint before it is {kept[-1].name if kept else 'none'}; go on with a lower train.lr."
-        )
-    return asked > 0

@@ -48,7 +48,8 @@ def test_the_checkpoint_asked_for_is_written(run_folder: Path, tmp_path: Path) -
     norms = {}
     for which in ("best", "last", "10", "20"):
         folder = tmp_path / "model"  # each replaces the one before
-        assert cli.main(["export", f"encoder={run_folder}", f"output={folder}", f"checkpoint={which}"]) == 0
+        words = [f"encoder={run_folder}@{which}"] if which == "10" else [f"encoder={run_folder}", f"checkpoint={which}"]
+        assert cli.main(["export", *words, f"output={folder}"]) == 0
         norms[which] = load_file(folder / "model.safetensors")["model.final_norm.weight"]
         assert f"exported at step {20 if which != '10' else 10}:" in (folder / "README.md").read_text()
     assert norms["best"].equal(norms["20"])
