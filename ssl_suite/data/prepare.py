@@ -29,7 +29,13 @@ SHORTEST = 8  # positions of a window, two of them special
 Report = Callable[[str], None]
 
 
-def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = print) -> Store:
+def prepare(
+    modality: Modality,
+    data: Mapping[str, Any],
+    *,
+    report: Report = print,
+    accept: Callable[[str], None] = lambda key: None,
+) -> Store:
     """The store of these inputs and settings: opened when the cache has it, else made.
 
     A trained tokeniser is part of the store; ``modality`` has it afterwards.
@@ -38,6 +44,7 @@ def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = pri
         modality: reads and encodes.
         data: the ``data`` section of the configuration.
         report: takes the lines that tell a user what goes on.
+        accept: called with the store's key before anything is made; raises where another is wanted.
 
     Raises:
         SuiteError: unusable input, settings, or cache folder.
@@ -46,6 +53,7 @@ def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = pri
     sources = resolve(modality, data, report)
     folder = cache.cache_folder(data.get("cache"))
     key = store_key(modality, data, sources)
+    accept(key)
     target = folder / f"{modality.name}-{key[:24]}"
     store = existing(target)
     if store is not None:

@@ -123,6 +123,22 @@ def _choose(root: Path, which: str, report: Callable[[str], None]) -> Path:
     return found
 
 
+def refuse_other_data(out: Path, key: str) -> None:
+    """Hold the key of the prepared data against the one in the newest checkpoint that has one.
+
+    Raises:
+        SuiteError: the run was trained on other data.
+    """
+    keys = (checkpoint.manifest(folder).get("data_key") for folder in reversed(checkpoint.names(out / "checkpoints")))
+    was = next(filter(None, keys), key)
+    if was != key:
+        raise SuiteError(
+            f"{out} was trained on other data: its checkpoints are of store {was[:24]}, the input now makes store "
+            f"{key[:24]}. Put the input back as it was, or start a run of its own on the new one: "
+            f"out=ANOTHER, with model.init={out} to begin with these weights."
+        )
+
+
 def save_modality(learner: Learner, modality: Modality, out: Path) -> None:
     """What ``load`` needs beside a checkpoint: the tokeniser and the encoder's shapes. Written when a run starts."""
     modality.save(out / MODALITY)

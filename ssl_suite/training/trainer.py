@@ -48,6 +48,7 @@ class Job:
         evaluate: gives the numbers on held-out data, of which ``valid_loss`` is shown.
         score: of these, what chooses the best checkpoint (lower is better); None where the last is the best.
         finish: called on the main process after the last step with what prints a line.
+        data_key: of the prepared store; kept in every checkpoint, so that no other data go on with it.
         quiet: no progress bar and no lines.
     """
 
@@ -57,6 +58,7 @@ class Job:
     evaluate: Callable[[Learner], dict[str, float]]
     score: Callable[[Mapping[str, float]], float | None]
     finish: Callable[[Callable[[str], None]], None]
+    data_key: str | None = None
     quiet: bool = False
 
 
@@ -99,7 +101,7 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     def score(valid: Mapping[str, float]) -> float | None:
         return valid.get("valid_loss") if objective.selects else None
 
-    return Job(learner, collator, rows, evaluate, score, end)
+    return Job(learner, collator, rows, evaluate, score, end, store.key)
 
 
 def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignals) -> None:
@@ -203,7 +205,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
                     seconds = facts["seconds"] + time.monotonic() - began
                     state = {"seconds": seconds, "tokens": facts["tokens"] + int(window.tokens.item()), "valid": valid}
                     state["valid_loss"] = job.score(valid) if evaluated else None
-                    state["settings"] = frozen
+                    state |= {"settings": frozen, "data_key": job.data_key}
                     try:
                         checkpoint.save(root, done, model, optimiser, state, group)
                     except Diverged as error:
@@ -234,7 +236,7 @@ def open_store(
     """The prepared data, and units for signals; one process of each machine makes them, the others wait and open."""
 
     def opened(report: Callable[[str], None]) -> Store:
-        store = prepare(modality, data, report=report)
+        store = prepare(modality, data, report=report, accept=lambda key: restore.refuse_other_data(out, key))
         if with_units:
             units.settle(modality, store, group.device, report, saved=out / restore.MODALITY)
         return store

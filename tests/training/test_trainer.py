@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_suite import config
+from ssl_suite import config, registry
+from ssl_suite.data.prepare import prepare
 from ssl_suite.errors import SuiteError
 from ssl_suite.training import checkpoint
 from ssl_suite.training.trainer import train
@@ -173,6 +174,27 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(genome, tmp_path, cap
     assert "resuming from step 15" in said
     for name, x in weights(out).items():
         assert torch.equal(x, straight[name])
+
+
+def test_other_data_do_not_go_on_with_a_run(genome, tmp_path):
+    """The file is replaced in its place. Both remedies are followed."""
+    out, text = tmp_path / "run", genome.read_text()
+    short = ("train.steps=2", "train.eval_every=2")
+    work(compose(genome, *short), out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    was = json.loads((out / "summary.json").read_text())["data_key"]
+    assert checkpoint.manifest(checkpoint.names(out / "checkpoints")[-1])["data_key"] == was
+    genome.write_text(text.replace("A", "C"))
+    cfg = compose(genome, "train.steps=4", "train.eval_every=2")
+    with pytest.raises(SuiteError) as caught:
+        work(cfg, out)
+    now = prepare(registry.build(registry.MODALITIES, "modality", cfg["modality"]), cfg["data"]).key
+    assert was[:24] in str(caught.value) and now[:24] in str(caught.value) and now != was
+    assert {path: path.read_bytes() for path in before if path.name != "config.yaml"}.items() <= before.items()
+    work(compose(genome, *short, f"model.init={out}"), tmp_path / "another")
+    genome.write_text(text)
+    work(cfg, out)
+    assert json.loads((out / "summary.json").read_text())["steps"] == 4
 
 
 def test_not_a_number_stops_with_step_and_batch(genome, tmp_path):
