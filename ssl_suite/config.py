@@ -49,7 +49,7 @@ def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[
         if word.key not in groups:
             overrides.check_key(word, known, groups)
     ready = [str(word) if word.key in groups else overrides.for_hydra(word) for word in parsed]
-    cfg = _hydra(ready, folders)
+    cfg = with_recipe(_hydra(ready, folders), {word.key for word in parsed})
     # Under resume=true the values that must fit together are those of the saved run: runs.settle checks them.
     return validate(cfg, fit=cfg.get("resume") is not True)
 
@@ -60,8 +60,20 @@ def sweep(words: Sequence[str], config_dir: str | Path | None = None) -> list[li
     return [[str(word) for word in job] for job in overrides.expand(overrides.parse(text, groups) for text in words)]
 
 
+def with_recipe(cfg: dict[str, Any], named: set[str]) -> dict[str, Any]:
+    """``cfg`` with the objective's recipe for the modality at hand, which stands under ``recipes`` of its file.
+
+    Args:
+        named: dotted keys that the user gave; their values stand.
+    """
+    section = {key: value for key, value in cfg["objective"].items() if key != "recipes"}
+    recipe = cfg["objective"].get("recipes", {}).get(cfg["modality"].get("name"), {})
+    section |= {key: value for key, value in recipe.items() if f"objective.{key}" not in named}
+    return {**cfg, "objective": section}
+
+
 def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
-    """Check all of ``cfg`` (with ``fit`` also what its sections must agree on); fill in ``train.tokens_per_row``.
+    """Check all of ``cfg`` (with ``fit`` also what its sections must agree on); fill in the sizes that are null.
 
     Raises:
         SuiteError: one line about the first fault.
@@ -74,6 +86,11 @@ def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
         built = registry.build(registry.MODALITIES, "modality", cfg["modality"])
         cfg = {**cfg, "modality": {**cfg["modality"], "max_length": built.max_length}}
     train = cfg["train"]
+    if train["tokens_per_batch"] is None:
+        sequences = _class_of("objective", cfg["objective"]["name"]).sequences
+        batch = max(settings.TOKENS_PER_BATCH, sequences * cfg["modality"]["max_length"])
+        train = {**train, "tokens_per_batch": batch}
+        cfg = {**cfg, "train": train}
     if train["tokens_per_row"] is None:
         row = settings.row_length(train["tokens_per_batch"], cfg["modality"]["max_length"])
         cfg = {**cfg, "train": {**train, "tokens_per_row": row}}

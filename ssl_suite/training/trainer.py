@@ -92,6 +92,7 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     objective = learner.objective
     collator, rows = training_rows(store, modality, cfg, group, objective)
     if group.main:
+        warn_of_few(rows, cfg, objective, print)
         restore.save_modality(learner, modality, out)
     evaluate = Evaluator(store, modality, cfg["train"], group, objective)
 
@@ -269,6 +270,18 @@ def training_rows(
     at_once = settings["rows_per_forward"] or (1 if group.device.type == "cpu" else rows // group.world)
     at_once = rows // group.world if objective.whole else at_once
     return collator, StepRows(order, rows, group.rank, group.world, at_once)
+
+
+def warn_of_few(rows: StepRows, cfg: Mapping[str, Any], objective: Objective, report: Callable[[str], None]) -> None:
+    """A line if a step has fewer sequences than the objective should contrast."""
+    found, wanted, batch = rows.sequences(), objective.sequences, cfg["train"]["tokens_per_batch"]
+    if found < wanted:
+        row = cfg["train"]["tokens_per_row"]
+        more = row * math.ceil(batch * wanted / max(1, found) / row)
+        report(
+            f"warning: {found} {'sequence' if found == 1 else 'sequences'} a step are few to tell one from another: "
+            f"set train.tokens_per_batch={more} or a shorter modality.max_length, for {wanted} or more."
+        )
 
 
 def batches(collator: Collator, rows: StepRows, first: int, steps: int) -> Iterator[list[tuple[torch.Tensor, Batch]]]:
