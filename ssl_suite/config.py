@@ -99,7 +99,7 @@ def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
     return cfg
 
 
-def _class_of(group: str, name: str) -> type:
+def _class_of(group: str, name: str) -> Any:
     table = {"modality": registry.MODALITIES, "objective": registry.OBJECTIVES}[group]
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -228,8 +228,9 @@ class Encoder(nn.Module):
         branches = zip(drops[1::2], drops[2::2], strict=True)
         for layer, theta, own in zip(self.layers, self.spec.thetas, branches, strict=True):
             given = (x_ND, tables[theta], batch, own)
-            # No state of torch's generators is kept for the second time: ``own`` has its draws by their numbers.
-            again = {"use_reentrant": False, "preserve_rng_state": False}
-            x_ND = checkpoint(layer, *given, **again) if recompute else layer(*given)
+            if recompute:  # without a state of torch's generators: ``own`` makes its draws by their numbers
+                x_ND = checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_ND = layer(*given)
             states.append(x_ND)
         return states

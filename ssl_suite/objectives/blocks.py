@@ -2,7 +2,7 @@
 
 A patch's neighbours nearly tell it (its unit is right at 31 % beside visible ones), so whole regions are hidden.
 
-Shapes: I pictures that rows have room for, P patches of a picture, M rectangles drawn for each, k of its patches hidden.
+Shapes: I pictures that rows have room for, P patches of a picture, M rectangles drawn for each, k patches hidden in it.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def enclosed(over: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rate", [0.4, 0.6])
 def test_blocks_are_those_of_the_paper(rate):
-    """As many patches in every picture, everywhere in it, in regions as large as a loop over single rectangles makes."""
+    """As many patches in every picture, everywhere in it, in regions as large as a loop over rectangles makes."""
     masker, wanted = blocks.masker(IMAGE, rate, "blocks"), round(rate * PATCHES)
     batch = pictures(rows=3, each=40)
     over = np.concatenate([hidden(masker, batch, rng(step)) for step in range(8)])
