@@ -124,7 +124,9 @@ def test_an_objective_has_the_recipe_of_the_modality() -> None:
     assert config.validate(found)["objective"] == found["objective"]
 
 
-@pytest.mark.parametrize(("modality", "objective"), zip(registry.MODALITIES.own, ["simclr", "byol"] * 3, strict=True))
+@pytest.mark.parametrize(
+    ("modality", "objective"), list(zip(registry.MODALITIES.own, ["simclr", "byol"] * 3, strict=True))
+)
 def test_contrasts_have_64_sequences_a_step(modality: str, objective: str) -> None:
     cfg = config.compose([f"modality={modality}", f"objective={objective}"])
     assert cfg["train"]["tokens_per_batch"] >= 64 * cfg["modality"]["max_length"]
