@@ -277,7 +277,7 @@ def warn_of_few(rows: StepRows, cfg: Mapping[str, Any], objective: Objective, re
     found, wanted, batch = rows.sequences(), objective.sequences, cfg["train"]["tokens_per_batch"]
     if found < wanted:
         row = cfg["train"]["tokens_per_row"]
-        more = row * math.ceil(batch * wanted / max(1, found) / row)
+        more = row * -(-batch * wanted // (max(1, found) * row))
         report(
             f"warning: {found} {'sequence' if found == 1 else 'sequences'} a step are few to tell one from another: "
             f"set train.tokens_per_batch={more} or a shorter modality.max_length, for {wanted} or more."

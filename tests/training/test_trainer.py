@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -207,3 +208,16 @@ def test_accumulation_changes_nothing(genome, tmp_path):
         work(compose(genome, f"train.rows_per_forward={part}"), tmp_path / out)
     one, four = losses(tmp_path / "one"), losses(tmp_path / "four")
     assert max(abs(a - b) for a, b in zip(one, four, strict=True)) < 1e-6 * max(one)
+
+
+def test_too_few_contrasts_are_told_with_a_remedy_that_works(genome: Path, tmp_path: Path, capsys) -> None:
+    words, remedy = ["objective=simclr", "train.steps=1"], "train.tokens_per_batch=1024"
+    for run in ("few", "enough"):
+        work(compose(genome, *words, remedy), tmp_path / run)
+        printed = capsys.readouterr().out
+        found = re.search(r"warning: (\d+) sequences a step are few .*: set (train.tokens_per_batch=\d+) or", printed)
+        assert (found is not None) == (run == "few")
+        if found:
+            sequences, remedy = int(found[1]), found[2]
+            assert 16 <= sequences < 64  # 1,024 positions of windows of 64 at most
+            assert int(remedy.split("=")[1]) % 256 == 0
