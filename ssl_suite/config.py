@@ -6,7 +6,6 @@ Hydra composes once, in the parent process. Everything after that reads ``config
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from ssl_suite import overrides, registry, resources, settings
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError, nearest
 
 NAME = "run.yaml"
@@ -155,16 +155,9 @@ def write(path: Path, cfg: Mapping[str, Any]) -> None:
     Raises:
         SuiteError: the folder cannot be made or written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(dump(cfg))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        atomic.write(path, dump(cfg))
     except OSError as error:
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
         raise SuiteError(f"{path} cannot be written: {error.strerror}. Choose another out=.") from error
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core import atomic
 from ssl_suite.data import cache, parallel
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
@@ -188,9 +189,7 @@ class Progress:
 
 def publish(built: Path, target: Path) -> None:
     """Make the store visible, whole. A damaged one is moved out of the way; where another came first, it is taken."""
-    for path in sorted(built.rglob("*")):
-        cache.sync(path)
-    cache.sync(built)
+    atomic.sync_all(built)
     if target.exists() and existing(target) is None:
         shutil.rmtree(target)
     with suppress(FileExistsError):
@@ -199,7 +198,7 @@ def publish(built: Path, target: Path) -> None:
         except OSError:
             if existing(target) is None:
                 raise
-    cache.sync(target.parent)
+    atomic.sync(target.parent)
 
 
 def describe(store: Store, report: Report) -> None:

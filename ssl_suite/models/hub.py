@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -99,16 +97,6 @@ def opening(spec: EncoderSpec, modality: Modality) -> str:
     if modality.frame is None:
         return TOKENS
     return OF_FRAMES if spec.features else OF_UNITS
-
-
-def replace_folder(beside: Path, folder: Path) -> None:
-    """Put ``beside`` in the place of ``folder``."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(beside, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_modernbert(
