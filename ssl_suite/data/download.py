@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ssl_suite import __version__
-from ssl_suite.data.cache import sync, write_json
+from ssl_suite.core.atomic import sync, write_json
 from ssl_suite.data.meter import Meter
 from ssl_suite.errors import SuiteError
 

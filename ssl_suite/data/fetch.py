@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core import atomic
 from ssl_suite.data import archives, cache
 from ssl_suite.data.catalogue import (
     PRESENT,
@@ -162,7 +163,7 @@ def bring(
     except Unreachable as error:
         raise SuiteError(f"{entry.name}: {error}; {by_hand(entry.name, item, target)}") from None
     if digest is None:
-        cache.write_whole(recorded(target), f"{found}  {target.name}\n")
+        atomic.write(recorded(target), f"{found}  {target.name}\n")
         meter.say(f"WARNING: its SHA-256 is {found}; noted in {recorded(target)}, later downloads are held to it")
     return found
 
@@ -200,7 +201,7 @@ def from_hub(name: str, item: Download, target: Path, digest: str | None) -> str
             f"{item.address}: what came has {size:,} bytes and SHA-256 {found}, the catalogue says "
             f"{item.bytes or size:,} and {digest or found}; nothing was kept."
         )
-    cache.sync(came)
+    atomic.sync(came)
     os.replace(came, target)
     shutil.rmtree(folder, ignore_errors=True)
     return found
