@@ -70,6 +70,9 @@ def load_run(
     # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
     remedy = "copy it from the run's backup, or train again"
     shapes = read_json(folder / MODALITY / SPEC, remedy)
+    written = checkpoint.manifest(chosen).get("encoder", {})  # by then versions may have added keys, not changed them
+    if any(shapes.get(key, value) != value for key, value in written.items()):
+        raise SuiteError(f"{folder / MODALITY / SPEC} is not what {chosen.name} was written with; {remedy}.")
     found = weights.read(chosen / checkpoint.WEIGHTS, remedy)
     try:
         learner = build.restored(shapes, cfg["objective"], modality, found)

@@ -206,7 +206,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
                     seconds = facts["seconds"] + time.monotonic() - began
                     state = {"seconds": seconds, "tokens": facts["tokens"] + int(window.tokens.item()), "valid": valid}
                     state["valid_loss"] = job.score(valid) if evaluated else None
-                    state |= {"settings": frozen, "data_key": job.data_key}
+                    state |= {"settings": frozen, "encoder": build.shapes(learner.encoder), "data_key": job.data_key}
                     try:
                         checkpoint.save(root, done, model, optimiser, state, group)
                     except Diverged as error:
