@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.core import atomic
 from ssl_suite.data import cache, parallel
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
@@ -30,13 +29,7 @@ SHORTEST = 8  # positions of a window, two of them special
 Report = Callable[[str], None]
 
 
-def prepare(
-    modality: Modality,
-    data: Mapping[str, Any],
-    *,
-    report: Report = print,
-    accept: Callable[[str], None] = lambda key: None,
-) -> Store:
+def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = print) -> Store:
     """The store of these inputs and settings: opened when the cache has it, else made.
 
     A trained tokeniser is part of the store; ``modality`` has it afterwards.
@@ -45,7 +38,6 @@ def prepare(
         modality: reads and encodes.
         data: the ``data`` section of the configuration.
         report: takes the lines that tell a user what goes on.
-        accept: called with the store's key before anything is made; raises where another is wanted.
 
     Raises:
         SuiteError: unusable input, settings, or cache folder.
@@ -54,7 +46,6 @@ def prepare(
     sources = resolve(modality, data, report)
     folder = cache.cache_folder(data.get("cache"))
     key = store_key(modality, data, sources)
-    accept(key)
     target = folder / f"{modality.name}-{key[:24]}"
     store = existing(target)
     if store is not None:
@@ -189,7 +180,9 @@ class Progress:
 
 def publish(built: Path, target: Path) -> None:
     """Make the store visible, whole. A damaged one is moved out of the way; where another came first, it is taken."""
-    atomic.sync_all(built)
+    for path in sorted(built.rglob("*")):
+        cache.sync(path)
+    cache.sync(built)
     if target.exists() and existing(target) is None:
         shutil.rmtree(target)
     with suppress(FileExistsError):
@@ -198,7 +191,7 @@ def publish(built: Path, target: Path) -> None:
         except OSError:
             if existing(target) is None:
                 raise
-    atomic.sync(target.parent)
+    cache.sync(target.parent)
 
 
 def describe(store: Store, report: Report) -> None:

@@ -38,7 +38,7 @@ def lars(learner: nn.Module, train: Mapping[str, Any]) -> torch.optim.Optimizer:
     Each parameter's step is proportional to its own norm. As in SimCLR and BYOL, what does not decay (norms, biases,
     embeddings) is not adapted: lightly tells the two apart by the decay, which must therefore be above 0.
     """
-    from lightly.utils.lars import LARS
+    from ssl_suite.training.lars import LARS
 
     return LARS(groups(learner, train), lr=train["lr"], momentum=train["momentum"])
 

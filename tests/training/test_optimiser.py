@@ -187,6 +187,14 @@ def test_lars_is_the_formula_of_the_paper():
         torch.testing.assert_close(a, b, msg=name)
 
 
+def test_lars_takes_a_gradient_as_it_is_where_a_norm_is_zero():
+    module = torch.nn.Linear(2, 2, bias=False)
+    torch.nn.init.zeros_(module.weight)
+    module.weight.grad = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    lars(module, SECTION | {"lr": 0.5}).step()
+    assert module.weight.tolist() == [[-0.5, -1.0], [-1.5, -2.0]]
+
+
 def test_every_optimiser_has_the_same_groups():
     for name in OPTIMISERS:
         decayed, others = make_optimiser(network(), SECTION | {"optimiser": name}).param_groups
