@@ -68,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when it succeeded, 2 after a fault of the input (one line on stderr), 130 when interrupted.
     """
+    if os.environ.get("SSL_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before its client is imported, which reads it then
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

@@ -6,7 +6,6 @@ Hydra composes once, in the parent process. Everything after that reads ``config
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from ssl_suite import overrides, registry, resources, settings
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError, nearest
 
 NAME = "run.yaml"
@@ -49,7 +49,7 @@ def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[
         if word.key not in groups:
             overrides.check_key(word, known, groups)
     ready = [str(word) if word.key in groups else overrides.for_hydra(word) for word in parsed]
-    cfg = _hydra(ready, folders)
+    cfg = with_recipe(_hydra(ready, folders), {word.key for word in parsed})
     # Under resume=true the values that must fit together are those of the saved run: runs.settle checks them.
     return validate(cfg, fit=cfg.get("resume") is not True)
 
@@ -60,8 +60,20 @@ def sweep(words: Sequence[str], config_dir: str | Path | None = None) -> list[li
     return [[str(word) for word in job] for job in overrides.expand(overrides.parse(text, groups) for text in words)]
 
 
+def with_recipe(cfg: dict[str, Any], named: set[str]) -> dict[str, Any]:
+    """``cfg`` with the objective's recipe for the modality at hand, which stands under ``recipes`` of its file.
+
+    Args:
+        named: dotted keys that the user gave; their values stand.
+    """
+    section = {key: value for key, value in cfg["objective"].items() if key != "recipes"}
+    recipe = cfg["objective"].get("recipes", {}).get(cfg["modality"].get("name"), {})
+    section |= {key: value for key, value in recipe.items() if f"objective.{key}" not in named}
+    return {**cfg, "objective": section}
+
+
 def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
-    """Check all of ``cfg`` (with ``fit`` also what its sections must agree on); fill in ``train.tokens_per_row``.
+    """Check all of ``cfg`` (with ``fit`` also what its sections must agree on); fill in the sizes that are null.
 
     Raises:
         SuiteError: one line about the first fault.
@@ -74,6 +86,11 @@ def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
         built = registry.build(registry.MODALITIES, "modality", cfg["modality"])
         cfg = {**cfg, "modality": {**cfg["modality"], "max_length": built.max_length}}
     train = cfg["train"]
+    if train["tokens_per_batch"] is None:
+        sequences = _class_of("objective", cfg["objective"]["name"]).sequences
+        batch = max(settings.TOKENS_PER_BATCH, sequences * cfg["modality"]["max_length"])
+        train = {**train, "tokens_per_batch": batch}
+        cfg = {**cfg, "train": train}
     if train["tokens_per_row"] is None:
         row = settings.row_length(train["tokens_per_batch"], cfg["modality"]["max_length"])
         cfg = {**cfg, "train": {**train, "tokens_per_row": row}}
@@ -82,7 +99,7 @@ def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
     return cfg
 
 
-def _class_of(group: str, name: str) -> type:
+def _class_of(group: str, name: str) -> Any:
     table = {"modality": registry.MODALITIES, "objective": registry.OBJECTIVES}[group]
     module, _, attribute = table[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
@@ -138,16 +155,9 @@ def write(path: Path, cfg: Mapping[str, Any]) -> None:
     Raises:
         SuiteError: the folder cannot be made or written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(dump(cfg))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        atomic.write(path, dump(cfg))
     except OSError as error:
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
         raise SuiteError(f"{path} cannot be written: {error.strerror}. Choose another out=.") from error
 
 

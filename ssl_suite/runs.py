@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fcntl
 import time
@@ -10,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ssl_suite import config, overrides, resources, settings
 from ssl_suite.errors import SuiteError
 
@@ -17,6 +20,7 @@ ROOT = Path("runs")
 CONFIG = "config.yaml"
 LOCK = ".lock"
 PID, ERROR, LOG = "worker.pid", "error.txt", "torchrun.log"  # see training/launch.py
+WRITTEN = (CONFIG, "metrics.jsonl", "summary.json", "loss.png", "checkpoints", "encoder", "tensorboard", LOG)
 ABSENT = object()
 
 # What may differ when a run goes on: where and how it runs, when it stops, what it reports. Never what it learns.
@@ -50,6 +54,7 @@ def settle(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, An
     if out.exists() and not out.is_dir():
         raise SuiteError(f"out={out} is a file: name a folder.")
     frozen = out / CONFIG
+    check_own(out)
     if cfg["resume"] and not frozen.is_file():
         raise SuiteError(f"Nothing to resume: there is no {frozen}. Leave out resume=true to start a run there.")
     if frozen.is_file() and has_started(out):
@@ -59,6 +64,20 @@ def settle(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, An
             cfg = _overlay(saved, cfg, words)
         _compare(saved, cfg, out, offer)
     return config.validate({**cfg, "out": str(out), "resume": False}), out
+
+
+def check_own(out: Path) -> None:
+    """Refuse a folder in which a run would write over what no run has written.
+
+    Raises:
+        SuiteError: a file of one of the names of a run folder is there, without the configuration of a run.
+    """
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+        if {"modality", "objective", "train"} <= set(yaml.safe_load((out / CONFIG).read_text("utf-8")) or ()):
+            return
+    taken = [name for name in WRITTEN if (out / name).exists()]
+    if taken:
+        raise SuiteError(f"out={out} holds a {taken[0]} that no readable run has written: name a new folder.")
 
 
 def has_started(out: Path) -> bool:

@@ -33,7 +33,7 @@ class TrainConfig:
 
     steps: int
     minutes: float | None
-    tokens_per_batch: int
+    tokens_per_batch: int | None
     tokens_per_row: int | None
     rows_per_forward: int | None
     lr: float
@@ -221,6 +221,7 @@ class RunConfig:
         require(0 <= self.seed < 2**63, "seed", self.seed, "must be a whole number from 0 to 2**63 - 1")
 
 
+TOKENS_PER_BATCH = 8192  # of ``train.tokens_per_batch: null``, unless an objective contrasts more sequences than fit
 SECTIONS: dict[str, type] = {"data": DataConfig, "train": TrainConfig}
 MODELS: dict[str, type] = {"transformer": ModelConfig, "convnet": ConvnetConfig}
 LAUNCHERS: dict[str, type[LocalConfig]] = {"local": LocalConfig, "torchrun": TorchrunConfig, "slurm": SlurmConfig}

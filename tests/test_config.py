@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ssl_suite import config, overrides, resources, settings
+from ssl_suite import config, overrides, registry, resources, settings
 from ssl_suite.errors import SuiteError
 
 CONF = resources.folder("conf")
@@ -109,6 +109,28 @@ def test_fault_is_one_line(word: str, expected: str) -> None:
         config.compose([word])
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_objective_has_the_recipe_of_the_modality() -> None:
+    """As it stands in its file, shown before anything runs; a word of the user's wins over it, and null is a word."""
+    file = config.read(resources.folder("conf") / "objective" / "mlm.yaml")
+    own, plain = file["recipes"]["image"], {key: x for key, x in file.items() if key != "recipes"}
+    assert own and plain | own != plain
+    cfg = config.compose(["modality=image"])
+    assert cfg["objective"] == plain | own and cfg["train"]["tokens_per_batch"] == 8192
+    assert config.compose(["modality=protein"])["objective"] == plain
+    found = config.compose(["modality=image", "objective.mask_rate=0.2", "objective.recipes.image.span=2"])
+    assert found["objective"] == plain | own | {"mask_rate": 0.2, "span": 2}
+    assert config.validate(found)["objective"] == found["objective"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "objective"), list(zip(registry.MODALITIES.own, ["simclr", "byol"] * 3, strict=True))
+)
+def test_contrasts_have_64_sequences_a_step(modality: str, objective: str) -> None:
+    cfg = config.compose([f"modality={modality}", f"objective={objective}"])
+    assert cfg["train"]["tokens_per_batch"] >= 64 * cfg["modality"]["max_length"]
+    assert cfg["train"]["tokens_per_batch"] % cfg["train"]["tokens_per_row"] == 0
 
 
 @pytest.mark.parametrize(

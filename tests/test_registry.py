@@ -27,7 +27,10 @@ def find(path: str) -> type:
 def test_every_entry_has_a_class_and_a_file_whose_keys_are_its_arguments(group: str, name: str, path: str) -> None:
     section = config.read(resources.folder("conf") / group / f"{name}.yaml")
     assert section.pop("name") == name
-    arguments = inspect.signature(find(path)).parameters
+    arguments, recipes = inspect.signature(find(path)).parameters, section.pop("recipes", {})
+    assert set(recipes) <= set(registry.MODALITIES)
+    for recipe in recipes.values():
+        registry.check_arguments(find(path), recipe, group)
     assert set(section) == set(arguments) - set(config.GIVEN[group])
     registry.check_arguments(find(path), section, group, skip=dict.fromkeys(config.GIVEN[group]))
 

@@ -145,6 +145,16 @@ def test_a_key_that_the_saved_configuration_lacks_is_a_newer_one(started: Callab
     assert settle(f"out={out}")[0]["train"]["final_lr"] == 0.1
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "encoder/model.safetensors", "checkpoints/a.pt"])
+def test_a_folder_of_other_things_is_not_written_into(name: str) -> None:
+    path = Path("mine") / name
+    path.parent.mkdir(parents=True)
+    path.write_text("lr: 3")
+    with pytest.raises(SuiteError, match=f"out=mine holds a {name.split('/')[0]} that no readable run has written"):
+        settle("out=mine")
+    assert path.read_text() == "lr: 3"
+
+
 def test_lock_is_exclusive_and_let_go() -> None:
     message = "out=deep/r is in use by another run"
     with runs.lock(Path("deep/r")), pytest.raises(SuiteError, match=message), runs.lock(Path("deep/r")):

@@ -7,7 +7,6 @@ from the curves that leaderboard rows carry. Shapes: S seeds, P points.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 
 MOST = 60  # points of a curve: a longer one is averaged in blocks, or its noise hides it
@@ -134,10 +134,8 @@ def draw(curves: Sequence[Curve], path: Path, title: str) -> None:
     axes.set_title(title)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    figure.savefig(beside, format="png", dpi=150, metadata={"Software": None})
-    os.replace(beside, path)
+    with atomic.replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150, metadata={"Software": None})
 
 
 def write_numbers(curves: Sequence[Curve], path: Path) -> None:

@@ -59,7 +59,8 @@ def fetch(args: argparse.Namespace) -> int:
       ssl_suite data fetch librispeech_dev_clean                   into data.cache, where data=NAME finds it
       ssl_suite data fetch squad11 data.root=/data                 into a folder of your own
 
-    Checks length and SHA-256, and unpacks archives. Where there is no network it says which file to place where.
+    Checks length and SHA-256, and unpacks archives. Where there is no network, or SSL_OFFLINE=1 or HF_HUB_OFFLINE=1
+    forbids it, it says which file to place where.
     """
     from ssl_suite.data import catalogue
     from ssl_suite.data.fetch import fetch

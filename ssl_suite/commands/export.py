@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_suite import __version__
 from ssl_suite.commands.words import Key, settle
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.files import read_json
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ssl_suite.training.restore import Loaded
 
 KEYS = {"encoder": Key(example="runs/first"), "output": Key(example="my-model"), "checkpoint": Key("best")}
-MARKS = ("config.json", "model.safetensors")  # of a folder that may be replaced
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,26 +48,16 @@ def run(settings: dict[str, Any]) -> Path:
     Raises:
         SuiteError: no such run or checkpoint, or an output that is something else than an earlier export.
     """
-    folder = check(settings["output"])
+    folder = Path(settings["output"]).expanduser()
+    atomic.check_own(folder, "output")
     from ssl_suite.models import build
     from ssl_suite.training import restore
 
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"])
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         build.export(loaded.learner, loaded.modality, folder, describe(restore.split(settings["encoder"])[0], loaded))
     except OSError as error:
         raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
-    return folder
-
-
-def check(output: str) -> Path:
-    """The output folder. One that holds anything but an earlier export is refused, because export replaces it."""
-    folder = Path(output).expanduser()
-    if folder.is_dir() and any(folder.iterdir()) and not all((folder / mark).is_file() for mark in MARKS):
-        raise SuiteError(f"output={output} holds other files, which would be lost: name a new folder.")
-    if folder.exists() and not folder.is_dir():
-        raise SuiteError(f"output={output} is a file: name a folder.")
     return folder
 
 

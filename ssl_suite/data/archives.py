@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from ssl_suite.data import cache
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 
 # Where the catalogue does not say: so many times the archive's length, and this much from even the smallest one.
@@ -69,8 +69,8 @@ def unpack(archive: Path, into: Path, limit: int | None = None, note: Mapping[st
             members = zip_members(archive, allowed) if zipfile.is_zipfile(archive) else tar_members(archive, beside)
             result = write(archive, members, beside, allowed)
             for name, content in (note or {}).items():
-                cache.write_json(beside / name, content)
-            cache.sync(beside)
+                atomic.write_json(beside / name, content)
+            atomic.sync(beside)
             beside.rename(into)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.atomic import write_json
 from ssl_suite.data import split, windows
-from ssl_suite.data.cache import write_json
 from ssl_suite.data.shards import SHORT, SMALL_VOCABULARY, Task, finished
 from ssl_suite.data.sources import Sources
 from ssl_suite.data.store import FORMAT, SPLITS

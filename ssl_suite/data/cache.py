@@ -10,8 +10,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.text_files import unreadable
 
@@ -54,32 +54,8 @@ def content_hash(path: Path, given_cache: str | None = None) -> str:
     except OSError as error:
         raise unreadable(path, error) from None
     note.parent.mkdir(exist_ok=True)
-    write_whole(note, digest)
+    atomic.write(note, digest)
     return digest
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small text file beside, sync it and rename it into place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """``write_whole`` of readable JSON."""
-    write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def sync(path: Path) -> None:
-    """Force a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class Download:
     Attributes:
         file: where it is put below ``data.root``.
         bytes: its length; None where it is not known.
-        sha256: None where it is not known: then that of the first download is noted beside it and held from then on.
+        sha256: None where it is not known: what comes is used, with a warning, and never taken for checked.
         url: its official address, or
         hub, revision, path: its data set on the Hugging Face hub, the commit there, and its path in that.
         unpack: the folder below ``data.root`` that an archive is unpacked into; None for other files.
@@ -288,22 +288,6 @@ def state(source: Source, where: Sequence[Path]) -> str:
             return WRONG_SIZE
         found += bool(paths)
     return PRESENT if found == len(source.files) else PARTLY if found else ABSENT
-
-
-def recorded(path: Path) -> Path:
-    """Where the SHA-256 of a first download is noted, as ``sha256sum`` writes it."""
-    return path.with_name(path.name + ".sha256")
-
-
-def held_to(path: Path, digest: str | None) -> str | None:
-    """The SHA-256 that a file must have: the catalogue's, else the one noted at its first download, else None."""
-    if digest is not None:
-        return digest
-    try:
-        noted = recorded(path).read_text("ascii").split()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return noted[0] if noted and re.fullmatch(r"[0-9a-f]{64}", noted[0]) else None
 
 
 def table(entries: Iterable[Entry]) -> Any:

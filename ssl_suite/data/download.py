@@ -1,9 +1,9 @@
-"""One file over HTTP: resumed where it was cut off, tried again after a passing fault, hashed while it streams.
+"""One file over HTTP: tried again after a passing fault a bounded number of times, resumed where that is safe.
 
-What has come lies in ``NAME.part``, and beside it in ``NAME.part.json`` by which mark the server knew that version of
-the file (ETag or date). A later request asks for the rest only (RFC 9110, section 14), on condition that the file is
-still that version; a server that cannot do so sends all of it again. The file gets its name when its length and
-SHA-256 are right.
+What has come lies in ``NAME.part``. It is gone on with only where the server has given a mark by which it knows that
+version of the file again (a strong ETag, else a date that is old enough; RFC 9110, sections 8.8 and 13.1.5), which is
+kept in ``NAME.part.json``; otherwise each try begins anew, so that no file is put together from two versions. The file
+gets its name when it is whole and its length and SHA-256 are those that are known.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ssl_suite import __version__
-from ssl_suite.data.cache import sync, write_json
+from ssl_suite.core import atomic
 from ssl_suite.data.meter import Meter
 from ssl_suite.errors import SuiteError
 
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each further try; a try that brought something starts them anew
+WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)  # seconds before each further try; after the last there is none
 UNREACHABLE_TRIES = 2  # of them, where no server has answered at all: there is no network, and a user waits
 LONGEST_WAIT = 60.0  # seconds that a server's Retry-After is followed
 TIMEOUT = 30.0  # seconds without a byte
 PIECE = 1 << 16  # bytes taken off the connection at a time
+LARGEST = 64 << 30  # bytes of a file whose length nobody has said
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -42,13 +43,7 @@ class Unreachable(SuiteError):
 
 
 class Passing(Exception):
-    """A fault that may be gone at the next try.
-
-    Args:
-        why: in a few words.
-        wait: seconds that the server asks to wait.
-        answered: whether a server was reached.
-    """
+    """A fault that may be gone at the next try; ``wait`` is what the server asks for, in seconds."""
 
     def __init__(self, why: str, wait: float = 0.0, answered: bool = True) -> None:
         super().__init__(why)
@@ -75,159 +70,141 @@ class Done:
 
 
 def download(wanted: Wanted, target: Path, meter: Meter, waits: tuple[float, ...] = WAITS) -> Done:
-    """Download ``wanted`` to ``target``, going on with what an interrupted call has left.
+    """Download ``wanted`` to ``target``, going on with what an interrupted call has left where that is safe.
 
     Raises:
         Unreachable: there is no network.
         SuiteError: the server refuses or lacks the file, or it is not the one wanted, or the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    transfer = Transfer(wanted, target, meter, waits)
-    transfer.recover()
-    failures, answered = 0, False
-    while not transfer.complete:
-        before = transfer.received
-        try:
-            transfer.attempt()
-        except Passing as fault:
-            failures = 1 if transfer.received > before else failures + 1
-            answered = answered or fault.answered
-            if not answered and failures > min(UNREACHABLE_TRIES, len(waits)):
-                raise Unreachable(str(fault)) from None
-            if failures > len(waits):
-                raise SuiteError(f"{wanted.shown}: {fault}, {failures} times; run the command again later.") from None
-            pause = min(max(waits[failures - 1], fault.wait), LONGEST_WAIT)
-            meter.say(f"{fault}; trying again in {pause:.0f} s")
-            time.sleep(pause)
-    return transfer.finish()
+    transfer = Transfer(wanted, target, meter)
+    answered = False
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for number, wait in enumerate([*waits, None], 1):
+            try:
+                transfer.attempt()
+                return transfer.finish()
+            except Passing as fault:
+                answered = answered or fault.answered
+                if not answered and number > UNREACHABLE_TRIES:
+                    raise Unreachable(str(fault)) from None
+                if wait is None:
+                    raise SuiteError(f"{wanted.shown}: {fault}, {number} tries; run the command again later.") from None
+                pause = min(max(wait, fault.wait), LONGEST_WAIT)
+                meter.say(f"{fault}; trying again in {pause:.0f} s")
+                time.sleep(pause)
+    except OSError as error:  # of the disk: those of the network are Passing
+        why = f"{error.filename or target}: cannot be written ({error.strerror or error})"
+        raise SuiteError(f"{why}; free space, or choose another data.root.") from None
+    finally:
+        if not transfer.note.exists():
+            transfer.part.unlink(missing_ok=True)
+    raise AssertionError("the last try returns or raises")
 
 
 class Transfer:
-    """A file on its way.
+    """A file on its way: ``received`` bytes came in this call; ``resumed`` if the last try went on with a part."""
 
-    Attributes:
-        have: bytes in the partial file; ``digest`` their SHA-256.
-        received: bytes that came over the network.
-        total: the file's length, once a server has said it.
-        complete: whether all of it is there.
-        resumed: whether it was put together from more than one answer.
-    """
+    def __init__(self, wanted: Wanted, target: Path, meter: Meter) -> None:
+        self.wanted, self.target, self.meter = wanted, target, meter
+        self.part, self.note = (target.with_name(f"{target.name}.part{more}") for more in ("", ".json"))
+        self.key = hashlib.sha256(wanted.url.encode("utf-8")).hexdigest()  # noted, as a URL may hold a password
+        self.received, self.resumed = 0, False
 
-    def __init__(self, wanted: Wanted, target: Path, meter: Meter, waits: tuple[float, ...]) -> None:
-        self.wanted, self.target, self.meter, self.waits = wanted, target, meter, waits
-        self.part = target.with_name(target.name + ".part")
-        self.note = target.with_name(target.name + ".part.json")
-        self.have = self.received = 0
-        self.digest = hashlib.sha256()
-        self.marks: dict[str, str] = {}
-        self.total: int | None = None
-        self.complete = self.resumed = False
-
-    def recover(self) -> None:
-        """Take up what an earlier call has left of the same URL."""
+    def here(self) -> tuple[int, str]:
+        """Bytes of the partial file and the mark of its version; what cannot be gone on with is removed."""
         try:
             note = json.loads(self.note.read_text("utf-8"))
-            if note["url"] != hashed(self.wanted.url):
-                raise ValueError
-            with open(self.part, "rb") as file:
-                while piece := file.read(1 << 20):
-                    self.digest.update(piece)
-                    self.have += len(piece)
-            self.marks, self.resumed = dict(note["marks"]), self.have > 0
-            self.complete = self.have == self.wanted.bytes
-            if self.wanted.bytes is not None and self.have > self.wanted.bytes:
-                raise ValueError
+            have, mark = self.part.stat().st_size, str(note["mark"])
+            if note["url"] == self.key and mark and 0 < have <= (self.wanted.bytes or LARGEST):
+                return have, mark
         except (OSError, ValueError, KeyError, TypeError):
-            self.forget()
+            pass
+        self.forget()
+        return 0, ""
 
     def forget(self) -> None:
         """Start from nothing."""
-        self.have, self.digest, self.marks, self.resumed = 0, hashlib.sha256(), {}, False
         for path in (self.part, self.note):
             path.unlink(missing_ok=True)
 
     def attempt(self) -> None:
-        """One request, and as much of its answer as comes.
+        """One request; afterwards the partial file is whole.
 
         Raises:
             Passing: it ended too early.
             SuiteError: trying again would not help.
         """
-        request = urllib.request.Request(self.wanted.url, headers=self.headers())
+        have, mark = self.here()
+        self.resumed = have > 0
+        if have and have == self.wanted.bytes:
+            return
+        asked = {"User-Agent": f"ssl_suite/{__version__}", "Accept-Encoding": "identity"}
+        request = urllib.request.Request(
+            self.wanted.url, headers=asked | ({"Range": f"bytes={have}-", "If-Range": mark} if have else {})
+        )
         try:
-            with opener().open(request, timeout=TIMEOUT) as response:
-                self.begin(response)
-                with open_part(self.part, self.have) as file:
-                    self.take(response, file)
+            response = opener().open(request, timeout=TIMEOUT)
         except urllib.error.HTTPError as error:
             with error:
-                self.refused(error)
+                return self.refused(error, have)
         except urllib.error.URLError as error:
             raise self.unreachable(error.reason) from None
-        except (OSError, http.client.HTTPException) as error:  # timeouts and resets while the body comes
+        except (OSError, http.client.HTTPException) as error:
             raise Passing(f"the connection broke ({words(error)})") from None
-        if self.total is not None and self.have < self.total:
-            raise Passing(f"the connection broke after {self.have:,} of {self.total:,} bytes")
-        self.complete = True
+        with response:
+            self.take(response, have, mark)
 
-    def headers(self) -> dict[str, str]:
-        """Of the request: for the rest of the file where some is here, and only if it is still the same file."""
-        found = {"User-Agent": f"ssl_suite/{__version__}", "Accept-Encoding": "identity"}
-        if self.have:
-            found["Range"] = f"bytes={self.have}-"
-            mark = self.marks.get("etag") or self.marks.get("modified")
-            if mark and not mark.startswith("W/"):  # a weak ETag says nothing about bytes
-                found["If-Range"] = mark
-        return found
-
-    def begin(self, response: Any) -> None:
-        """Look at the head of an answer: does it go on where the partial file ends, and is it the file wanted?"""
-        marks = {"etag": response.headers.get("ETag", ""), "modified": response.headers.get("Last-Modified", "")}
+    def take(self, response: Any, have: int, mark: str) -> None:
+        """Append the body of an answer, or begin anew with it, and see that it is whole."""
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None
+        now = version(response.headers)
         if response.status == 206:
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            # Beside If-Range an answer may leave out what the first one said, so that only a different mark counts.
-            other = any(marks[name] and marks[name] != known for name, known in self.marks.items() if known)
-            if span is None or int(span[1]) != self.have or other:
+            if span is None or int(span[1]) != have or (have and now != mark):
                 self.forget()
                 raise Passing("the file at the source has changed, starting again")
-            marks = {name: mark or self.marks.get(name, "") for name, mark in marks.items()}
-            total, self.resumed = int(span[2]), True
-        elif self.have:
-            self.meter.say(f"the server sends all of it again instead of the rest ({self.have:,} bytes were here)")
+            total = int(span[2])
+        else:
+            if have:
+                self.meter.say(f"the server sends all of it again instead of the rest ({have:,} bytes were here)")
             self.forget()
+            have, mark, self.resumed = 0, now, False
         if total is not None and self.wanted.bytes not in (None, total):
             self.forget()
             raise SuiteError(
                 f"{self.wanted.shown}: has {total:,} bytes there, the catalogue says {self.wanted.bytes:,}; "
                 f"the file has changed at its source, nothing was kept."
             )
-        self.total, self.marks = self.wanted.bytes if total is None else total, marks
-        enough(self.target, (self.total or self.have) - self.have)
-        try:
-            write_json(self.note, {"url": hashed(self.wanted.url), "marks": marks})
-        except OSError as error:
-            raise unwritable(self.note, error) from None
-        self.meter.begin(self.have, self.total)
+        total = self.wanted.bytes if total is None else total
+        if total is None and self.wanted.sha256 is None and not response.chunked:
+            raise SuiteError(
+                f"{self.wanted.shown}: the server does not say how long it is, and no SHA-256 is known: "
+                "whether all of it comes cannot be told; get it by other means."
+            )
+        enough(self.target, (total or have) - have)
+        if mark:
+            atomic.write_json(self.note, {"url": self.key, "mark": mark})
+        self.meter.begin(have, total)
+        with open(self.part, "ab") as file:
+            for piece in pieces(response):
+                file.write(piece)
+                have += len(piece)
+                self.received += len(piece)
+                self.meter.advance(len(piece))
+                if have > (LARGEST if total is None else total):
+                    self.forget()
+                    raise SuiteError(
+                        f"{self.wanted.shown}: sends more than {total or LARGEST:,} bytes; nothing was kept."
+                    )
+        if total is not None and have < total:
+            raise Passing(f"the connection broke after {have:,} of {total:,} bytes")
 
-    def take(self, response: Any, file: IO[bytes]) -> None:
-        """Append the body."""
-        while piece := response.read1(PIECE):
-            written(file, piece, self.part)
-            self.digest.update(piece)
-            self.have += len(piece)
-            self.received += len(piece)
-            self.meter.advance(len(piece))
-            if self.total is not None and self.have > self.total:
-                self.forget()
-                raise SuiteError(f"{self.wanted.shown}: sends more than {self.total:,} bytes; nothing was kept.")
-
-    def refused(self, error: urllib.error.HTTPError) -> None:
+    def refused(self, error: urllib.error.HTTPError, have: int) -> None:
         """An answer that is no file. Returns where the partial file is already whole."""
         if error.code == 416:  # the range asked for begins at the end, or the file has become shorter
-            whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
-            if whole is not None and int(whole[1]) == self.have:
+            if error.headers.get("Content-Range", "") == f"bytes */{have}":
                 return
             self.forget()
             raise Passing("the file at the source has changed, starting again")
@@ -246,27 +223,51 @@ class Transfer:
         return SuiteError(f"{self.wanted.shown}: cannot be asked for ({reason}).")
 
     def finish(self) -> Done:
-        """Check the whole file and give it its name.
-
-        A wrong hash of a file that was put together from several answers is tried once more in one piece.
-        """
-        digest = self.digest.hexdigest()
-        if self.wanted.bytes not in (None, self.have) or self.wanted.sha256 not in (None, digest):
-            together, received = self.resumed, self.received
+        """Check the whole file and give it its name. A wrong one that came in pieces is got again in one."""
+        with open(self.part, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = self.part.stat().st_size
+        if self.wanted.bytes not in (None, size) or self.wanted.sha256 not in (None, digest):
             self.forget()
-            if together:
-                self.meter.say("the file put together from several pieces is wrong; getting it again in one")
-                again = download(self.wanted, self.target, self.meter, self.waits)
-                return Done(again.bytes, again.sha256, again.received + received)
+            if self.resumed:
+                raise Passing("the file put together from several pieces is wrong, starting again")
             raise SuiteError(
                 f"{self.wanted.shown}: what came has SHA-256 {digest}, the catalogue says {self.wanted.sha256}; "
                 f"the file has changed at its source or on the way, nothing was kept."
             )
-        sync(self.part)
+        atomic.sync(self.part)
         os.replace(self.part, self.target)
         self.note.unlink(missing_ok=True)
-        sync(self.target.parent)
-        return Done(self.have, digest, self.received)
+        atomic.sync(self.target.parent)
+        return Done(size, digest, self.received)
+
+
+def version(headers: Any) -> str:
+    """The mark by which a server knows a version of a file byte by byte, for ``If-Range``; empty where there is none.
+
+    A weak ETag says nothing about bytes. A date does only if the file was older than it can tell (a minute, as
+    RFC 9110 advises).
+    """
+    etag, modified, now = (headers.get(name, "") for name in ("ETag", "Last-Modified", "Date"))
+    if etag:
+        return etag if etag.startswith('"') else ""
+    try:
+        age = parsedate_to_datetime(now) - parsedate_to_datetime(modified)
+    except (TypeError, ValueError):
+        return ""
+    return modified if age.total_seconds() >= 60 else ""
+
+
+def pieces(response: Any) -> Any:
+    """The body as it comes; a fault of the network raises ``Passing``, so that others are of the disk."""
+    while True:
+        try:
+            piece = response.read1(PIECE)
+        except (OSError, http.client.HTTPException) as error:
+            raise Passing(f"the connection broke ({words(error)})") from None
+        if not piece:
+            return
+        yield piece
 
 
 def opener() -> urllib.request.OpenerDirector:
@@ -278,11 +279,6 @@ def opener() -> urllib.request.OpenerDirector:
     return director
 
 
-def hashed(url: str) -> str:
-    """A URL as it is noted beside a partial file: it may hold a password."""
-    return hashlib.sha256(url.encode("utf-8")).hexdigest()
-
-
 def words(error: BaseException) -> str:
     """An error of the network in a few words."""
     if isinstance(error, socket.gaierror):
@@ -290,28 +286,6 @@ def words(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"nothing came for {TIMEOUT:.0f} s"
     return getattr(error, "strerror", None) or type(error).__name__
-
-
-def open_part(path: Path, have: int) -> IO[bytes]:
-    """The partial file, to be appended to."""
-    try:
-        return open(path, "ab" if have else "wb")
-    except OSError as error:
-        raise unwritable(path, error) from None
-
-
-def written(file: IO[bytes], piece: bytes, path: Path) -> None:
-    """Write; a full disk is no fault of the network."""
-    try:
-        file.write(piece)
-    except OSError as error:
-        with suppress(OSError):
-            file.close()
-        raise unwritable(path, error) from None
-
-
-def unwritable(path: Path, error: OSError) -> SuiteError:
-    return SuiteError(f"{path}: cannot be written ({error.strerror}); free space, or choose another data.root.")
 
 
 def enough(path: Path, needed: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core import atomic
 from ssl_suite.data import archives, cache
 from ssl_suite.data.catalogue import (
     PRESENT,
@@ -17,10 +18,8 @@ from ssl_suite.data.catalogue import (
     Entry,
     Source,
     fetched,
-    held_to,
     locate,
     places,
-    recorded,
     state,
 )
 from ssl_suite.data.download import WAITS, Unreachable, Wanted, download, enough
@@ -28,7 +27,7 @@ from ssl_suite.data.meter import Meter, metering
 from ssl_suite.errors import SuiteError
 
 NOTE = ".fetched.json"  # in a folder that came out of an archive: which archive
-OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+OFFLINE_VARIABLES = ("SSL_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 Report = Callable[[str], None]
 
 
@@ -111,12 +110,8 @@ def get(entry: Entry, item: Download, base: Path, meter: Meter, waits: tuple[flo
         raise SuiteError(
             f"{entry.name}: {into} is in the way: it holds other things; move it away, or choose another data.root."
         )
-    digest = held_to(target, item.sha256)
     placed = target.is_file()
-    if placed:
-        check_placed(item, target, digest)
-    else:
-        digest = bring(entry, item, target, digest, meter, waits)
+    digest = check_placed(item, target) if placed else bring(entry, item, target, meter, waits)
     if into is None:
         return
     enough(base, item.unpacked_bytes or item.bytes or 0)
@@ -128,14 +123,15 @@ def get(entry: Entry, item: Download, base: Path, meter: Meter, waits: tuple[flo
         target.unlink()
 
 
-def check_placed(item: Download, target: Path, digest: str | None) -> None:
-    """Hold a file that was there already, placed by hand or left by an interrupted call, against the catalogue."""
-    size = target.stat().st_size
-    if item.bytes not in (None, size) or (digest is not None and content_hash(target) != digest):
+def check_placed(item: Download, target: Path) -> str:
+    """SHA-256 of a file that was there already, placed by hand or by an interrupted call; checked."""
+    size, digest = target.stat().st_size, content_hash(target)
+    if item.bytes not in (None, size) or item.sha256 not in (None, digest):
         raise SuiteError(
             f"{target}: is not the catalogued file (its {'size' if item.bytes not in (None, size) else 'SHA-256'} "
             f"differs); move it away and run the command again."
         )
+    return digest
 
 
 def content_hash(path: Path) -> str:
@@ -144,36 +140,27 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def bring(
-    entry: Entry, item: Download, target: Path, digest: str | None, meter: Meter, waits: tuple[float, ...]
-) -> str:
-    """Download one file; returns its SHA-256, which is noted beside it where the catalogue has none."""
+def bring(entry: Entry, item: Download, target: Path, meter: Meter, waits: tuple[float, ...]) -> str:
+    """Download one file; returns its SHA-256."""
     if offline():
         raise SuiteError(f"{entry.name}: {offline()}=1 forbids the network; {by_hand(entry.name, item, target)}")
-    if digest is None:
-        meter.say(f"WARNING: no SHA-256 is known for {item.address}: what comes now is taken on trust")
     enough(nearest_folder(target), (item.bytes or 0) + (item.unpacked_bytes or item.bytes or 0) * bool(item.unpack))
     try:
         if item.hub is not None:
-            found = from_hub(entry.name, item, target, digest)
+            found = from_hub(entry.name, item, target)
         else:
-            wanted = Wanted(str(item.url), item.address, item.bytes, digest)
+            wanted = Wanted(str(item.url), item.address, item.bytes, item.sha256)
             found = download(wanted, target, meter, waits).sha256
     except Unreachable as error:
         raise SuiteError(f"{entry.name}: {error}; {by_hand(entry.name, item, target)}") from None
-    if digest is None:
-        cache.write_whole(recorded(target), f"{found}  {target.name}\n")
-        meter.say(f"WARNING: its SHA-256 is {found}; noted in {recorded(target)}, later downloads are held to it")
+    if item.sha256 is None:
+        meter.say(f"WARNING: no SHA-256 is known for {item.address}: nobody has checked what came (SHA-256 {found})")
     return found
 
 
-def from_hub(name: str, item: Download, target: Path, digest: str | None) -> str:
+def from_hub(name: str, item: Download, target: Path) -> str:
     """Download a file of the Hugging Face hub by its own client, which resumes and retries; returns its SHA-256."""
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise SuiteError(f"{name} comes from the Hugging Face hub: pip install 'ssl_suite[hub]' first.") from None
-    from huggingface_hub import errors
+    from huggingface_hub import errors, hf_hub_download
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its lines about each retry hide the one that counts
     folder = target.with_name(f".{target.name}.hub")
@@ -194,13 +181,13 @@ def from_hub(name: str, item: Download, target: Path, digest: str | None) -> str
         what = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SuiteError(f"{name}: {item.address}: {what}; run the command again later.") from None
     found, size = content_hash(came), came.stat().st_size
-    if item.bytes not in (None, size) or digest not in (None, found):
+    if item.bytes not in (None, size) or item.sha256 not in (None, found):
         shutil.rmtree(folder, ignore_errors=True)
         raise SuiteError(
             f"{item.address}: what came has {size:,} bytes and SHA-256 {found}, the catalogue says "
-            f"{item.bytes or size:,} and {digest or found}; nothing was kept."
+            f"{item.bytes or size:,} and {item.sha256 or found}; nothing was kept."
         )
-    cache.sync(came)
+    atomic.sync(came)
     os.replace(came, target)
     shutil.rmtree(folder, ignore_errors=True)
     return found

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core import atomic
 from ssl_suite.data import cache
 from ssl_suite.data.fetch import offline
 from ssl_suite.errors import SuiteError
@@ -152,13 +153,13 @@ def fill(wanted: Name, target: Path, plan: dict[str, Any], report: Report) -> No
         for file, count in shards(rows, split, wanted, part, target):
             part["files"].append(file)
             part["rows"] += count
-            cache.write_json(target / "plan.json", plan)
+            atomic.write_json(target / "plan.json", plan)
             report(f"data: {part['rows']:,} rows of {split} so far")
         if not part["rows"]:
             raise SuiteError(f"data.path={wanted.text}: its split {split} is empty; choose another.")
         part["done"] = True
     plan["complete"] = True
-    cache.write_json(target / "plan.json", plan)
+    atomic.write_json(target / "plan.json", plan)
 
 
 def library(wanted: Name) -> Any:
@@ -244,7 +245,7 @@ def shards(rows: Any, split: str, wanted: Name, part: dict[str, Any], target: Pa
                 writer.write_table(batch)
                 count, size = count + len(batch), size + batch.nbytes
                 batch = next(batches, None)
-        cache.sync(beside)
+        atomic.sync(beside)
         os.replace(beside, target / name)
         yield name, count
         number += 1

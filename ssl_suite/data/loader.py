@@ -82,6 +82,10 @@ class StepRows:
     world: int
     at_once: int
 
+    def sequences(self) -> int:
+        """How many sequences the first step has, over all processes."""
+        return sum(len(self.order.items(number)) for number in range(self.rows))
+
     def numbers(self, step: int) -> list[list[int]]:
         """The global numbers of this process's rows of ``step``, by forward pass."""
         mine = list(range(step * self.rows + self.rank, (step + 1) * self.rows, self.world))

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core import atomic
 from ssl_suite.data import cache, parallel
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
@@ -29,7 +30,13 @@ SHORTEST = 8  # positions of a window, two of them special
 Report = Callable[[str], None]
 
 
-def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = print) -> Store:
+def prepare(
+    modality: Modality,
+    data: Mapping[str, Any],
+    *,
+    report: Report = print,
+    accept: Callable[[str], None] = lambda key: None,
+) -> Store:
     """The store of these inputs and settings: opened when the cache has it, else made.
 
     A trained tokeniser is part of the store; ``modality`` has it afterwards.
@@ -38,6 +45,7 @@ def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = pri
         modality: reads and encodes.
         data: the ``data`` section of the configuration.
         report: takes the lines that tell a user what goes on.
+        accept: called with the store's key before anything is made; raises where another is wanted.
 
     Raises:
         SuiteError: unusable input, settings, or cache folder.
@@ -46,6 +54,7 @@ def prepare(modality: Modality, data: Mapping[str, Any], *, report: Report = pri
     sources = resolve(modality, data, report)
     folder = cache.cache_folder(data.get("cache"))
     key = store_key(modality, data, sources)
+    accept(key)
     target = folder / f"{modality.name}-{key[:24]}"
     store = existing(target)
     if store is not None:
@@ -180,9 +189,7 @@ class Progress:
 
 def publish(built: Path, target: Path) -> None:
     """Make the store visible, whole. A damaged one is moved out of the way; where another came first, it is taken."""
-    for path in sorted(built.rglob("*")):
-        cache.sync(path)
-    cache.sync(built)
+    atomic.sync_all(built)
     if target.exists() and existing(target) is None:
         shutil.rmtree(target)
     with suppress(FileExistsError):
@@ -191,7 +198,7 @@ def publish(built: Path, target: Path) -> None:
         except OSError:
             if existing(target) is None:
                 raise
-    cache.sync(target.parent)
+    atomic.sync(target.parent)
 
 
 def describe(store: Store, report: Report) -> None:

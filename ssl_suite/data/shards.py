@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.data.cache import sync
+from ssl_suite.core.atomic import sync
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.split import given_split
 from ssl_suite.data.windows import MINIMUM

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.data.cache import cache_folder
-from ssl_suite.data.catalogue import ROOT_VARIABLE, File, Source, held_to, locate, places, read_source
+from ssl_suite.data.catalogue import ROOT_VARIABLE, File, Source, locate, places, read_source
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.registry import MODALITIES
@@ -205,7 +205,7 @@ def check_files(name: str, source: Source, item: File, found: list[Path], data: 
                 f"remove what is there and {again}, or name them by data.path."
             )
         return
-    path, digest = found[0], held_to(found[0], item.sha256)
+    path, digest = found[0], item.sha256
     other_size = item.bytes not in (None, path.stat().st_size)
     if other_size or (digest is not None and content_hash(path, data.get("cache")) != digest):
         raise SuiteError(

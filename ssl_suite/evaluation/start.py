@@ -9,7 +9,6 @@ Shapes: S sequences of a split, D width of the encoder, C outputs of the head.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_suite.core import atomic
 from ssl_suite.data.batch import Batch
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import passes, simple
@@ -105,7 +105,5 @@ def _fitted(
 
 
 def _write(path: Path, **arrays: Any) -> None:
-    beside = path.with_name(f".{path.name}")
-    with beside.open("wb") as file:
+    with atomic.replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, **arrays)
-    os.replace(beside, path)

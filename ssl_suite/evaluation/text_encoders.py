@@ -77,9 +77,9 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
 
     place = _place(name)
     refuse_code(Path(place), f"encoder={HF}{name}")
-    _check_sizes(Path(place), f"encoder={HF}{name}")
     report: dict[str, Any] = {"missing_keys": (), "mismatched_keys": ()}
     try:
+        _check_sizes(Path(place))
         settings = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if settings.is_encoder_decoder:
             raise ValueError(f"{settings.model_type} has a decoder too; BERT, MPNet, ModernBERT or ESM have none")
@@ -122,16 +122,16 @@ def _place(name: str) -> str:
     return str(folder) if folder.is_dir() else name
 
 
-def _check_sizes(folder: Path, setting: str) -> None:
+def _check_sizes(folder: Path) -> None:
     """Raise ``SuiteError`` where a folder's ``config.json`` has sizes for which its weights are too small.
 
     ``transformers`` would ask for the memory first: of a damaged file, more than the machine has.
     """
-    remedy = f"{setting} cannot be opened; copy the folder again"
     if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
-        sizes = hub.hub_sizes(read_json(folder / "config.json", remedy))
-        if wrong := weights.implausible(sizes, weights.read(folder / "model.safetensors", remedy)):
-            raise SuiteError(f"{folder / 'config.json'}: {wrong} is not of its weights; {remedy}.")
+        sizes = hub.hub_sizes(read_json(folder / "config.json", "copy it again"))
+        stored = weights.read(folder / "model.safetensors", "copy it again")
+        if stored and (wrong := weights.implausible(sizes, stored)):
+            raise SuiteError(f"{wrong} is not of its weights")
 
 
 @contextlib.contextmanager

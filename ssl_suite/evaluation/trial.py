@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ssl_suite import config
+from ssl_suite.core import atomic
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
 from ssl_suite.errors import Diverged, SuiteError
@@ -216,7 +216,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     result |= {"lost": lost} if lost else {}
     result["curve"] = curve(folder)
     result["encoder"] = {key: value for key, value in vars(parts.opened).items() if key != "encoder"}
-    _write(folder / RESULT, json.dumps(result, indent=1).encode())
+    atomic.write_json(folder / RESULT, result)
     return result
 
 
@@ -248,10 +248,8 @@ def predict_test(plan: Plan, folder: Path, threads: int | None = None) -> np.nda
         learner = Learner(parts.encoder, parts.head).to(group.device)
         _load_best(learner, folder, group.device)
         found = predict(learner, parts.data, parts.modality, "test", group)
-    beside = folder / f".{TEST}"
-    with beside.open("wb") as file:
+    with atomic.replacing(folder / TEST) as unfinished, unfinished.open("wb") as file:
         np.save(file, found)
-    os.replace(beside, folder / TEST)
     discard(folder)
     return found
 
@@ -328,9 +326,3 @@ def _told(plan: Plan) -> dict[str, Any]:
     """The plan for a reader, without the folders of this machine."""
     short = replace(plan, encoder=references.parse(plan.encoder).short, task=Path(plan.task).stem, place={})
     return asdict(short)
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_bytes(content)
-    os.replace(beside, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.evaluation.embedding import Embedded
 
@@ -117,15 +117,8 @@ def writing(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
     Raises:
         SuiteError: the disk is full or the file cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with FORMATS[path.suffix](beside, facts) as add:
+        with atomic.replacing(path) as unfinished, FORMATS[path.suffix](unfinished, facts) as add:
             yield add
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
     except OSError as error:
         raise SuiteError(f"output={path} cannot be written ({error.strerror or error}): nothing was kept.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)

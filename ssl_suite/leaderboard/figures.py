@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssl_suite.core import atomic
 from ssl_suite.leaderboard import words
 from ssl_suite.leaderboard.published import References
 from ssl_suite.leaderboard.rows import FEWEST
@@ -160,10 +161,9 @@ def picture(table: Table, refs: References, path: Path, gap: Gap, title: str, le
             axes.set_axis_off()
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     _key(figure, lecture if any(column.reference in refs.order for column in table.columns) else "")
-    beside = path.with_name(path.name + ".writing")
-    # Without metadata the same numbers give the same bytes (matplotlib would add its version).
-    figure.savefig(beside, format="png", metadata={"Software": None})
-    beside.replace(path)
+    with atomic.replacing(path) as unfinished:
+        # Without metadata the same numbers give the same bytes (matplotlib would add its version).
+        figure.savefig(unfinished, format="png", metadata={"Software": None})
 
 
 def _panel(axes: Axes, table: Table, refs: References, column: Column, gap: Gap, labelled: bool) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.leaderboard import figures, learning, rows, table, verify, words
 from ssl_suite.leaderboard.table import Board, Cell, Column, Line, Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+SIGNATURE = "Written by `ssl_suite board render`"  # in the first line of every Markdown page
 MODALITIES = {"dna": "DNA"}
 
 
@@ -42,10 +44,10 @@ def render(root: Path, benchmark: str | None = None) -> list[Path]:
         intro = words.introduction(name)
         paths = [root / f"{name}{ending}" for ending in (".md", ".html", ".png")]
         try:
-            for path, text in zip(paths, (markdown(board), html(board)), strict=False):
-                beside = path.with_name(path.name + ".writing")
-                beside.write_text(text, encoding="utf-8", newline="\n")
-                beside.replace(path)
+            texts = [markdown(board), html(board)]
+            check_own(paths)
+            for path, text in zip(paths, texts, strict=False):
+                atomic.write(path, text)
             figures.picture(board.main, board.references, paths[2], gaps(board), intro.title, intro.lecture)
         except OSError as error:
             raise SuiteError(
@@ -53,6 +55,13 @@ def render(root: Path, benchmark: str | None = None) -> list[Path]:
             ) from error
         written += paths
     return written
+
+
+def check_own(paths: list[Path]) -> None:
+    """Refuse to replace files that are no page of this command's; the Markdown, first of ``paths``, tells."""
+    taken = [path for path in paths if path.exists()]
+    if taken and not (paths[0].is_file() and SIGNATURE in paths[0].read_text("utf-8", errors="replace")[:200]):
+        raise SuiteError(f"{taken[0]} is no page of `ssl_suite board render` and would be lost: move it away.")
 
 
 def load(root: Path, benchmark: str) -> Board:

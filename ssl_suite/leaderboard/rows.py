@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ssl_suite import resources
-from ssl_suite.data.cache import sync
+from ssl_suite.core import atomic
+from ssl_suite.core.atomic import UNFINISHED
 from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.leaderboard.schema import SCHEMA_VERSION, validate
 
@@ -30,7 +31,6 @@ ARMS = (  # in the order of a table; others go last
     *("probe-random", "k-mer linear", "majority"),
 )
 FEWEST = 300  # items of a test set; a score of fewer is shown by its interval alone
-UNFINISHED = ".writing"  # the suffix of what a kill leaves
 
 Row = dict[str, Any]
 
@@ -202,14 +202,14 @@ def write(root: Path, row: Mapping[str, Any], predictions: Sequence[Any]) -> Pat
         for folder in (final.parent, predicted.parent):
             folder.mkdir(parents=True, exist_ok=True)
         with _alone(final.parent) as held:
-            if held:  # so every unfinished file is of a process that died
+            if held:  # so every unfinished file is of a process that died, here or on another machine
                 for folder in (final.parent, predicted.parent):
                     for left in folder.glob(f".*{UNFINISHED}"):
                         left.unlink()
             if final.exists():
                 raise SuiteError(f"row {row['run_id']} is already there ({final}): rows are only ever added.")
-            _publish(predicted, content)
-            _publish(final, text.encode("utf-8"))
+            atomic.write(predicted, content)
+            atomic.write(final, text.encode("utf-8"))
     except OSError as error:
         reason = error.strerror or error
         raise SuiteError(f"row {row['run_id']} cannot be written below {root} ({reason}): no row was added.") from error
@@ -229,19 +229,6 @@ def _alone(folder: Path) -> Iterator[bool]:
         yield held
     finally:
         os.close(handle)
-
-
-def _publish(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        sync(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def benchmarks(root: Path) -> list[str]:

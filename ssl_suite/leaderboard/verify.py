@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ssl_suite import resources
+from ssl_suite.core.atomic import UNFINISHED
 from ssl_suite.errors import SuiteError
-from ssl_suite.leaderboard.rows import UNFINISHED, Predictions, Row, read, read_predictions, row_files
+from ssl_suite.leaderboard.rows import Predictions, Row, read, read_predictions, row_files
 
 CLOSE = 1e-9  # of a stored number to the recomputed one, relative above 1: it is the rounding of another machine
 LARGEST = 10 * 10**6  # bytes of the whole folder, before it weighs on everybody who clones the repository

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core import atomic
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.modalities.base import Fault, Record
@@ -79,10 +79,8 @@ def as_parquet(text: str, root: Path, cache: Path, report: Callable[[str], None]
     path = cache / "torchvision" / f"{name}-{split}-{digest.hexdigest()[:16]}.parquet"
     if not path.is_file():
         report(f"data: writing {len(dataset):,} pictures of {text} to {path}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        write_table(dataset_records(dataset, text, split, stop), beside)
-        os.replace(beside, path)
+        with atomic.replacing(path) as unfinished:
+            write_table(dataset_records(dataset, text, split, stop), unfinished)
     return path
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from ssl_suite.core import atomic
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.data.rng import Rng
@@ -219,12 +219,7 @@ class Music(Modality):
 
     def write_midi(self, values: np.ndarray, path: Path) -> None:
         """Write ``decode``'s score as a MIDI file."""
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(beside, "wb") as file:
-            file.write(self.decode(values).dumps_midi())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        atomic.write(path, self.decode(values).dumps_midi())
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that change ids; for a trained BPE its digest, before that only how it will be trained."""

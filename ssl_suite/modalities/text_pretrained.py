@@ -8,6 +8,7 @@ many more rows in its embedding table.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -75,7 +76,10 @@ def refuse_code(folder: Path, setting: str) -> None:
         SuiteError: names the file, and ``setting``, the user's words.
     """
     for path in (folder / "config.json", folder / "tokenizer_config.json"):
-        if path.is_file() and "auto_map" in read_json(path, f"{setting} cannot be opened without it"):
+        content: dict[str, Any] = {}
+        with contextlib.suppress(SuiteError):  # what is no JSON names nothing; whoever opens it says so
+            content = read_json(path, "")
+        if "auto_map" in content:
             raise SuiteError(
                 f"{setting}: {path} names Python code to run (auto_map), and foreign code is never run. Where "
                 "transformers knows the architecture itself, delete that key; else choose another model."

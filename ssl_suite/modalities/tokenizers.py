@@ -7,13 +7,13 @@ Every folder written here opens with ``transformers.AutoTokenizer``. Special tok
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import SPECIAL_TOKENS
 
@@ -132,12 +132,7 @@ def write(tokenizer: Tokenizer, folder: Path, max_length: int, special: Sequence
         ("tokenizer.json", tokenizer.to_str(pretty=True)),
         ("tokenizer_config.json", json.dumps(config, indent=2) + "\n"),
     ):
-        beside = folder / f".{name}.{os.getpid()}"
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, folder / name)
+        atomic.write(folder / name, text)
 
 
 def read(folder: Path) -> Tokenizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_suite import registry
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import hub, weights
@@ -95,16 +95,16 @@ def build_objective(section: Mapping[str, Any], modality: Modality, encoder: Any
 def export(learner: Learner, modality: Modality, folder: Path, card: str, max_length: int | None = None) -> None:
     """Write a folder that ``transformers`` (or torchvision, for a convnet) opens without this package.
 
-    Written beside and renamed: an existing folder is replaced as a whole.
+    An earlier export there is replaced as a whole.
+
+    Raises:
+        SuiteError: the folder holds what this suite has not written.
     """
-    beside = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    modality.save(beside)
-    KINDS[learner.encoder.spec.kind].write(learner, modality, beside, max_length)
-    learner.objective.write_beside(learner.encoder, modality, beside)
-    (beside / "README.md").write_text(card, encoding="utf-8")
-    hub.replace_folder(beside, folder)
+    with atomic.replacing_folder(folder, "output") as unfinished:
+        modality.save(unfinished)
+        KINDS[learner.encoder.spec.kind].write(learner, modality, unfinished, max_length)
+        learner.objective.write_beside(learner.encoder, modality, unfinished)
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
 
 
 def opening(encoder: Any, modality: Modality) -> str:

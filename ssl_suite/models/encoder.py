@@ -7,6 +7,7 @@ The encoder knows nothing of distribution, of objectives or of modalities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -63,6 +64,22 @@ class EncoderSpec:
     causal: bool = False
     dropout: float = 0.0
     checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ``ValueError`` where the numbers, which may come from a damaged file, are of no encoder."""
+        reaches = [reach for reach in self.windows if reach is not None]
+        for least, numbers in (
+            (1, (self.layers, self.width, self.heads, self.mlp_width, self.vocabulary)),
+            (0, (self.pad, self.features, *(self.grid or ()), *reaches)),
+        ):
+            if not all(type(x) is int and x >= least for x in numbers):
+                raise ValueError(f"sizes {numbers}")
+        if self.width % (2 * self.heads) or self.pad >= self.vocabulary:
+            raise ValueError(f"heads={self.heads} of width={self.width}, pad={self.pad} of {self.vocabulary}")
+        if not len(self.windows) == len(self.thetas) == self.layers:
+            raise ValueError(f"windows={self.windows} and thetas={self.thetas} of layers={self.layers}")
+        if not all(0 < x < math.inf for x in (*self.thetas, self.eps, self.init_std)) or not 0 <= self.dropout < 1:
+            raise ValueError(f"thetas={self.thetas}, eps={self.eps}, init_std={self.init_std}, dropout={self.dropout}")
 
     @property
     def words(self) -> str:
@@ -228,8 +245,9 @@ class Encoder(nn.Module):
         branches = zip(drops[1::2], drops[2::2], strict=True)
         for layer, theta, own in zip(self.layers, self.spec.thetas, branches, strict=True):
             given = (x_ND, tables[theta], batch, own)
-            # No state of torch's generators is kept for the second time: ``own`` has its draws by their numbers.
-            again = {"use_reentrant": False, "preserve_rng_state": False}
-            x_ND = checkpoint(layer, *given, **again) if recompute else layer(*given)
+            if recompute:  # without a state of torch's generators: ``own`` makes its draws by their numbers
+                x_ND = checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_ND = layer(*given)
             states.append(x_ND)
         return states

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -99,16 +96,6 @@ def opening(spec: EncoderSpec, modality: Modality) -> str:
     if modality.frame is None:
         return TOKENS
     return OF_FRAMES if spec.features else OF_UNITS
-
-
-def replace_folder(beside: Path, folder: Path) -> None:
-    """Put ``beside`` in the place of ``folder``."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(beside, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_modernbert(
@@ -206,9 +193,6 @@ def _spec(cfg: Mapping[str, Any], modality: Modality, objective: type[Objective]
     reach = known.local_attention // 2 - (cfg["model_type"] == decoder_hub.MODEL_TYPE)  # which counts itself
     kinds, rope = known.layer_types or [], cast(dict[str, Any], known.rope_parameters)
     vocabulary, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
-    thetas = tuple(float(rope[kind]["rope_theta"]) for kind in kinds)
-    if len(kinds) != known.num_hidden_layers or not all(0 < x < math.inf for x in (*thetas, known.norm_eps)):
-        raise ValueError("layer_types, rope_theta or norm_eps")
     return EncoderSpec(
         layers=known.num_hidden_layers,
         width=known.hidden_size,
@@ -217,7 +201,7 @@ def _spec(cfg: Mapping[str, Any], modality: Modality, objective: type[Objective]
         vocabulary=len(vocabulary) + objective.extra_tokens,
         pad=vocabulary.pad,
         windows=tuple(None if kind == "full_attention" else reach for kind in kinds),
-        thetas=thetas,
+        thetas=tuple(float(rope[kind]["rope_theta"]) for kind in kinds),
         eps=known.norm_eps,
         init_std=known.initializer_range,
         features=frame.features if frame is not None else 0,

@@ -29,6 +29,7 @@ class Objective(nn.Module):
         reads: of signals, whether the encoder sees ``frames`` or the ``ids`` of their units.
         predicts_ids: whether a signal's units must be known; without it no codebook is fitted.
         whole: all sequences of a process must share a forward pass (contrasts, batch norms).
+        sequences: how many a step should have at least.
         selects: the checkpoint with the lowest validation loss is the best; else the last is.
         extra_tokens: rows of the embedding table beyond the vocabulary.
         layers: of the encoder, whatever the model says; None leaves the model's.
@@ -42,6 +43,7 @@ class Objective(nn.Module):
     reads: ClassVar[Literal["frames", "ids"]] = "frames"
     predicts_ids: ClassVar[bool] = True
     whole: ClassVar[bool] = False
+    sequences: ClassVar[int] = 1
     selects: ClassVar[bool] = True
     extra_tokens: ClassVar[int] = 0
     layers: ClassVar[int | None] = None

@@ -28,12 +28,14 @@ from ssl_suite.objectives.two_views import TwoViews, head_flops, project, sequen
 class Byol(TwoViews):
     """Args:
     modality, encoder, views, dropout, pooling: see ``TwoViews``.
-    tau: of the moving average at the first step; it rises to 1 by a cosine.
+    half_life: share of the run's steps over which the target forgets half of what it was, at the first step; tau rises
+        from there to 1 by a cosine. BYOL's 0.996 forgets half in 173 steps, 0.0006 of its 310,000.
+    tau: of the moving average at the first step, in place of ``half_life``.
     hidden: inner width of the heads; None is twice the encoder's width, as in the paper.
     projection: E, the width of what is predicted.
 
     Raises:
-        SuiteError: a tau outside [0, 1], or a width that is not positive.
+        SuiteError: a tau or a half-life outside [0, 1], or a width that is not positive.
     """
 
     selects: ClassVar[bool] = False  # the loss is lowest where everything is one vector
@@ -42,7 +44,8 @@ class Byol(TwoViews):
         self,
         modality: Modality,
         encoder: Any,
-        tau: float = 0.996,
+        tau: float | None = None,
+        half_life: float = 0.02,
         hidden: int | None = None,
         projection: int = 256,
         views: Literal["augment", "dropout"] = "augment",
@@ -50,12 +53,14 @@ class Byol(TwoViews):
         pooling: Literal["mean", "cls"] = "mean",
     ) -> None:
         super().__init__(modality, encoder, views, dropout, pooling)
-        if not 0 <= tau <= 1:
+        if not 0 <= (tau or 0) <= 1:
             raise SuiteError(f"objective.tau={tau} must lie between 0 and 1 (BYOL: 0.996).")
+        if not 0 < half_life <= 1:
+            raise SuiteError(f"objective.half_life={half_life} must be a share of the steps, above 0 and at most 1.")
         for key, value in (("hidden", hidden), ("projection", projection)):
             if value is not None and value <= 0:
                 raise SuiteError(f"objective.{key}={value} must be above 0.")
-        self.tau, width = tau, encoder.width
+        self.tau, self.half_life, width = tau, half_life, encoder.width
         inner = hidden or 2 * width
         self.projector = convert(BYOLProjectionHead(width, inner, projection))
         self.predictor = convert(BYOLPredictionHead(projection, inner, projection))
@@ -93,7 +98,8 @@ class Byol(TwoViews):
 
     def after_step(self, encoder: Any, done: int, steps: int) -> None:
         """The target follows the encoder and its projector."""
-        tau = ema.cosine_tau(self.tau, done, steps)
+        start = ema.lasting_tau(self.half_life, steps) if self.tau is None else self.tau
+        tau = ema.cosine_tau(start, done, steps)
         ema.follow(self.target["encoder"], encoder, tau)
         ema.follow(self.target["projector"], self.projector, tau)
 

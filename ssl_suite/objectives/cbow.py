@@ -7,7 +7,6 @@ What it learns is one vector a symbol, the static embeddings that contextual one
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_suite.core import atomic
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
@@ -118,10 +118,8 @@ def word2vec_text(path: Path, tokens: Sequence[str], table_VD: Tensor) -> None:
 
     White space inside a token would end it there and is written as ``\\u`` and its number, as in JSON.
     """
-    beside = path.with_name(f".{path.name}.writing")
-    with open(beside, "w", encoding="utf-8", newline="\n") as file:
+    with atomic.replacing(path) as unfinished, open(unfinished, "w", encoding="utf-8", newline="\n") as file:
         file.write(f"{table_VD.shape[0]} {table_VD.shape[1]}\n")
         for token, vector in zip(tokens, table_VD.tolist(), strict=True):
             name = "".join(f"\\u{ord(letter):04x}" if letter.isspace() else letter for letter in token)
             file.write(f"{name} {' '.join(f'{x:.7g}' for x in vector)}\n")
-    os.replace(beside, path)

@@ -23,7 +23,7 @@ from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import encoder_flops
-from ssl_suite.objectives import ema, masking
+from ssl_suite.objectives import blocks, ema
 from ssl_suite.objectives.base import Metrics, Objective
 
 TOKENS, SIGNALS = (0.15, 1), (0.5, 10)  # mask_rate and span: BERT's, and wav2vec 2.0's (49 % in spans of 10)
@@ -35,13 +35,15 @@ class Data2Vec(Objective):
     spec: the encoder's shapes.
     encoder: what the teacher starts as.
     mask_rate: share of the tokens present that are predicted; None is 0.15 of tokens, 0.5 of signals.
-    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths, see ``masking.Masker``; None is
+    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths, "blocks" of a picture; None is
         1 of tokens, 10 of signals.
     top_layers: the teacher's upper layers whose mean is predicted; None is two thirds of them (the paper: 8 of 12 for
         speech, 10 for text, 6 for images).
     beta: where the smooth L1 loss turns from a square into a line; 0 is the squared error (the paper: 4 for text, 2
         for images, 0 for speech).
-    tau_start, tau_end: of the moving average.
+    half_life: share of the run's steps over which the teacher forgets half of what it was (the paper: 0.0007 to 0.007
+        of up to a million steps; its tau of 0.999 to 0.9999 would hardly move in a run of a thousand).
+    tau_start, tau_end: of the moving average, in place of ``half_life``.
     tau_steps: share of the steps over which tau rises from one to the other.
 
     Raises:
@@ -57,12 +59,13 @@ class Data2Vec(Objective):
         spec: EncoderSpec,
         encoder: Encoder,
         mask_rate: float | None = None,
-        span: int | Literal["geometric"] | None = None,
+        span: int | Literal["geometric", "blocks"] | None = None,
         top_layers: int | None = None,
         beta: float = 2.0,
-        tau_start: float = 0.999,
-        tau_end: float = 0.9999,
+        tau_start: float | None = None,
+        tau_end: float | None = None,
         tau_steps: float = 0.1,
+        half_life: float = 0.02,
     ) -> None:
         super().__init__()
         own_rate, own_span = TOKENS if modality.frame is None else SIGNALS
@@ -70,14 +73,16 @@ class Data2Vec(Objective):
         self.mask_rate = own_rate if mask_rate is None else mask_rate
         self.top_layers = max(1, round(spec.layers * 2 / 3)) if top_layers is None else top_layers
         self.beta, self.taus, self.tau_steps = beta, (tau_start, tau_end), tau_steps
+        self.half_life = half_life
         self._check(spec)
-        self.masker = masking.Masker(self.vocabulary, self.mask_rate, own_span if span is None else span)
+        self.masker = blocks.masker(modality, self.mask_rate, own_span if span is None else span)
         self.head = nn.Linear(spec.width, spec.width)
         nn.init.trunc_normal_(self.head.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
         nn.init.zeros_(self.head.bias)
         self.teacher = ema.copy_of(encoder, modality)
 
     def _check(self, spec: EncoderSpec) -> None:
+        keys = ("tau_start", "tau_end")
         rules = (
             (0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "lie between 0 and 1"),
             (
@@ -87,8 +92,12 @@ class Data2Vec(Objective):
                 f"lie between 1 and model.layers={spec.layers}",
             ),
             (self.beta >= 0, "beta", self.beta, "not be negative"),
-            (0 <= self.taus[0] <= 1, "tau_start", self.taus[0], "lie between 0 and 1"),
-            (0 <= self.taus[1] <= 1, "tau_end", self.taus[1], "lie between 0 and 1"),
+            *(
+                (0 <= (tau or 0) <= 1, key, tau, "lie between 0 and 1")
+                for key, tau in zip(keys, self.taus, strict=True)
+            ),
+            (self.taus.count(None) != 1, keys[0], self.taus[0], f"be given with objective.{keys[1]}, or neither"),
+            (0 < self.half_life <= 1, "half_life", self.half_life, "be a share of the steps, above 0 and at most 1"),
             (0 <= self.tau_steps <= 1, "tau_steps", self.tau_steps, "lie between 0 and 1"),
         )
         for right, key, value, expected in rules:
@@ -135,7 +144,12 @@ class Data2Vec(Objective):
 
     def after_step(self, encoder: nn.Module, done: int, steps: int) -> None:
         """The teacher follows the encoder."""
-        ema.follow(self.teacher, encoder, ema.linear_tau(*self.taus, done, self.tau_steps * steps))
+        start, end = self.taus
+        if start is None or end is None:
+            tau = ema.lasting_tau(self.half_life, steps)
+        else:
+            tau = ema.linear_tau(start, end, done, self.tau_steps * steps)
+        ema.follow(self.teacher, encoder, tau)
 
     def health(self, encoder: nn.Module) -> dict[str, Tensor]:
         """``teacher_gap``: how far the teacher is from the encoder, relative to its weights."""

@@ -52,6 +52,11 @@ def gap(target: nn.Module, online: nn.Module) -> Tensor:
     return distance / torch.stack(torch._foreach_norm([o for _, o in whole])).norm()
 
 
+def lasting_tau(half_life: float, steps: int) -> float:
+    """The tau that halves the weight of the past in ``half_life * steps`` updates, in one at least."""
+    return 0.5 ** (1 / max(1.0, half_life * steps))
+
+
 def cosine_tau(start: float, done: int, steps: int) -> float:
     """tau after the ``done``-th of ``steps`` updates: from ``start`` at the first towards 1 (BYOL, section 3.2)."""
     return 1 - (1 - start) * (math.cos(math.pi * (done - 1) / steps) + 1) / 2

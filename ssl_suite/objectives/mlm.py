@@ -20,7 +20,7 @@ from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import training_flops
-from ssl_suite.objectives import masking
+from ssl_suite.objectives import blocks, masking
 from ssl_suite.objectives.base import Metrics, Objective
 from ssl_suite.objectives.heads import PredictionHead
 
@@ -33,7 +33,8 @@ class MaskedLM(Objective):
     mask_share, random_share: of those, how many show [MASK] and how many a random symbol; the rest shows itself.
         Overlapping k-mers draw once for a whole run: one that is shown would spell out its neighbours.
     whole_word: hide all tokens of a word together, where the tokeniser cuts words (BERT's later release).
-    span: 1 for single tokens, k for spans of k, "geometric" for SpanBERT's lengths; see ``masking.Masker``.
+    span: 1 for single tokens, k for spans of k, "geometric" for SpanBERT's lengths, see ``masking.Masker``; "blocks" of
+        a picture, see ``blocks.BlockMasker``.
     static: draw a sequence's hidden positions, and what they show, once instead of anew in each epoch.
 
     Raises:
@@ -52,7 +53,7 @@ class MaskedLM(Objective):
         mask_rate: float = 0.15,
         mask_share: float = 0.8,
         random_share: float = 0.1,
-        span: int | Literal["geometric"] = 1,
+        span: int | Literal["geometric", "blocks"] = 1,
         whole_word: bool = False,
         static: bool = False,
     ) -> None:
@@ -72,7 +73,7 @@ class MaskedLM(Objective):
                 f"objective.whole_word=true: no token of modality={modality.name} goes on with a word; leave it out."
             )
         self.mask_share, self.random_share = mask_share, random_share
-        self.masker = masking.Masker(self.vocabulary, mask_rate, span, whole_word, static)
+        self.masker = blocks.masker(modality, mask_rate, span, whole_word, static)
         self.head = PredictionHead(spec)
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:

@@ -53,6 +53,7 @@ class TwoViews(Objective):
 
     predicts_ids: ClassVar[bool] = False
     whole: ClassVar[bool] = True
+    sequences: ClassVar[int] = 64
     pooled: ClassVar[bool] = True
 
     def __init__(

@@ -31,6 +31,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from ssl_suite.core import atomic
 from ssl_suite.errors import Diverged, SuiteError
 from ssl_suite.files import read_json
 from ssl_suite.models.weights import unfit
@@ -90,13 +91,11 @@ def _write(root: Path, step: int, weights: dict[str, Any], state: dict[str, Tens
         files = {name: _sha256(beside / name) for name in (WEIGHTS, STATE)}
         told = {"step": step, **facts, "sha256": files}
         (beside / MANIFEST).write_text(json.dumps({**told, OWN: _own_digest(told)}, indent=1))
-        for name in (WEIGHTS, STATE, MANIFEST):
-            _sync(beside / name)
-        _sync(beside)
+        atomic.sync_all(beside)
         if final.exists():  # the same step written again after a fallback: the damaged one makes way
             os.replace(final, root / f".old_{step:08d}")
         os.replace(beside, final)
-        _sync(root)
+        atomic.sync(root)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
@@ -233,17 +232,8 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _sync(path: Path) -> None:
-    """Force a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _clean(root: Path) -> None:
-    for leftover in root.glob(".old_*"):
+    for leftover in [*root.glob(".old_*"), *root.glob(".writing_*")]:  # the run's lock is held: nobody else writes
         shutil.rmtree(leftover, ignore_errors=True)
 
 

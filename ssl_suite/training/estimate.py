@@ -24,7 +24,7 @@ from ssl_suite.models import build
 from ssl_suite.training import restore, units
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
 from ssl_suite.training.optimiser import make_optimiser
-from ssl_suite.training.trainer import batches, training_rows
+from ssl_suite.training.trainer import batches, training_rows, warn_of_few
 
 PROBE_SECONDS = 2.0
 STATE = 2  # numbers that AdamW keeps for each parameter
@@ -70,6 +70,7 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
         share = dataclasses.replace(alone, world=world)
         learner = restore.begun(cfg, modality, cfg["seed"]).to(alone.device)
         collator, step_rows = training_rows(store, modality, cfg, share, learner.objective)
+        warn_of_few(step_rows, cfg, learner.objective, report)
         spec = vars(learner.encoder.spec)
         # All rows of the first step, whoever will work on them.
         whole = collator.rows([step_rows.order.items(g) for g in range(step_rows.rows)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
 import os
 import platform
 import subprocess
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ssl_suite import __version__
+from ssl_suite.core import atomic
 from ssl_suite.data.store import Store
 from ssl_suite.files import read_metrics
 from ssl_suite.modalities.base import Modality
@@ -41,10 +42,10 @@ def finish(
     baselines = count_models(store, modality, evaluator, best.objective)
     summary = summarise(cfg, out, store, best.step, baselines)
     summary["guesses"] = guesses(store, modality, evaluator, best.objective)
+    if (moved := set_aside(out / "encoder")) is not None:
+        say(f"encoder/ held what this run has not written; it is now {moved}")
     build.export(best.learner, modality, out / "encoder", card(cfg, summary, best.learner, modality))
-    beside = out / ".summary.writing"
-    beside.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, out / "summary.json")
+    atomic.write_json(out / "summary.json", summary)
     title = f"{cfg['modality']['name']} {cfg['objective']['name']}, {cfg['model']['name']}"
     report.draw(out / "metrics.jsonl", out / "loss.png", baselines, title)
     command = best.objective.command
@@ -52,6 +53,16 @@ def finish(
     closing = summary | {"larger": build.KINDS[best.encoder.spec.kind].larger}
     for line in report.summary_lines(closing, example, command, " nats" if best.objective.predicts_ids else ""):
         say(line)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Rename a folder that may not be replaced (an earlier version's export, files of the user's); returns its name."""
+    if atomic.foreign(folder) is None:
+        return None
+    names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
+    moved = next(path for path in names if not os.path.lexists(path))
+    folder.rename(moved)
+    return moved
 
 
 def summarise(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import statistics
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.files import read_metrics
 
@@ -80,9 +80,7 @@ class Log:
             return
         entries, self.damaged = read_metrics(self._path)
         kept = [json.dumps(entry) + "\n" for entry in entries if entry["step"] <= step]
-        beside = self._path.with_suffix(".writing")
-        beside.write_text("".join(kept), encoding="utf-8")
-        os.replace(beside, self._path)
+        atomic.write(self._path, "".join(kept))
 
     def write(self, step: int, scalars: Mapping[str, float | int | None]) -> None:
         """One line, flushed, so that a kill loses none."""

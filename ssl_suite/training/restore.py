@@ -70,6 +70,9 @@ def load_run(
     # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
     remedy = "copy it from the run's backup, or train again"
     shapes = read_json(folder / MODALITY / SPEC, remedy)
+    written = checkpoint.manifest(chosen).get("encoder", {})  # by then versions may have added keys, not changed them
+    if any(shapes.get(key, value) != value for key, value in written.items()):
+        raise SuiteError(f"{folder / MODALITY / SPEC} is not what {chosen.name} was written with; {remedy}.")
     found = weights.read(chosen / checkpoint.WEIGHTS, remedy)
     try:
         learner = build.restored(shapes, cfg["objective"], modality, found)
@@ -121,6 +124,22 @@ def _choose(root: Path, which: str, report: Callable[[str], None]) -> Path:
         steps = ", ".join(str(int(f.name[5:])) for f in folders) or "none that is whole"
         raise SuiteError(f"{root}: no checkpoint '{which}'; there are steps: {steps}. Choose best, last or a step.")
     return found
+
+
+def refuse_other_data(out: Path, key: str) -> None:
+    """Hold the key of the prepared data against the one in the newest checkpoint that has one.
+
+    Raises:
+        SuiteError: the run was trained on other data.
+    """
+    keys = (checkpoint.manifest(folder).get("data_key") for folder in reversed(checkpoint.names(out / "checkpoints")))
+    was = next(filter(None, keys), key)
+    if was != key:
+        raise SuiteError(
+            f"{out} was trained on other data: its checkpoints are of store {was[:24]}, the input now makes store "
+            f"{key[:24]}. Put the input back as it was, or start a run of its own on the new one: "
+            f"out=ANOTHER, with model.init={out} to begin with these weights."
+        )
 
 
 def save_modality(learner: Learner, modality: Modality, out: Path) -> None:

@@ -48,6 +48,7 @@ class Job:
         evaluate: gives the numbers on held-out data, of which ``valid_loss`` is shown.
         score: of these, what chooses the best checkpoint (lower is better); None where the last is the best.
         finish: called on the main process after the last step with what prints a line.
+        data_key: of the prepared store; kept in every checkpoint, so that no other data go on with it.
         quiet: no progress bar and no lines.
     """
 
@@ -57,6 +58,7 @@ class Job:
     evaluate: Callable[[Learner], dict[str, float]]
     score: Callable[[Mapping[str, float]], float | None]
     finish: Callable[[Callable[[str], None]], None]
+    data_key: str | None = None
     quiet: bool = False
 
 
@@ -90,6 +92,7 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     objective = learner.objective
     collator, rows = training_rows(store, modality, cfg, group, objective)
     if group.main:
+        warn_of_few(rows, cfg, objective, print)
         restore.save_modality(learner, modality, out)
     evaluate = Evaluator(store, modality, cfg["train"], group, objective)
 
@@ -99,7 +102,7 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     def score(valid: Mapping[str, float]) -> float | None:
         return valid.get("valid_loss") if objective.selects else None
 
-    return Job(learner, collator, rows, evaluate, score, end)
+    return Job(learner, collator, rows, evaluate, score, end, store.key)
 
 
 def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignals) -> None:
@@ -203,7 +206,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
                     seconds = facts["seconds"] + time.monotonic() - began
                     state = {"seconds": seconds, "tokens": facts["tokens"] + int(window.tokens.item()), "valid": valid}
                     state["valid_loss"] = job.score(valid) if evaluated else None
-                    state["settings"] = frozen
+                    state |= {"settings": frozen, "encoder": build.shapes(learner.encoder), "data_key": job.data_key}
                     try:
                         checkpoint.save(root, done, model, optimiser, state, group)
                     except Diverged as error:
@@ -234,7 +237,7 @@ def open_store(
     """The prepared data, and units for signals; one process of each machine makes them, the others wait and open."""
 
     def opened(report: Callable[[str], None]) -> Store:
-        store = prepare(modality, data, report=report)
+        store = prepare(modality, data, report=report, accept=lambda key: restore.refuse_other_data(out, key))
         if with_units:
             units.settle(modality, store, group.device, report, saved=out / restore.MODALITY)
         return store
@@ -267,6 +270,18 @@ def training_rows(
     at_once = settings["rows_per_forward"] or (1 if group.device.type == "cpu" else rows // group.world)
     at_once = rows // group.world if objective.whole else at_once
     return collator, StepRows(order, rows, group.rank, group.world, at_once)
+
+
+def warn_of_few(rows: StepRows, cfg: Mapping[str, Any], objective: Objective, report: Callable[[str], None]) -> None:
+    """A line if a step has fewer sequences than the objective should contrast."""
+    found, wanted, batch = rows.sequences(), objective.sequences, cfg["train"]["tokens_per_batch"]
+    if found < wanted:
+        row = cfg["train"]["tokens_per_row"]
+        more = row * -(-batch * wanted // (max(1, found) * row))
+        report(
+            f"warning: {found} {'sequence' if found == 1 else 'sequences'} a step are few to tell one from another: "
+            f"set train.tokens_per_batch={more} or a shorter modality.max_length, for {wanted} or more."
+        )
 
 
 def batches(collator: Collator, rows: StepRows, first: int, steps: int) -> Iterator[list[tuple[torch.Tensor, Batch]]]:

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data import cache, codebook
+from ssl_suite.core import atomic
+from ssl_suite.data import codebook
 from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.codebook import Codebook
 from ssl_suite.data.store import Store
@@ -198,7 +196,7 @@ def _assign(modality: SignalModality, store: Store, points: Points, device: torc
         place += len(codes)
     (codes_N + FIRST).numpy().astype(_unit_dtype(modality)).tofile(folder / "units.bin")
     facts = codebook.describe(codes_N, squared_N, book.entries_CU.shape[1], modality.codes)
-    cache.write_json(folder / "report.json", facts)
+    atomic.write_json(folder / "report.json", facts)
 
 
 def _pieces(lengths: np.ndarray, window: int) -> list[tuple[int, int]]:
@@ -215,18 +213,14 @@ def _unit_dtype(modality: SignalModality) -> np.dtype:
 
 
 def _publish(folder: Path, write: Callable[[Path], None]) -> None:
-    """Fill a folder beside and rename it; another process that was first wins."""
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
+    """Fill a new folder; another process that was first wins."""
     try:
-        write(beside)
-        for path in beside.iterdir():
-            cache.sync(path)
-        with suppress(OSError):
-            beside.rename(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        with atomic.replacing(folder) as unfinished:
+            unfinished.mkdir()
+            write(unfinished)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _sha(path: Path) -> str:

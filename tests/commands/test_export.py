@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ssl_suite import cli
+from ssl_suite.core import atomic
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import restore
 
@@ -59,11 +61,23 @@ def test_the_checkpoint_asked_for_is_written(run_folder: Path, tmp_path: Path) -
 
 
 def test_other_files_are_never_replaced(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A model of somebody else's and a file of the user's beside our own; what is refused is as it was."""
+    model, own = tmp_path / "model", tmp_path / "own"
+    command = ["export", f"encoder={run_folder}"]
     (tmp_path / "thesis.tex").write_text("precious")
-    assert cli.main(["export", f"encoder={run_folder}", f"output={tmp_path}"]) == 2
-    assert "holds other files, which would be lost" in capsys.readouterr().err
-    assert cli.main(["export", f"encoder={run_folder}", f"output={tmp_path / 'thesis.tex'}"]) == 2
-    assert "is a file" in capsys.readouterr().err
+    assert cli.main([*command, f"output={own}"]) == 0
+    shutil.copytree(own, model, ignore=shutil.ignore_patterns(atomic.MARKER))
+    (own / "notes.txt").write_text("mine")
+    for place, words in (
+        (tmp_path, "ssl_suite has not written it"),
+        (model, "ssl_suite has not written it"),
+        (own, "it holds notes.txt, which ssl_suite has not written"),
+        (tmp_path / "thesis.tex", "it is a file"),
+    ):
+        assert cli.main([*command, f"output={place}"]) == 2
+        assert f"output={place} would be replaced, but {words}" in capsys.readouterr().err
+    assert (model / "model.safetensors").read_bytes() == (own / "model.safetensors").read_bytes()
+    assert (own / "notes.txt").read_text() == "mine"
     assert (tmp_path / "thesis.tex").read_text() == "precious"
     assert cli.main(["export", f"encoder={run_folder}", f"output={tmp_path / 'x'}", "checkpoint=11"]) == 2
     assert "there are steps: 10, 20" in capsys.readouterr().err

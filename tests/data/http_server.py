@@ -19,6 +19,9 @@ class Site:
         ranges: whether it answers Range requests.
         etag: of every file; empty for none.
         cut: bytes after which each of the next answers breaks off.
+        always: bytes after which every further answer breaks off; 0 for none does.
+        liar: whether Range is answered whatever If-Range says, without the marks of the version.
+        lengths: whether Content-Length is said.
         codes: status codes of the next answers, instead of a file.
         headers: further ones of every answer.
         redirects: path to address.
@@ -31,6 +34,9 @@ class Site:
     ranges: bool = True
     etag: str = '"one"'
     cut: list[int] = field(default_factory=list)
+    always: int = 0
+    liar: bool = False
+    lengths: bool = True
     codes: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
@@ -69,13 +75,15 @@ class Handler(BaseHTTPRequestHandler):
         content = site.files[self.path]
         start, code = 0, 200
         asked = self.headers.get("Range") if site.ranges else None
-        if asked and self.headers.get("If-Range", site.etag) == site.etag:
+        mark = site.etag or site.headers.get("Last-Modified", "")
+        if asked and (site.liar or self.headers.get("If-Range", mark) == mark):
             start, code = int(asked.removeprefix("bytes=").split("-")[0]), 206
             if start >= len(content):
                 return self.short(416, **{"Content-Range": f"bytes */{len(content)}"})
         self.send_response(code)
-        self.send_header("Content-Length", str(len(content) - start))
-        if site.etag:
+        if site.lengths:
+            self.send_header("Content-Length", str(len(content) - start))
+        if site.etag and not (site.liar and code == 206):
             self.send_header("ETag", site.etag)
         if code == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
@@ -84,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             body = content[start:]
-            body = body[: site.cut.pop(0)] if site.cut else body
+            body = body[: site.cut.pop(0)] if site.cut else body[: site.always or None]
             self.wfile.write(body)
             site.sent += len(body)
         return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import socket
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +88,8 @@ def test_an_interrupted_call_goes_on_in_the_next(
 @pytest.mark.parametrize("known", [len(CONTENT), None])
 def test_a_file_that_only_lacked_its_name(site: Site, tmp_path: Path, said: list[str], known: int | None) -> None:
     (tmp_path / "f.part").write_bytes(CONTENT)
-    note = f'{{"url": "{module.hashed(site.url + "/f.bin")}", "marks": {{"etag": "\\"one\\""}}}}'
-    (tmp_path / "f.part.json").write_text(note)
+    key = hashlib.sha256(f"{site.url}/f.bin".encode()).hexdigest()
+    (tmp_path / "f.part.json").write_text(json.dumps({"url": key, "mark": '"one"'}))
     assert get(site, tmp_path / "f", said, known).received == 0
     assert [asked for _, _, asked in site.requests] == ([] if known else ["bytes=600000-"])
     assert (tmp_path / "f").read_bytes() == CONTENT
@@ -95,7 +97,7 @@ def test_a_file_that_only_lacked_its_name(site: Site, tmp_path: Path, said: list
 
 def test_a_part_of_another_url_is_not_used(site: Site, tmp_path: Path, said: list[str]) -> None:
     (tmp_path / "f.part").write_bytes(b"x" * 100)
-    (tmp_path / "f.part.json").write_text('{"url": "other", "marks": {}}')
+    (tmp_path / "f.part.json").write_text('{"url": "other", "mark": "x"}')
     assert get(site, tmp_path / "f", said).received == len(CONTENT)
 
 
@@ -107,22 +109,71 @@ def test_a_server_without_range_starts_again(site: Site, tmp_path: Path, said: l
     assert any("all of it again" in line for line in said)
 
 
-@pytest.mark.parametrize("etag", ['"one"', 'W/"one"', ""])
-def test_a_file_that_changes_on_the_way_is_started_again(
-    site: Site, tmp_path: Path, said: list[str], etag: str
+OLD = {"Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+MARKS = {
+    "etag": ('"one"', {}, True),
+    "weak etag": ('W/"one"', OLD, False),
+    "date": ("", OLD, True),
+    "fresh date": ("", {"Last-Modified": formatdate(usegmt=True)}, False),
+    "nothing": ("", {}, False),
+}
+
+
+@pytest.mark.parametrize("liar", [False, True])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("marks", MARKS)
+def test_a_file_that_changes_on_the_way_is_never_put_together(
+    site: Site, tmp_path: Path, said: list[str], marks: str, known: bool, liar: bool
 ) -> None:
-    """With a strong ETag the server notices; with a weak one or none the SHA-256 of the pieces does."""
-    before = bytes(len(CONTENT))
-    site.files["/f.bin"], site.etag, site.cut = before, etag, [100_000]
+    """Whether or not a hash is known, and of a server that answers Range without a look at If-Range too."""
+    site.etag, more, _ = MARKS[marks]
+    site.headers, site.liar, site.cut = dict(more), liar, [100_000]
+    site.files["/f.bin"] = bytes(len(CONTENT))  # the version before
 
     def change(site: Site) -> None:
         if site.requests:
-            site.files["/f.bin"] = CONTENT
-            site.etag = etag.replace("one", "two")
+            site.files["/f.bin"], site.etag = CONTENT, site.etag.replace("one", "two")
+            if marks == "date":
+                site.headers["Last-Modified"] = "Tue, 02 Jan 2024 00:00:00 GMT"
 
     site.hook = change
-    get(site, tmp_path / "f", said)
+    get(site, tmp_path / "f", said, *(() if known else (None, None)))
     assert (tmp_path / "f").read_bytes() == CONTENT
+    assert left(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("marks", MARKS)
+def test_a_server_that_always_breaks_off(site: Site, tmp_path: Path, said: list[str], marks: str) -> None:
+    """It is asked a bounded number of times; with a mark the next call goes on, without one nothing is left."""
+    site.etag, site.headers, resumable = MARKS[marks]
+    site.always = 1000
+    with pytest.raises(
+        SuiteError, match=r"^the file: the connection broke after [\d,]+ of 600,000 bytes, 4 tries; run"
+    ):
+        get(site, tmp_path / "f", said)
+    assert len(site.requests) == len(WAITS) + 1
+    assert left(tmp_path) == (["f.part", "f.part.json"] if resumable else [])
+    assert [asked for _, _, asked in site.requests][1:] == [
+        f"bytes={i}000-" if resumable else None for i in range(1, 4)
+    ]
+    site.always = 0
+    assert get(site, tmp_path / "f", said).received == len(CONTENT) - 4000 * resumable
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_an_answer_whose_end_cannot_be_told(site: Site, tmp_path: Path, said: list[str]) -> None:
+    site.lengths = False
+    with pytest.raises(SuiteError, match="does not say how long it is, and no SHA-256 is known"):
+        get(site, tmp_path / "f", said, None, None)
+    assert get(site, tmp_path / "f", said, None).sha256 == DIGEST  # which tells whether all of it came
+
+
+def test_more_than_any_file_holds(site: Site, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST", 100_000)
+    site.lengths = False
+    with pytest.raises(SuiteError, match="sends more than 100,000 bytes; nothing was kept"):
+        get(site, tmp_path / "f", said, None)
+    assert left(tmp_path) == []
 
 
 def test_a_wrong_hash_leaves_nothing(site: Site, tmp_path: Path, said: list[str]) -> None:
@@ -153,7 +204,7 @@ def test_passing_faults_are_tried_again(site: Site, tmp_path: Path, said: list[s
 def test_but_not_for_ever(site: Site, tmp_path: Path, said: list[str]) -> None:
     site.codes = [500] * 9
     with pytest.raises(
-        SuiteError, match="the server answers 500 Internal Server Error, 4 times; run the command again"
+        SuiteError, match="the server answers 500 Internal Server Error, 4 tries; run the command again"
     ):
         get(site, tmp_path / "f", said)
     assert len(site.requests) == 4

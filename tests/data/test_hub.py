@@ -108,7 +108,7 @@ def test_a_stream_that_breaks_goes_on_after_its_last_shard(folder: Path, monkeyp
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(hub.cache, "sync", broken)
+        patch.setattr(hub.atomic, "sync", broken)
         with pytest.raises(KeyboardInterrupt):
             stream(f"hf:{folder}", None, print)
     paths, _ = stream(f"hf:{folder}", None, print)

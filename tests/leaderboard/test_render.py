@@ -99,6 +99,13 @@ def test_the_same_rows_give_the_same_bytes_wherever_they_lie(root: Path, tmp_pat
     for path in again:
         assert path.read_bytes() == (root / path.name).read_bytes(), path.name
     assert not list(tmp_path.rglob("*.writing"))
+    for name in ("cross_domain.md", "cross_domain.png"):  # somebody else's of the same name
+        for path in again:
+            path.unlink(missing_ok=True)
+        (tmp_path / "elsewhere" / name).write_text("mine")
+        with pytest.raises(SuiteError, match=f"{name} is no page of `ssl_suite board render`"):
+            render.render(tmp_path / "elsewhere", "cross_domain")
+        assert (tmp_path / "elsewhere" / name).read_text() == "mine"
 
 
 def test_the_page_is_whole_and_needs_no_other_file(html: str) -> None:

@@ -148,7 +148,9 @@ def test_flops_of_both_networks():
     assert objective.flops(model, batch) == 8 * encoder_flops(model, batch) + 10 * (online + target)
 
 
-@pytest.mark.parametrize(("settings", "word"), [({"tau": 1.5}, "tau"), ({"dropout": 0.0}, "dropout")])
+@pytest.mark.parametrize(
+    ("settings", "word"), [({"tau": 1.5}, "tau"), ({"half_life": 0.0}, "half_life"), ({"dropout": 0.0}, "dropout")]
+)
 def test_wrong_settings_are_named(settings, word):
     with pytest.raises(SuiteError, match=rf"objective\.{word}="):
         on_dna(**settings)

@@ -183,7 +183,9 @@ def test_flops_of_student_teacher_and_head():
         ({"top_layers": 4}, "top_layers"),
         ({"beta": -1.0}, "beta"),
         ({"tau_start": 1.1}, "tau_start"),
-        ({"tau_end": -0.1}, "tau_end"),
+        ({"tau_start": 0.9, "tau_end": -0.1}, "tau_end"),
+        ({"tau_start": 0.9}, "tau_start"),
+        ({"half_life": 1.5}, "half_life"),
         ({"tau_steps": 2.0}, "tau_steps"),
     ],
 )

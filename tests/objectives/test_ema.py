@@ -67,6 +67,17 @@ def test_cosine_is_lightlys():
     assert ema.cosine_tau(0.996, 1, 100) == 0.996
 
 
+def test_a_half_life_is_a_share_of_the_run():
+    """By the weights themselves: after its share of the steps, half of the start is left."""
+    target, online = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    nn.init.ones_(target.weight), nn.init.zeros_(online.weight)
+    for done in range(1, 401):
+        ema.follow(target, online, ema.lasting_tau(0.25, 800))
+        if done in (200, 400):
+            torch.testing.assert_close(target.weight.item(), 0.5 ** (done / 200), rtol=1e-4, atol=0)
+    assert ema.lasting_tau(0.02, 10) == 0.5  # of one update at least
+
+
 def test_linear_rises_and_stays():
     assert ema.linear_tau(0.9, 0.99, 0, 10) == 0.9
     assert math.isclose(ema.linear_tau(0.9, 0.99, 5, 10), 0.945)

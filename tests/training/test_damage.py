@@ -289,3 +289,5 @@ def test_a_run_goes_on_behind_what_is_damaged(tmp_path: Path, capsys: pytest.Cap
     assert [path.name[-2:] for path in checkpoint.names(root)] == ["04", "06", "99"]
     steps = [json.loads(line)["step"] for line in log.read_text().splitlines() if '"loss"' in line]
     assert steps == [1, 2, 3, 4, 5, 6]
+    edit("modality/encoder_spec.json", causal=True)(outs["own"])  # which fits the weights, and means another model
+    assert "is not what step_00000006 was written with" in refused(lambda: restore.load_run(str(outs["own"])))

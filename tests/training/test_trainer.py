@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_suite import config
+from ssl_suite import config, registry
+from ssl_suite.data.prepare import prepare
 from ssl_suite.errors import SuiteError
 from ssl_suite.training import checkpoint
 from ssl_suite.training.trainer import train
@@ -175,6 +177,27 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(genome, tmp_path, cap
         assert torch.equal(x, straight[name])
 
 
+def test_other_data_do_not_go_on_with_a_run(genome, tmp_path):
+    """The file is replaced in its place. Both remedies are followed."""
+    out, text = tmp_path / "run", genome.read_text()
+    short = ("train.steps=2", "train.eval_every=2")
+    work(compose(genome, *short), out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    was = json.loads((out / "summary.json").read_text())["data_key"]
+    assert checkpoint.manifest(checkpoint.names(out / "checkpoints")[-1])["data_key"] == was
+    genome.write_text(text.replace("A", "C"))
+    cfg = compose(genome, "train.steps=4", "train.eval_every=2")
+    with pytest.raises(SuiteError) as caught:
+        work(cfg, out)
+    now = prepare(registry.build(registry.MODALITIES, "modality", cfg["modality"]), cfg["data"]).key
+    assert was[:24] in str(caught.value) and now[:24] in str(caught.value) and now != was
+    assert {path: path.read_bytes() for path in before if path.name != "config.yaml"}.items() <= before.items()
+    work(compose(genome, *short, f"model.init={out}"), tmp_path / "another")
+    genome.write_text(text)
+    work(cfg, out)
+    assert json.loads((out / "summary.json").read_text())["steps"] == 4
+
+
 def test_not_a_number_stops_with_step_and_batch(genome, tmp_path):
     with pytest.raises(SuiteError, match=r"step \d+: the loss is .* of .*genome\.fa:r\d+"):
         work(compose(genome, "train.lr=1e30", "train.clip=null", "train.warmup=0"), tmp_path / "run")
@@ -185,3 +208,16 @@ def test_accumulation_changes_nothing(genome, tmp_path):
         work(compose(genome, f"train.rows_per_forward={part}"), tmp_path / out)
     one, four = losses(tmp_path / "one"), losses(tmp_path / "four")
     assert max(abs(a - b) for a, b in zip(one, four, strict=True)) < 1e-6 * max(one)
+
+
+def test_too_few_contrasts_are_told_with_a_remedy_that_works(genome: Path, tmp_path: Path, capsys) -> None:
+    words, remedy = ["objective=simclr", "train.steps=1"], "train.tokens_per_batch=1024"
+    for run in ("few", "enough"):
+        work(compose(genome, *words, remedy), tmp_path / run)
+        printed = capsys.readouterr().out
+        found = re.search(r"warning: (\d+) sequences a step are few .*: set (train.tokens_per_batch=\d+) or", printed)
+        assert (found is not None) == (run == "few")
+        if found:
+            sequences, remedy = int(found[1]), found[2]
+            assert 16 <= sequences < 64  # 1,024 positions of windows of 64 at most
+            assert int(remedy.split("=")[1]) % 256 == 0
