@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ssl_suite import overrides, registry, resources, settings
+from ssl_suite import overrides, registry, resources, run_reference, settings
 from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError, nearest
 
@@ -39,10 +39,13 @@ def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[
     for word in chosen:
         overrides.check_option(word, groups)
     first = _hydra([str(word) for word in chosen], folders)
-    source = first["data"].get("source") or {}
-    if source.get("modality") not in (None, first["modality"]["name"]) and "modality" not in {w.key for w in chosen}:
-        # A data set that is known by name brings its modality; one that is asked for stands, and is refused later.
-        parsed.append(overrides.parse(f"modality={source['modality']}", groups))
+    typed = {word.key: word.value for word in parsed}
+    init = None if typed.get("model.init_tokens") == "new" else typed.get("model.init")
+    begun = _modality_of_run(init) if init else {}
+    brought = (first["data"].get("source") or {}).get("modality") or begun.get("name")
+    if brought not in (None, first["modality"]["name"]) and "modality" not in typed and brought in groups["modality"]:
+        # A data set known by name, or a run to start from, brings its modality; one that is asked for stands.
+        parsed.append(overrides.parse(f"modality={brought}", groups))
         first = _hydra([str(word) for word in (*chosen, parsed[-1])], folders)
     known = overrides.with_sections(overrides.flatten(first))
     for word in parsed:
@@ -50,8 +53,33 @@ def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[
             overrides.check_key(word, known, groups)
     ready = [str(word) if word.key in groups else overrides.for_hydra(word) for word in parsed]
     cfg = with_recipe(_hydra(ready, folders), {word.key for word in parsed})
+    if init:
+        cfg["modality"] = _continued(cfg["modality"], begun, init, typed)
     # Under resume=true the values that must fit together are those of the saved run: runs.settle checks them.
     return validate(cfg, fit=cfg.get("resume") is not True)
+
+
+def _modality_of_run(init: str) -> dict[str, Any]:
+    """The ``modality`` section of the run that ``model.init`` names; empty where it names none."""
+    file = run_reference.split(init)[0] / run_reference.CONFIG
+    found = read(file).get("modality") if file.is_file() else None
+    return found if isinstance(found, dict) else {}
+
+
+def _continued(
+    section: dict[str, Any], begun: Mapping[str, Any], init: str, typed: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """The ``modality`` section of a run that starts from ``init``: where nothing else was typed, as it was there.
+
+    Args:
+        begun: the section of the run it starts from; of a folder of ``transformers`` there is none, and text takes its
+            tokenizer.
+    """
+    place = Path(init.removeprefix("hf:")).expanduser()
+    given: Mapping[str, Any] = begun if begun.get("name") == section["name"] else {}
+    if not begun and section["name"] == "text" and ((place / "tokenizer.json").is_file() or not place.exists()):
+        given = {"tokenizer": f"hf:{place}"}
+    return section | {k: x for k, x in given.items() if k in section and f"modality.{k}" not in typed}
 
 
 def sweep(words: Sequence[str], config_dir: str | Path | None = None) -> list[list[str]]:

@@ -15,9 +15,9 @@ import yaml
 
 from ssl_suite import config, overrides, resources, settings
 from ssl_suite.errors import SuiteError
+from ssl_suite.run_reference import CONFIG
 
 ROOT = Path("runs")
-CONFIG = "config.yaml"
 LOCK = ".lock"
 PID, ERROR, LOG = "worker.pid", "error.txt", "torchrun.log"  # see training/launch.py
 WRITTEN = (CONFIG, "metrics.jsonl", "summary.json", "loss.png", "checkpoints", "encoder", "tensorboard", LOG)

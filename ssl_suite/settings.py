@@ -96,6 +96,7 @@ class ModelConfig:
     kind: Literal["transformer"] = "transformer"
     dropout: float = 0.0  # older runs' frozen configurations lack these two
     checkpointing: bool = False
+    init_tokens: Literal["source", "new"] = "source"
 
     def __post_init__(self) -> None:
         _at_least_one("model", self, "layers", "width", "heads", "mlp_width")

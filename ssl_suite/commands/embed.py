@@ -7,7 +7,7 @@ examples:
   ssl_suite embed encoder=runs/first input=yeast data.root=/data output=yeast.parquet
 
 settings:
-  encoder=RUN         a run folder, or RUN@STEP
+  encoder=RUN         a run folder, or RUN@STEP for one of its checkpoints
   input=PATH          a file, a folder, or a glob, in any format that the run's modality reads; also hf:NAME, and a
                       NAME of `ssl_suite data list`
   data.root=, data.cache=  where data sets known by name are, as for `ssl_suite data`

@@ -6,7 +6,7 @@ examples:
   python -c "from transformers import AutoModelForMaskedLM as A; A.from_pretrained('my-model')"
 
 settings:
-  encoder=RUN         a run folder, or RUN@STEP
+  encoder=RUN         a run folder, or RUN@STEP for one of its checkpoints
   output=FOLDER       a new folder, or an earlier export, which is replaced
   checkpoint=best     best (lowest validation loss), last, or a step
 """
@@ -55,7 +55,7 @@ def run(settings: dict[str, Any]) -> Path:
 
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"])
     try:
-        build.export(loaded.learner, loaded.modality, folder, describe(restore.split(settings["encoder"])[0], loaded))
+        build.export(loaded.learner, loaded.modality, folder, describe(loaded.folder, loaded))
     except OSError as error:
         raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
     return folder

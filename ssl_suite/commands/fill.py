@@ -6,7 +6,7 @@ examples:
   ssl_suite fill encoder=runs/first checkpoint=last "ACGT[MASK]ACGT" --json
 
 settings:
-  encoder=RUN         a run folder, or RUN@STEP
+  encoder=RUN         a run folder, or RUN@STEP for one of its checkpoints
   checkpoint=best     best (lowest validation loss), last, or a step
   top=5               tokens shown for each [MASK]
 """

@@ -73,6 +73,14 @@ class Codebook:
             raise SuiteError(f"{path}: is not a codebook ({str(error).splitlines()[0]}); fit it anew.") from None
 
 
+def same(one: Codebook | None, other: Codebook | None) -> bool:
+    """Whether two codebooks have equal entries, or there is none twice."""
+    if one is None or other is None:
+        return one is other
+    pairs = zip(vars(one).values(), vars(other).values(), strict=True)
+    return all(x.shape == y.shape and bool(torch.equal(x.cpu(), y.cpu())) for x, y in pairs)
+
+
 def _nearest(points_MU: Tensor, entries_CU: Tensor) -> tuple[Tensor, Tensor]:
     """|x - c|² = |x|² - 2 x·c + |c|²: one matrix product; |x|² does not change which is smallest."""
     scores_MC = torch.addmm((entries_CU**2).sum(1), points_MU, entries_CU.T, beta=1, alpha=-2)

@@ -16,7 +16,7 @@ from ssl_suite.evaluation.heads import Head
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.fingerprint import digest
-from ssl_suite.runs import CONFIG
+from ssl_suite.run_reference import CONFIG, split
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,15 @@ def modality_for(reference: Reference, section: Mapping[str, Any], task: str) ->
         return registry.build(registry.MODALITIES, "modality", section)
     from ssl_suite.training import restore
 
-    cfg = config.read_run(Path(reference.name) / CONFIG)
+    folder, _ = split(reference.name)
+    cfg = config.read_run(folder / CONFIG)
     if cfg["modality"]["name"] != section["name"]:
         raise SuiteError(
             f"encoder={reference.name} is of modality={cfg['modality']['name']}, task {task} of {section['name']}: "
             f"pre-train one with `ssl_suite run modality={section['name']}`, or choose another task."
         )
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"] | {"max_length": section["max_length"]})
-    modality.load(Path(reference.name) / restore.MODALITY)
+    modality.load(folder / restore.MODALITY)
     return modality
 
 
@@ -160,14 +161,11 @@ def identity(reference: Reference) -> str:
         SuiteError: a run without a checkpoint.
     """
     from ssl_suite.data.cache import content_hash
-    from ssl_suite.training import checkpoint
+    from ssl_suite.training import checkpoint, restore
 
     folder = Path(reference.name).expanduser()
     if reference.kind == "run":
-        best = checkpoint.best(folder / "checkpoints")
-        if best is None:
-            raise SuiteError(f"encoder={reference.name}: no whole checkpoint in it; train it first.")
-        return str(checkpoint.manifest(best)["sha256"][checkpoint.WEIGHTS])
+        return str(checkpoint.manifest(restore.chosen(reference.name)[1])["sha256"][checkpoint.WEIGHTS])
     if reference.kind == "hf" and folder.is_dir():
         files = sorted(path for ends in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*.{ends}"))
         return " ".join(f"{path.name} {content_hash(path)}" for path in files)

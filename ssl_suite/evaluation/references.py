@@ -1,6 +1,6 @@
 """What ``encoder=`` may name.
 
-    RUN                 a run folder of this suite
+    RUN                 a run folder of this suite; RUN@STEP is one of its checkpoints, RUN the best
     hf:NAME_OR_PATH     any ``AutoModel`` of ``transformers``: its own tokens, where they spell the task's symbols
     hf:…+map            every symbol is a random word of the text encoder (Kao & Lee 2021, arXiv:2103.07162); the
                         choice follows the run's seed, or is fixed by ``+map=SEED``
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ssl_suite import resources
 from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.runs import CONFIG
+from ssl_suite.run_reference import CONFIG, is_run
 
 HF, RANDOM = "hf:", "random:"
 NETLESS = ("kmer", "none")  # names that stand for no network
@@ -35,7 +35,7 @@ class Reference:
 
     Attributes:
         kind: ``run``, ``hf``, ``random``, ``cnn``, ``fbank``, ``kmer`` or ``none``.
-        name: the folder, the name on the hub, or the preset.
+        name: the folder (with its ``@STEP``), the name on the hub, or the preset.
         map: whether symbols are mapped onto words; ``map_seed`` None follows the run's seed.
         reembed: whether the symbols get fresh embeddings.
     """
@@ -101,7 +101,7 @@ def _base(base: str, text: str) -> Reference:
         return Reference("random", preset)
     if base in ("cnn", "fbank", *NETLESS):
         return Reference(base)
-    if not (Path(base) / CONFIG).is_file():
+    if not is_run(base):
         raise SuiteError(
             f"encoder={text}: '{base}' is not a run folder (no {CONFIG} in it). "
             f"Name one, or write hf:NAME_OR_PATH, random:PRESET, cnn, fbank or kmer."

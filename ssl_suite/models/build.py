@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,49 @@ from ssl_suite import registry
 from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import hub, weights
+from ssl_suite.models import carry, hub, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.base import Objective
 
 
-def learner(cfg: Mapping[str, Any], modality: Modality, seed: int = 0) -> Learner:
-    """The learner of a configuration, with weights that depend on ``seed`` alone, or on ``model.init``."""
+def learner(
+    cfg: Mapping[str, Any], modality: Modality, seed: int = 0, report: Callable[[str], None] = print
+) -> Learner:
+    """The learner of a configuration, with weights that depend on ``seed`` alone, or on a folder in ``model.init``.
+
+    Args:
+        report: takes a line on what of that folder could be kept.
+    """
     torch.manual_seed(seed)
     kind = KINDS[cfg["model"].get("kind", "transformer")]
-    encoder, head = kind.start(cfg["model"], modality, objective_class(cfg["objective"]))
+    encoder, found = kind.start(cfg["model"], modality, objective_class(cfg["objective"]))
     objective = build_objective(cfg["objective"], modality, encoder)
-    own = dict(objective.hub_weights()[1])
-    with torch.no_grad():
-        for name in own.keys() & head.keys():
-            if own[name].shape == head[name].shape:
-                own[name].copy_(head[name])
+    if found is not None:
+        copy_head(objective, found.head, found.rows_V)
+        report(carry.described(found.rows_V, cfg["model"]["init"]))
     return Learner(encoder, objective)
+
+
+@torch.no_grad()
+def copy_head(objective: Objective, trained: Mapping[str, Tensor], rows_V: Tensor) -> None:
+    """Take what fits of a head under ``transformers``' names; of the bias of each id what ``rows_V`` carries over."""
+    for name, weight in objective.hub_weights()[1].items():
+        if name == hub.BIAS and name in trained:
+            carry.over(weight, trained[name], rows_V)
+        elif name in trained and weight.shape == trained[name].shape:
+            weight.copy_(trained[name])
+
+
+def continued(source: Any, cfg: Mapping[str, Any], modality: Modality) -> Any:
+    """An encoder of the shapes of another run's, with random weights, for this run's modality and objective."""
+    kind = KINDS[source.spec.kind]
+    try:
+        spec = kind.moved(source.spec, cfg["model"], modality, objective_class(cfg["objective"]))
+    except SuiteError as error:
+        raise SuiteError(f"model.init={cfg['model']['init']}: {error}") from None
+    return kind.of_shapes(vars(spec), modality)
 
 
 def restored(
@@ -126,6 +150,11 @@ def check_pair(cfg: Mapping[str, Any]) -> None:
     KINDS[cfg["model"].get("kind", "transformer")].check(cfg["model"], modality, objective)
 
 
+def _habits(model: Mapping[str, Any]) -> dict[str, Any]:
+    """How an encoder is trained, which no weights decide; older runs' configurations have neither."""
+    return {"dropout": model.get("dropout", 0.0), "checkpointing": model.get("checkpointing", False)}
+
+
 class _Transformer:
     """The suite's own encoder."""
 
@@ -135,21 +164,28 @@ class _Transformer:
     opening = staticmethod(hub.opening)
 
     @staticmethod
-    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[Encoder, dict]:
-        # Older runs' configurations have neither.
-        habits = {"dropout": model.get("dropout", 0.0), "checkpointing": model.get("checkpointing", False)}
+    def start(
+        model: Mapping[str, Any], modality: Modality, objective: type[Objective]
+    ) -> tuple[Encoder, hub.Start | None]:
+        habits = _habits(model)
         if model.get("init"):
-            encoder, head = hub.read_modernbert(model["init"], modality, objective)
+            encoder, found = hub.read_modernbert(model["init"], modality, objective)
             encoder.spec = replace(encoder.spec, **habits)
-            return encoder, head
+            return encoder, found
         v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
         size = len(v) + objective.extra_tokens
         model = model if objective.layers is None else {**model, "layers": objective.layers}
         spec = EncoderSpec.from_section(model, size, modality.max_length, v.pad, frame, objective.causal)
-        return Encoder(replace(spec, **habits), embedder(spec, modality)), {}
+        return Encoder(replace(spec, **habits), embedder(spec, modality)), None
 
     @staticmethod
-    def of_shapes(facts: dict[str, Any], modality: Modality) -> Encoder:
+    def moved(
+        spec: EncoderSpec, model: Mapping[str, Any], modality: Modality, objective: type[Objective]
+    ) -> EncoderSpec:
+        return replace(hub.moved(spec, modality, objective), **_habits(model))
+
+    @staticmethod
+    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> Encoder:
         spec = EncoderSpec(**facts)
         return Encoder(spec, embedder(spec, modality))
 
@@ -176,13 +212,13 @@ class _Convnet:
         return convnet.opening(spec, modality)
 
     @staticmethod
-    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[nn.Module, dict]:
+    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[nn.Module, None]:
         from ssl_suite.models.convnet import Convnet, ConvnetSpec
 
-        return Convnet(ConvnetSpec.from_section(model, modality), modality), {}
+        return Convnet(ConvnetSpec.from_section(model, modality), modality), None
 
     @staticmethod
-    def of_shapes(facts: dict[str, Any], modality: Modality) -> nn.Module:
+    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> nn.Module:
         from ssl_suite.models.convnet import Convnet, ConvnetSpec
 
         return Convnet(ConvnetSpec(**facts), modality)

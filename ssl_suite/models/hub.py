@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +16,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ssl_suite.data import codebook
+from ssl_suite.data.codebook import Codebook
 from ssl_suite.errors import SuiteError
 from ssl_suite.files import read_json
+from ssl_suite.modalities import text_pretrained
 from ssl_suite.modalities.base import Modality, Vocabulary
-from ssl_suite.modalities.text_pretrained import refuse_code
-from ssl_suite.models import decoder_hub, weights
+from ssl_suite.modalities.signals import SignalModality
+from ssl_suite.models import carry, decoder_hub, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
@@ -34,6 +38,7 @@ HUB_SIZES = {
     "mlp_width": "intermediate_size",
     "vocabulary": "vocab_size",
 }
+BIAS = "decoder.bias"  # of a head, one number a token
 HEADS = ("head.", "lm_head.", "decoder.")
 FRAMES = "frames.safetensors"  # what embeds a signal's frames; their sum is ``inputs_embeds`` of the model
 
@@ -98,23 +103,32 @@ def opening(spec: EncoderSpec, modality: Modality) -> str:
     return OF_FRAMES if spec.features else OF_UNITS
 
 
+@dataclass(frozen=True)
+class Start:
+    """What beside the encoder comes out of a folder.
+
+    Attributes:
+        head: the head's weights under ``transformers``' names.
+        rows_V: the folder's id of each token, see ``models.carry``.
+    """
+
+    head: Mapping[str, Tensor]
+    rows_V: Tensor
+
+
 def read_modernbert(
     reference: str, modality: Modality, objective: type[Objective] = Objective
-) -> tuple[Encoder, dict[str, Tensor]]:
-    """A starting point: the encoder of a ModernBERT folder (``hf:NAME_OR_PATH``) or of a run (its ``encoder/``).
+) -> tuple[Encoder, Start]:
+    """A starting point: the encoder of a ModernBERT folder (``hf:NAME_OR_PATH``, or an exported one).
 
-    What embeds a signal's frames comes along from a run of the same modality and starts at random otherwise.
-    Where the folder's vocabulary has another size, its embedding table and output bias are left at their random start:
-    the symbols are not the same ones.
-
-    Returns:
-        The encoder, and the head's weights under ``transformers``' names (those whose shapes can serve).
+    What embeds a signal's frames comes along from the same modality and starts at random otherwise. Embeddings are
+    carried over by the strings of the folder's tokenizer; without one they start at random.
 
     Raises:
         SuiteError: no such folder, another architecture, or weights that do not fill the encoder.
     """
     folder = _folder(reference)
-    refuse_code(folder, f"model.init={reference}")
+    text_pretrained.refuse_code(folder, f"model.init={reference}")
     try:
         return _filled(folder, modality, objective)
     except SuiteError as error:
@@ -126,20 +140,18 @@ def hub_sizes(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {own: cfg[name] for own, name in HUB_SIZES.items() if name in cfg}
 
 
-def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tuple[Encoder, dict[str, Tensor]]:
+def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tuple[Encoder, Start]:
     remedy = "copy it again, or choose another start"
     cfg = read_json(folder / "config.json", remedy)
     kind = cfg.get("model_type")
     if kind not in ("modernbert", decoder_hub.MODEL_TYPE):
         raise SuiteError(f"is a {kind} model; only modernbert can be a start.")
-    if (kind == decoder_hub.MODEL_TYPE) != objective.causal:
-        seen = "from the left only" if kind == decoder_hub.MODEL_TYPE else "from both sides"
-        raise SuiteError(f"sees {seen}; the objective needs the other kind of encoder.")
+    check_sides(kind == decoder_hub.MODEL_TYPE, objective)
     stored = weights.read(folder / "model.safetensors", remedy)
     if wrong := weights.implausible(hub_sizes(cfg), stored):
         raise SuiteError(f"weights do not fit {folder / 'config.json'}: {wrong}; {remedy}.")
     try:
-        spec = _spec(cfg, modality, objective)
+        spec = moved(_spec(cfg), modality, objective)
         with torch.device("meta"):
             shell = Encoder(spec, embedder(spec, modality)).state_dict()
         stored = decoder_hub.from_decoder(stored)
@@ -153,19 +165,51 @@ def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tup
         frames = weights.read(folder / FRAMES, remedy)
         body |= {n: x for n, x in frames.items() if n in own and x.shape == shell[n].shape}
     table = SHARED[0]
-    if table in body and body[table].shape[:1] != shell[table].shape[:1]:
-        if body[table].shape != (cfg.get("vocab_size"), spec.width):
-            raise SuiteError(
-                f"{folder}: weights do not fit its config.json: {table} has shape {tuple(body[table].shape)}."
-            )
-        del body[table]
-        own.add(table)
-        head.pop("decoder.bias", None)
-    if wrong := weights.fault(body, shell, absent=own) or weights.unfit(head):
+    trained = body.pop(table, torch.empty(0))
+    if trained.shape != (cfg.get("vocab_size"), spec.width):
+        raise SuiteError(f"{folder}: weights do not fit its config.json: {table} has shape {tuple(trained.shape)}.")
+    if wrong := weights.fault(body, shell, absent={*own, table}) or weights.unfit({table: trained, **head}):
         raise SuiteError(f"{folder}: weights do not fit the ModernBERT layout: {wrong}.")
     encoder = Encoder(spec, embedder(spec, modality))
     encoder.load_state_dict(body, strict=False)
-    return encoder, head
+    rows_V = _rows(folder, modality, len(trained))
+    carry.over(encoder.get_parameter(table), trained, rows_V)
+    return encoder, Start(head, rows_V)
+
+
+def check_sides(causal: bool, objective: type[Objective]) -> None:
+    """Raise ``SuiteError`` where an encoder sees from other sides than the objective needs."""
+    if causal != objective.causal:
+        seen = "from the left only" if causal else "from both sides"
+        raise SuiteError(f"sees {seen}; the objective needs the other kind of encoder.")
+
+
+def moved(spec: EncoderSpec, modality: Modality, objective: type[Objective]) -> EncoderSpec:
+    """The shapes of another encoder for this modality and objective."""
+    check_sides(spec.causal, objective)
+    v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
+    return replace(
+        spec,
+        vocabulary=len(v) + objective.extra_tokens,
+        pad=v.pad,
+        features=frame.features if frame is not None else 0,
+        grid=frame.grid if frame is not None else None,
+    )
+
+
+def _rows(folder: Path, modality: Modality, size: int) -> Tensor:
+    """The folder's id of each of the modality's tokens, see ``models.carry``; ``size`` is that of its table."""
+    old: Vocabulary | None = None
+    same = True
+    if isinstance(modality, SignalModality):
+        path = folder / "codebook.safetensors"
+        book = Codebook.load(path) if path.is_file() else None
+        old, same = modality.vocabulary, codebook.same(book, modality.codebook)
+    else:
+        with contextlib.suppress(SuiteError):  # no tokenizer: nothing is known of what an id stands for
+            old = text_pretrained.vocabulary(*text_pretrained.fetch(f"hf:{folder}"))
+    rows_V = carry.rows(old, modality.vocabulary, same)
+    return rows_V.masked_fill(rows_V >= size, -1)  # a token that was added behind the vocabulary has no embedding yet
 
 
 def _folder(reference: str) -> Path:
@@ -185,26 +229,22 @@ def _folder(reference: str) -> Path:
     )
 
 
-def _spec(cfg: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> EncoderSpec:
+def _spec(cfg: Mapping[str, Any]) -> EncoderSpec:
     """Shapes from a ModernBERT ``config.json``, old keys (global_attn_every_n_layers, …) and new ones alike."""
     from transformers import ModernBertConfig
 
     known = ModernBertConfig(**cfg)
     reach = known.local_attention // 2 - (cfg["model_type"] == decoder_hub.MODEL_TYPE)  # which counts itself
     kinds, rope = known.layer_types or [], cast(dict[str, Any], known.rope_parameters)
-    vocabulary, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
     return EncoderSpec(
         layers=known.num_hidden_layers,
         width=known.hidden_size,
         heads=known.num_attention_heads,
         mlp_width=known.intermediate_size,
-        vocabulary=len(vocabulary) + objective.extra_tokens,
-        pad=vocabulary.pad,
+        vocabulary=known.vocab_size,
         windows=tuple(None if kind == "full_attention" else reach for kind in kinds),
         thetas=tuple(float(rope[kind]["rope_theta"]) for kind in kinds),
         eps=known.norm_eps,
         init_std=known.initializer_range,
-        features=frame.features if frame is not None else 0,
-        grid=frame.grid if frame is not None else None,
-        causal=objective.causal,
+        causal=cfg["model_type"] == decoder_hub.MODEL_TYPE,
     )

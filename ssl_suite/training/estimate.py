@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_suite import config, machine, registry, runs, settings
+from ssl_suite import config, machine, runs, settings
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import Collator
 from ssl_suite.data.prepare import Report, prepare
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.models import build
-from ssl_suite.training import restore, units
+from ssl_suite.training import start, units
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
 from ssl_suite.training.optimiser import make_optimiser
 from ssl_suite.training.trainer import batches, training_rows, warn_of_few
@@ -63,12 +63,12 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
     world = settings.world_size(cfg["launch"])
     with processes(cfg["train"]) as alone:
         build.check_pair(cfg)
-        modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+        modality, book = start.modality_of(cfg)
         store = prepare(modality, cfg["data"], report=report)
         if build.objective_class(cfg["objective"]).predicts_ids:
-            units.settle(modality, store, alone.device, report)
+            units.settle(modality, store, alone.device, report, book)
         share = dataclasses.replace(alone, world=world)
-        learner = restore.begun(cfg, modality, cfg["seed"]).to(alone.device)
+        learner = start.learner(cfg, modality, report=report).to(alone.device)
         collator, step_rows = training_rows(store, modality, cfg, share, learner.objective)
         warn_of_few(step_rows, cfg, learner.objective, report)
         spec = vars(learner.encoder.spec)

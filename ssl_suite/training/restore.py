@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -20,20 +19,23 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.models import build, weights
 from ssl_suite.models.encoder import Encoder
 from ssl_suite.models.learner import Learner
+from ssl_suite.run_reference import CONFIG, split
 from ssl_suite.training import checkpoint
 
+REMEDY = "copy it from the run's backup, or train again"
 SPEC = "encoder_spec.json"
 MODALITY = "modality"  # the folder of a run with what the tokeniser learned and the encoder's shapes
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An opened run: its parts in evaluation mode on one device, and its frozen configuration."""
+    """An opened run: its parts in evaluation mode on one device, and its frozen configuration, its folder."""
 
     learner: Learner
     modality: Modality
     config: dict[str, Any]
     step: int
+    folder: Path
 
     @property
     def encoder(self) -> Encoder:
@@ -53,61 +55,47 @@ def load_run(
     """Open a run folder.
 
     Args:
-        reference: a run folder, or ``FOLDER@WHICH``.
+        reference: ``RUN``, or ``RUN@STEP``, which stands above ``which=best``.
         which: ``best`` (lowest validation loss), ``last``, or a step number.
         report: takes a line about each damaged checkpoint that was not chosen for its damage.
 
     Raises:
-        SuiteError: no such folder, no checkpoint in it, or a damaged file.
+        SuiteError: no such folder, no checkpoint in it, a damaged file, or two checkpoints named.
     """
-    folder, which = split(reference, which)
-    if not (folder / "config.yaml").is_file():
-        raise SuiteError(f"encoder={reference} is not a run folder (no config.yaml in it); give the out= of a run.")
-    cfg = configuration.read_run(folder / "config.yaml")
-    chosen = _choose(folder / "checkpoints", which, report)
+    folder, place = chosen(reference, which, report)
+    cfg = configuration.read_run(folder / CONFIG)
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     modality.load(folder / MODALITY)
     # The weights come from the checkpoint, so the starting point need not exist any more; its shapes are in the run.
-    remedy = "copy it from the run's backup, or train again"
-    shapes = read_json(folder / MODALITY / SPEC, remedy)
-    written = checkpoint.manifest(chosen).get("encoder", {})  # by then versions may have added keys, not changed them
+    shapes = saved_shapes(folder)
+    written = checkpoint.manifest(place).get("encoder", {})  # by then versions may have added keys, not changed them
     if any(shapes.get(key, value) != value for key, value in written.items()):
-        raise SuiteError(f"{folder / MODALITY / SPEC} is not what {chosen.name} was written with; {remedy}.")
-    found = weights.read(chosen / checkpoint.WEIGHTS, remedy)
+        raise SuiteError(f"{folder / MODALITY / SPEC} is not what {place.name} was written with; {REMEDY}.")
+    found = weights.read(place / checkpoint.WEIGHTS, REMEDY)
     try:
         learner = build.restored(shapes, cfg["objective"], modality, found)
     except SuiteError as error:
-        raise SuiteError(f"{folder / MODALITY / SPEC}: {error} Is it of another run? Else {remedy}.") from None
+        raise SuiteError(f"{folder / MODALITY / SPEC}: {error} Is it of another run? Else {REMEDY}.") from None
     fault = weights.fault(found, learner.state_dict())
     if fault:
-        raise SuiteError(f"{chosen / checkpoint.WEIGHTS}: {fault}. Is it of another run? Else {remedy}.")
+        raise SuiteError(f"{place / checkpoint.WEIGHTS}: {fault}. Is it of another run? Else {REMEDY}.")
     learner.load_state_dict(found)
-    return Loaded(learner.to(device).eval(), modality, cfg, checkpoint.manifest(chosen)["step"])
+    return Loaded(learner.to(device).eval(), modality, cfg, checkpoint.manifest(place)["step"], folder)
 
 
-def begun(cfg: Mapping[str, Any], modality: Modality, seed: int) -> Learner:
-    """``build.learner``, whose ``model.init`` may also name a run's checkpoint (``RUN@STEP``, or a run that has not
-    finished): it is exported to a folder that lasts as long as it is read."""
-    init = cfg["model"].get("init")
-    folder, which = split(init) if init and not init.startswith("hf:") else (Path(), "")
-    if not which or ((folder / "encoder").is_dir() and str(folder) == init) or not (folder / "checkpoints").is_dir():
-        return build.learner(cfg, modality, seed)
-    loaded = load_run(str(folder), which)
-    with TemporaryDirectory() as beside:
-        start = Path(beside) / "encoder"
-        build.export(loaded.learner, loaded.modality, start, "")
-        try:
-            return build.learner({**cfg, "model": {**cfg["model"], "init": f"hf:{start}"}}, modality, seed)
-        except SuiteError as error:
-            raise SuiteError(str(error).replace(f"hf:{start}", init)) from None
+def saved_shapes(out: Path) -> dict[str, Any]:
+    """The encoder's shapes of a run, as ``save_modality`` wrote them."""
+    return read_json(out / MODALITY / SPEC, REMEDY)
 
 
-def split(reference: str, which: str = "best") -> tuple[Path, str]:
-    """The folder that a reference to a run names, and which of its checkpoints: ``FOLDER@WHICH``, or a folder alone."""
-    folder, _, wanted = reference.rpartition("@")
-    if folder and not Path(reference).exists():
-        return Path(folder), wanted
-    return Path(reference), which
+def chosen(reference: str, which: str = "best", report: Callable[[str], None] = lambda line: None) -> tuple[Path, Path]:
+    """The run folder, and the checkpoint in it; the arguments and errors are ``load_run``'s."""
+    folder, named = split(reference)
+    if not (folder / CONFIG).is_file():
+        raise SuiteError(f"encoder={reference} is not a run folder (no {CONFIG} in it); give the out= of a run.")
+    if named is not None and which not in ("best", named):
+        raise SuiteError(f"encoder={reference} and checkpoint={which} name two checkpoints: leave one out.")
+    return folder, _choose(folder / "checkpoints", named or which, report)
 
 
 def _choose(root: Path, which: str, report: Callable[[str], None]) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ssl_suite import registry, runs
+from ssl_suite import runs
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows, prefetch
 from ssl_suite.data.prepare import prepare
@@ -27,7 +27,7 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.models import build, weights
 from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.base import Objective
-from ssl_suite.training import checkpoint, restore, units
+from ssl_suite.training import checkpoint, restore, start, units
 from ssl_suite.training.distributed import Processes, gradient_sync, processes, reduce_gradients, spread
 from ssl_suite.training.divergence import Watch
 from ssl_suite.training.evaluate import Evaluator
@@ -83,12 +83,12 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     build.check_pair(cfg)
 
     # Data: the first process of each machine tokenises, the others find it done.
-    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    modality, book = start.modality_of(cfg, out)
     kind = build.objective_class(cfg["objective"])
-    store = open_store(modality, cfg["data"], group, out, kind.predicts_ids)
+    store = open_store(modality, cfg["data"], group, out, kind.predicts_ids, book)
 
     # Model: the same weights on every process, from the seed alone.
-    learner = restore.begun(cfg, modality, cfg["seed"]).to(group.device)
+    learner = start.learner(cfg, modality, out, print if group.main else _silent).to(group.device)
     objective = learner.objective
     collator, rows = training_rows(store, modality, cfg, group, objective)
     if group.main:
@@ -232,19 +232,32 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
 
 
 def open_store(
-    modality: Modality, data: Mapping[str, Any], group: Processes, out: Path, with_units: bool = True
+    modality: Modality,
+    data: Mapping[str, Any],
+    group: Processes,
+    out: Path,
+    with_units: bool = True,
+    book: Path | None = None,
 ) -> Store:
-    """The prepared data, and units for signals; one process of each machine makes them, the others wait and open."""
+    """The prepared data, and units for signals; one process of each machine makes them, the others wait and open.
+
+    Args:
+        book: a folder whose codebook is used, where it holds one.
+    """
 
     def opened(report: Callable[[str], None]) -> Store:
         store = prepare(modality, data, report=report, accept=lambda key: restore.refuse_other_data(out, key))
         if with_units:
-            units.settle(modality, store, group.device, report, saved=out / restore.MODALITY)
+            units.settle(modality, store, group.device, report, saved=book)
         return store
 
     store = opened(print) if group.local_rank == 0 else None
     group.barrier()
-    return store or opened(lambda text: None)
+    return store or opened(_silent)
+
+
+def _silent(text: str) -> None:
+    """A report nobody reads: another process says the same."""
 
 
 def training_rows(

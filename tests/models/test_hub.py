@@ -2,9 +2,17 @@ import dataclasses
 import json
 
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, ModernBertConfig, ModernBertForMaskedLM
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    PreTrainedTokenizerFast,
+)
 
 from ssl_suite import config, registry
 from ssl_suite.errors import SuiteError
@@ -74,6 +82,7 @@ def test_export_opens_in_transformers_with_equal_logits(tmp_path):
 def test_a_published_folder_is_a_starting_point_with_equal_logits(tmp_path):
     _, dna = parts()
     model = published(tmp_path / "published", len(dna.vocabulary))
+    dna.save(tmp_path / "published")
     cfg, dna = parts(f"model.init=hf:{tmp_path / 'published'}")
     learner = build.learner(cfg, dna)
     assert learner.encoder.spec.windows == (None, 8, 8, None) and learner.encoder.spec.thetas[0] == 160_000.0
@@ -86,8 +95,10 @@ def test_a_published_folder_is_a_starting_point_with_equal_logits(tmp_path):
 
 
 @torch.no_grad()
-def test_another_vocabulary_takes_the_body_and_fresh_embeddings(tmp_path):
-    model = published(tmp_path / "published", 99)
+@pytest.mark.parametrize("size", [99, 20])
+def test_a_folder_without_a_tokenizer_gives_its_body_and_fresh_embeddings(tmp_path, size):
+    """Of an equal number of ids nothing is known either."""
+    model = published(tmp_path / "published", size)
     cfg, dna = parts(f"model.init=hf:{tmp_path / 'published'}")
     learner = build.learner(cfg, dna)
     assert learner.encoder.embeddings.tok_embeddings.weight.shape == (len(dna.vocabulary), 64)
@@ -95,6 +106,26 @@ def test_another_vocabulary_takes_the_body_and_fresh_embeddings(tmp_path):
     assert torch.equal(learner.encoder.layers[2].mlp.Wi.weight, body)
     assert torch.equal(learner.objective.head.dense.weight, model.state_dict()["head.dense.weight"])
     assert learner.objective.head.bias.abs().sum() == 0
+    table, trained = learner.encoder.embeddings.tok_embeddings.weight, model.get_input_embeddings().weight
+    assert not any((trained == row).all(1).any() for row in table)
+
+
+@torch.no_grad()
+def test_a_folders_embeddings_follow_the_strings_of_its_tokenizer(tmp_path):
+    """Its letters stand in another order, its special tokens have other names."""
+    tokens = ["T", "<cls>", "<pad>", "G", "<eos>", "x", "<unk>", "A", "<mask>", "C", *"0123456789"]
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({t: i for i, t in enumerate(tokens)}, "<unk>"))
+    roles = {"cls_token": "<cls>", "pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token="<mask>", **roles).save_pretrained(tmp_path)
+    model = published(tmp_path, len(tokens))
+    cfg, dna = parts(f"model.init=hf:{tmp_path}")
+    lines = []
+    learner = build.learner(cfg, dna, 3, lines.append)
+    assert len(dna.vocabulary) == len(tokens) and " 9 of 20 tokens" in lines[0]
+    order = [tokens.index(token) for token in ("<pad>", "<unk>", "<cls>", "<eos>", "<mask>", "A", "C", "G", "T")]
+    assert torch.equal(learner.encoder.embeddings.tok_embeddings.weight[:9], model.get_input_embeddings().weight[order])
+    assert torch.equal(learner.objective.head.bias[:9], model.decoder.bias[order])
+    assert learner.objective.head.bias[9:].abs().sum() == 0  # N and the other codes
 
 
 def test_starting_points_that_cannot_be_are_one_clear_line(tmp_path):

@@ -190,6 +190,7 @@ def test_a_published_decoder_is_a_starting_point(tmp_path):
         )
     ).eval()
     model.save_pretrained(tmp_path)
+    dna.save(tmp_path)
     learner = build.learner(cfg, dna)
     assert learner.encoder.spec.windows == (None, 7, 7, None)
     batch = ragged(LENGTHS)
