@@ -103,11 +103,14 @@ def verify(args: argparse.Namespace) -> int:
       ssl_suite data verify modality=dna data.path=my.fasta
       ssl_suite data verify modality=dna data=yeast data.root=/data --json
 
-    Checks the SHA-256 of a data set known by name, and prepares the data first where that has not been done.
+    Checks the SHA-256 of a data set known by name and of every file prepared from it; prepares the data first where
+    that has not been done, or is damaged.
     """
     from ssl_suite.data.verify import table, verify
+    from ssl_suite.training import units
 
-    modality, store = _prepared(args)
+    modality, store = _prepared(args, thorough=True)
+    units.discard_damaged(store, lambda text: print(text, file=sys.stderr))
     result = verify(store, modality)
     if args.json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
@@ -145,14 +148,18 @@ def units(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prepared(args: argparse.Namespace) -> tuple[Modality, Store]:
+def _prepared(args: argparse.Namespace, thorough: bool = False) -> tuple[Modality, Store]:
     """The modality and the prepared store that the words describe. With ``--json``, progress goes to stderr."""
     from ssl_suite import config, registry
     from ssl_suite.data.prepare import prepare
 
     cfg = config.compose(args.words, args.config_dir)
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
-    store = prepare(modality, cfg["data"], report=lambda text: print(text, file=sys.stderr if args.json else None))
+
+    def report(text: str) -> None:
+        print(text, file=sys.stderr if args.json else None)
+
+    store = prepare(modality, cfg["data"], report=report, thorough=thorough)
     return modality, store
 
 

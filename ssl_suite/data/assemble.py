@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.core.atomic import write_json
 from ssl_suite.data import split, windows
+from ssl_suite.data.seals import seal
 from ssl_suite.data.shards import SHORT, SMALL_VOCABULARY, Task, finished
 from ssl_suite.data.sources import Sources
-from ssl_suite.data.store import FORMAT, SPLITS
+from ssl_suite.data.store import FORMAT, INDEX, SPLITS
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 
@@ -50,11 +50,11 @@ def assemble(
     folder: Path,
     begun: float,
     reused: int,
-) -> Path:
-    """Write the store of all shards to ``folder``, all but its tokeniser.
+) -> None:
+    """Write the store of all shards to ``folder`` and seal it.
 
     Args:
-        tasks: all files, tokenised.
+        tasks: all files, tokenised; their folder holds the tokeniser, too.
         sources: their names.
         data: the configuration's section.
         key: of the store.
@@ -97,8 +97,8 @@ def assemble(
     index = {"format": FORMAT, "key": key, "dtype": dtype.name, "files": sources.labels(), "report": report}
     index |= {"tokens": totals.tokens, "records": totals.records, "windows": counts}
     index |= {"width": None if modality.frame is None else modality.frame.width, "bounds": totals.bounds}
-    write_json(folder / "store.json", index)
-    return folder
+    shutil.copytree(tasks[0].folder / "tokenizer", folder / "tokenizer")
+    seal(folder, INDEX, index)
 
 
 def summary(modality: Modality, sources: Sources, totals: Totals) -> dict[str, Any]:

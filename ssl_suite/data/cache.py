@@ -8,7 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ssl_suite.core import atomic
@@ -16,6 +17,8 @@ from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.text_files import unreadable
 
 VARIABLE = "SSL_CACHE_DIR"
+BLOCK = 4096  # bytes of a sample's block
+TICK = 20_000_000  # nanoseconds; Linux counts the times of files in steps of 1 to 10 ms
 
 
 def cache_folder(given: str | None) -> Path:
@@ -36,26 +39,57 @@ def cache_folder(given: str | None) -> Path:
 
 
 def content_hash(path: Path, given_cache: str | None = None) -> str:
-    """SHA-256 of a file, remembered in the cache by path, size and time of change (a big input is hashed once).
+    """SHA-256 of a file, remembered in the cache by path, ``stamp`` and ``sample`` (a big input is hashed once).
 
     Raises:
         BadRecord: the file cannot be read.
     """
     try:
-        status = path.stat()
-        stamp = [str(path.resolve()), status.st_size, status.st_mtime_ns]
-        note = cache_folder(given_cache) / "hashes" / hashlib.sha256(json.dumps(stamp).encode("utf-8")).hexdigest()
+        before = stamp(path)
+        known_by = json.dumps([str(path.resolve()), *before, sample(path)])
+        note = cache_folder(given_cache) / "hashes" / hashlib.sha256(known_by.encode("utf-8")).hexdigest()
         with contextlib.suppress(OSError):
             known = note.read_text("ascii")
             if len(known) == 64:
                 return known
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(path)
+        unchanged = stamp(path) == before and settled([before])
     except OSError as error:
         raise unreadable(path, error) from None
-    note.parent.mkdir(exist_ok=True)
-    atomic.write(note, digest)
+    if unchanged:
+        note.parent.mkdir(exist_ok=True)
+        atomic.write(note, digest)
     return digest
+
+
+def stamp(path: Path) -> list[int]:
+    """Size, times of change of content and of entry, and inode of a file.
+
+    ``cp -p`` and ``rsync -t`` set the first two as they like; one keeps the inode, none the time of the entry.
+    """
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def settled(stamps: Iterable[list[int]]) -> bool:
+    """Whether a change of any of these files from now on gives another stamp: its clock has moved on since the last."""
+    return time.time_ns() - max((changed for _, _, changed, _ in stamps), default=0) > TICK
+
+
+def sample(path: Path) -> str:
+    """SHA-256 of the first, the middle and the last block of a file: some file systems keep no true times."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with open(path, "rb") as file:
+        for place in (0, size // 2, max(0, size - BLOCK)):
+            file.seek(place)
+            digest.update(file.read(BLOCK))
+    return digest.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

@@ -5,16 +5,19 @@ Shapes: N points, U numbers a point, C codes, M points of a mini-batch.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ssl_suite.errors import SuiteError
 
+DIGEST = "sha256"  # in the metadata of a file
 POINTS = 1 << 17  # the most points a fit looks at: 256 a code at 512 codes
 BATCH = 4096  # points of a mini-batch
 EPOCHS = 10
@@ -57,8 +60,15 @@ class Codebook:
         return self.entries_CU[codes_N] * self.scale_U + self.mean_U
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file."""
-        save_file({name: x.cpu().contiguous() for name, x in vars(self).items()}, path)
+        """Write a safetensors file with the SHA-256 of its numbers."""
+        save_file({name: x.cpu().contiguous() for name, x in vars(self).items()}, path, {DIGEST: self.sha256})
+
+    @property
+    def sha256(self) -> str:
+        """Of all numbers and shapes."""
+        tensors = {name: x.cpu().contiguous().numpy() for name, x in sorted(vars(self).items())}
+        parts = [part for name, x in tensors.items() for part in (f"{name} {x.dtype} {x.shape} ".encode(), x.tobytes())]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     @classmethod
     def load(cls, path: Path) -> Codebook:
@@ -68,9 +78,15 @@ class Codebook:
             SuiteError: it is damaged or no codebook.
         """
         try:
-            return cls(**load_file(path))
+            with safe_open(path, "pt") as file:
+                names = file.keys()
+                found, told = cls(**{name: file.get_tensor(name) for name in names}), file.metadata() or {}
         except Exception as error:
-            raise SuiteError(f"{path}: is not a codebook ({str(error).splitlines()[0]}); fit it anew.") from None
+            why = str(error).splitlines()[0]
+            raise SuiteError(f"{path}: is not a codebook ({why}); remove it, and it is fitted anew.") from None
+        if told.get(DIGEST, found.sha256) != found.sha256:  # older ones have none
+            raise SuiteError(f"{path}: does not match its own SHA-256; remove it, and it is fitted anew.")
+        return found
 
 
 def same(one: Codebook | None, other: Codebook | None) -> bool:

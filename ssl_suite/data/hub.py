@@ -114,6 +114,9 @@ def stream(text: str, given_cache: str | None, report: Report) -> tuple[list[Pat
                 raise SuiteError(f"{error.filename}: {error.strerror}; free space, or set data.cache.") from None
             except Exception as error:  # whatever the data set's own files and the libraries make of each other
                 raise explained(wanted, error) from None
+            if key(wanted) != target.name:
+                (target / "plan.json").unlink()
+                raise SuiteError(f"data.path={text}: its files changed while they were read; start again.")
     files = [target / name for part in plan["splits"].values() for name in part["files"]]
     rows = sum(part["rows"] for part in plan["splits"].values())
     at = f" at {plan['revision'][:12]}" if plan.get("revision") else ""
@@ -125,7 +128,7 @@ def key(wanted: Name) -> str:
     parts: list[Any] = [wanted.name, wanted.revision, wanted.config, wanted.split, wanted.limit]
     if wanted.folder is not None and wanted.folder.is_dir():  # it can change; a commit of the hub cannot
         files = sorted(path for path in wanted.folder.rglob("*") if path.is_file())
-        parts += [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+        parts += [[str(path), *cache.stamp(path)] for path in files]
     slug = re.sub(r"[^A-Za-z0-9.-]+", "_", wanted.name).strip("._-")[-60:]
     return f"{slug}-{hashlib.sha256(json.dumps(parts).encode('utf-8')).hexdigest()[:16]}"
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_suite.errors import SuiteError
+
 POOL = 1024  # 18,000 proteins of 50 to 1,000 residues, N = 2,048: 64 fills 99.3 %, 1,024 fills 99.7 %, 16,384 no more
 
 
@@ -52,7 +54,13 @@ def pack(lengths: np.ndarray, order: np.ndarray, n: int, slots: int) -> Rows:
     Returns:
         Rows in an order that depends on ``order`` alone; the sequences of a row are sorted by length, so that equal
         ones stand together and attention can take them in one call.
+
+    Raises:
+        SuiteError: a sequence fits into no row.
     """
+    if not 1 <= lengths.min() <= lengths.max() <= n:
+        at = int(np.argmin((lengths >= 1) & (lengths <= n)))
+        raise SuiteError(f"sequence {at} takes {lengths[at]:,} positions and a row has {n:,}; prepare the data again.")
     if lengths.min() == lengths.max():
         each = min(n // int(lengths[0]), slots)
         return Rows(order, np.append(np.arange(0, len(order), each), len(order)))

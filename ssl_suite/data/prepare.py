@@ -20,12 +20,14 @@ from ssl_suite.core import atomic
 from ssl_suite.data import cache, parallel
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.data.seals import discard_damaged
 from ssl_suite.data.shards import tasks_of
 from ssl_suite.data.sources import Sources, resolve
-from ssl_suite.data.store import FORMAT, Store
+from ssl_suite.data.store import FORMAT, INDEX, Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality, Record
 
+ATTEMPTS = 3  # at an input that changes while it is prepared
 SHORTEST = 8  # positions of a window, two of them special
 Report = Callable[[str], None]
 
@@ -35,6 +37,7 @@ def prepare(
     data: Mapping[str, Any],
     *,
     report: Report = print,
+    thorough: bool = False,
     accept: Callable[[str], None] = lambda key: None,
 ) -> Store:
     """The store of these inputs and settings: opened when the cache has it, else made.
@@ -45,6 +48,7 @@ def prepare(
         modality: reads and encodes.
         data: the ``data`` section of the configuration.
         report: takes the lines that tell a user what goes on.
+        thorough: hash a store that is there, even where no file of it has changed since the last time.
         accept: called with the store's key before anything is made; raises where another is wanted.
 
     Raises:
@@ -53,21 +57,33 @@ def prepare(
     check_settings(modality, data)
     sources = resolve(modality, data, report)
     folder = cache.cache_folder(data.get("cache"))
-    key = store_key(modality, data, sources)
-    accept(key)
-    target = folder / f"{modality.name}-{key[:24]}"
-    store = existing(target)
-    if store is not None:
-        report(f"data: {sources.described}, prepared before in {target}")
-    else:
-        try:
-            store = make(modality, data, sources, key, target, report)
-        except OSError as error:
-            why = error.strerror or error
-            message = f"{error.filename or target}: cannot be written ({why}); free space or set data.cache."
-            raise SuiteError(message) from None
-    modality.load(store.folder / "tokenizer")
-    return store
+    for _ in range(ATTEMPTS):
+        before = stamps(sources)
+        key = store_key(modality, data, sources)
+        accept(key)
+        target = folder / f"{modality.name}-{key[:24]}"
+        if target.is_dir():
+            discard_damaged(target, INDEX, report, thorough)
+        store = existing(target)
+        if store is not None:
+            report(f"data: {sources.described}, prepared before in {target}")
+        else:
+            try:
+                store = make(modality, data, sources, key, target, before, report)
+            except OSError as error:
+                why = error.strerror or error
+                message = f"{error.filename or target}: cannot be written ({why}); free space or set data.cache."
+                raise SuiteError(message) from None
+        if store is not None:
+            modality.load(store.folder / "tokenizer")
+            return store
+        report(f"data: {sources.described} changed while it was prepared; starting again")
+    raise SuiteError(f"{sources.described} changes all the time; prepare a copy of it that nothing writes to.")
+
+
+def stamps(sources: Sources) -> list[list[int]]:
+    """What tells that no input has been replaced; nothing of one that is not there, whose reader says what is wrong."""
+    return [cache.stamp(path) if path.exists() else [] for path in sources.paths]
 
 
 def check_settings(modality: Modality, data: Mapping[str, Any]) -> None:
@@ -111,7 +127,7 @@ def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> 
 
 def existing(target: Path) -> Store | None:
     """The store at ``target`` if it is complete; a damaged one is as good as none."""
-    if not (target / "store.json").is_file():
+    if not (target / INDEX).is_file():
         return None
     with suppress(SuiteError):
         return Store(target)
@@ -119,9 +135,19 @@ def existing(target: Path) -> Store | None:
 
 
 def make(
-    modality: Modality, data: Mapping[str, Any], sources: Sources, key: str, target: Path, report: Report
-) -> Store:
-    """Prepare into a folder beside ``target``, then rename it."""
+    modality: Modality,
+    data: Mapping[str, Any],
+    sources: Sources,
+    key: str,
+    target: Path,
+    before: list[list[int]],
+    report: Report,
+) -> Store | None:
+    """Prepare into a folder beside ``target``, then rename it.
+
+    Returns:
+        None where the inputs, whose ``stamps`` were ``before``, have changed meanwhile: nothing is published.
+    """
 
     def waiting() -> None:
         report(f"data: another process is preparing {target.name}; waiting for it")
@@ -131,20 +157,36 @@ def make(
         if store is not None:
             return store
         work = target.parent / (f".{target.name}.partial" + ("" if alone else f".{os.uname().nodename}.{os.getpid()}"))
-        work.mkdir(exist_ok=True)
+        begun_with(work, before, report)
         begun = time.monotonic()
         report(f"data: preparing {sources.described}")
         with parallel.helpers(modality, sources.paths, data.get("workers")) as helpers:
             trained_tokenizer(modality, data, sources, work)
             tasks = tasks_of(modality, sources.paths, work, data.get("on_error", "stop"), reading(data), sources.tags)
             reused = parallel.tokenise_all(tasks, helpers, Progress(report))
-        built = assemble(tasks, sources, data, key, work / "store", begun, reused)
-        shutil.copytree(work / "tokenizer", built / "tokenizer")
-        publish(built, target)
+        assemble(tasks, sources, data, key, work / "store", begun, reused)
+        unchanged = stamps(sources) == before
+        if unchanged:
+            publish(work / "store", target)
         shutil.rmtree(work, ignore_errors=True)
+    if not unchanged:
+        return None
     store = Store(target)
     describe(store, report)
     return store
+
+
+def begun_with(work: Path, before: list[list[int]], report: Report) -> None:
+    """The folder of a preparation; what a killed one left there is kept if the inputs are those it read."""
+    note = work / "inputs.json"
+    if work.is_dir():
+        with suppress(OSError, ValueError):
+            if json.loads(note.read_text("utf-8")) == before:
+                return
+        report("data: the input has changed since a preparation of it was interrupted; starting again")
+        shutil.rmtree(work)
+    work.mkdir()
+    atomic.write_json(note, before)
 
 
 def reading(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The prepared store: ids or frames of all records end to end in one memory-mapped file, and an index of windows.
 
-    store.json      counts, the report, and what the other files hold; written last
+    store.json      counts, the report, what the other files hold, and their SHA-256 (``data.seals``); written last
     values.bin      token ids, uint8, uint16 or int32 by vocabulary size, without special tokens; or signal frames
     records/        lengths (int64), digests (16 bytes), files (int32); names (UTF-8), tags (JSON) and bounds (where
                     sentences begin, int64), each with the records' ends (int64)
@@ -21,9 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.data.seals import REMEDY
 from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.files import read_json
 
-FORMAT = 2  # part of the cache key: a change of this layout prepares anew
+INDEX = "store.json"
+AT_ONCE = 1 << 20  # windows checked together: 50 MB of memory
+FORMAT = 3  # part of the cache key: a change of this layout prepares anew
 SPLITS = ("train", "valid")
 WINDOW_FIELDS = {"starts": np.int64, "lengths": np.int32, "records": np.int32}
 
@@ -57,23 +61,25 @@ class Store:
         units: (tokens,) ids of the frames' units, once ``training.units`` has set them; None for tokens.
 
     Raises:
-        SuiteError: a file is missing or shorter than the index says.
+        SuiteError: a file is missing or of another size than the index says, or windows lie where they cannot. Whether
+            all bytes are what they were is the matter of ``data.seals``.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
+        self._index = read_json(self.folder / INDEX, REMEDY)
         try:
-            self._index: dict[str, Any] = json.loads((self.folder / "store.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise SuiteError(f"{self.folder}: is not a prepared store ({error}); prepare the data again.") from None
-        self.key: str = self._index["key"]
-        self.report: dict[str, Any] = self._index["report"]
-        width = self._index["width"]
-        self.values = self._map("values.bin", np.dtype(self._index["dtype"]), self._index["tokens"] * (width or 1))
-        if width is not None:
-            self.values = self.values.reshape(-1, width)
-        self.units: np.ndarray | None = None
-        self._windows = {split: self._open_split(split) for split in SPLITS}
+            self.key: str = self._index["key"]
+            self.report: dict[str, Any] = self._index["report"]
+            width = self._index["width"]
+            self.values = self._map("values.bin", np.dtype(self._index["dtype"]), self._index["tokens"] * (width or 1))
+            if width is not None:
+                self.values = self.values.reshape(-1, width)
+            self.units: np.ndarray | None = None
+            self._windows = {split: self._open_split(split) for split in SPLITS}
+            self._check_windows(self.report["window_tokens"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise SuiteError(f"{self.folder / INDEX}: is damaged ({error}); {REMEDY}.") from None
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return Store, (self.folder,)  # a process that gets a store opens it; the default would copy the tokens
@@ -82,7 +88,7 @@ class Store:
         path = self.folder / name
         expected = count * np.dtype(dtype).itemsize
         if not path.is_file() or path.stat().st_size != expected:
-            raise SuiteError(f"{path}: is missing or damaged; delete {self.folder} and prepare the data again.")
+            raise SuiteError(f"{path}: is missing or of another size; {REMEDY}.")
         if count == 0:
             return np.zeros(0, dtype=dtype)
         # A plain view: slicing the subclass ``np.memmap`` costs eight times as much (1.8 µs).
@@ -91,6 +97,30 @@ class Store:
     def _open_split(self, split: str) -> Windows:
         count = self._index["windows"][split]
         return Windows(*(self._map(f"{split}/{name}.bin", dtype, count) for name, dtype in WINDOW_FIELDS.items()))
+
+    def _check_windows(self, longest: int) -> None:
+        """Hold the windows against the tokens, the records, and each other: the loader takes them as they are.
+
+        Raises:
+            SuiteError: one is empty or too long, reaches beyond the tokens, is of no record, stands before the one that
+                it follows, or shares tokens with one of the other split.
+        """
+        valid = self._windows["valid"]
+        ends_V = np.maximum.accumulate(valid.starts_S + valid.lengths_S)
+        for split in reversed(SPLITS):
+            windows, before = self._windows[split], 0
+            for first in range(0, len(windows), AT_ONCE):
+                part = slice(first, first + AT_ONCE)
+                starts, lengths, records = (x[part] for x in (windows.starts_S, windows.lengths_S, windows.records_S))
+                good = (starts >= 0) & (lengths > 0) & (lengths <= longest) & (starts <= len(self.values) - lengths)
+                good &= (records >= 0) & (records < self.records) & (np.diff(starts, prepend=before) >= 0)
+                before = starts[-1]
+                if split == "train" and len(valid):  # the last validation window that begins before this one's end
+                    place = np.searchsorted(valid.starts_S, starts + lengths) - 1
+                    good &= (place < 0) | (ends_V[place] <= starts)
+                if not good.all():
+                    at = first + int(np.argmin(good))
+                    raise SuiteError(f"{self.folder / split}: window {at} is damaged; {REMEDY}.")
 
     def split(self, name: str) -> Windows:
         """The windows of ``train`` or ``valid``."""

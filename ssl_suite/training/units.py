@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ssl_suite.core import atomic
-from ssl_suite.data import codebook
+from ssl_suite.data import codebook, seals
 from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.codebook import Codebook
 from ssl_suite.data.store import Store
@@ -29,6 +29,7 @@ from ssl_suite.modalities.signals import FIRST, RUN, SignalModality
 from ssl_suite.training import checkpoint
 
 FORMAT = 1
+BOOK, REPORT = "codebook.safetensors", "report.json"
 SEED = 0  # of every codebook, whatever the run's seed: runs that are compared predict the same units
 POSITIONS = 8192  # looked at together: 164 s of sound, 128 pictures of CIFAR
 Report = Callable[[str], None]
@@ -53,7 +54,7 @@ def settle(
         saved: a run's ``modality/`` folder; the codebook in it wins over fitting one.
 
     Returns:
-        ``codebook.describe`` over all frames, with ``path`` of the codebook; None for token modalities.
+        ``codebook.describe`` over all frames, with ``path`` and ``sha256`` of the codebook; None for token modalities.
 
     Raises:
         SuiteError: too few different frames, or a run that cannot give units.
@@ -62,19 +63,40 @@ def settle(
         return None
     device = torch.device(device)
     points = points_of(modality, device)
-    book = saved / "codebook.safetensors" if saved is not None else None
+    book = saved / BOOK if saved is not None else None
     if book is None or not book.is_file():
         book = _fitted(modality, store, points, device, report)
     modality.codebook = Codebook.load(book)
     folder = store.folder.with_name(f"{store.folder.name}-units-{_digest(store.key, _sha(book), FORMAT)}")
-    if not (folder / "report.json").is_file():
+    if folder.is_dir():
+        seals.discard_damaged(folder, REPORT, report)
+    if not folder.is_dir():
         _publish(folder, lambda beside: _assign(modality, store, points, device, beside))
-    facts = json.loads((folder / "report.json").read_text("utf-8"))
+    sealed = seals.read(folder, REPORT)
+    facts = {name: value for name, value in sealed.items() if name not in (seals.DIGESTS, seals.OWN)}
     dtype = _unit_dtype(modality)
     store.units = np.memmap(folder / "units.bin", dtype=dtype, mode="r", shape=(len(store.values),)).view(np.ndarray)
     for line in describe(modality, facts):
         report(line)
-    return facts | {"path": str(book)}
+    return facts | {"path": str(book), "sha256": _sha(book)}
+
+
+def discard_damaged(store: Store, report: Report) -> None:
+    """Hash all codebooks and units of a store; the damaged are removed, and made anew when they are next wanted."""
+    for folder in sorted(store.folder.parent.glob(f"{store.folder.name}-*")):
+        discard_damaged_book(folder / BOOK, report)
+        if (folder / REPORT).is_file():
+            seals.discard_damaged(folder, REPORT, report, thorough=True)
+
+
+def discard_damaged_book(book: Path, report: Report) -> None:
+    """Remove the folder of a codebook that does not match its own SHA-256."""
+    try:
+        if book.is_file():
+            Codebook.load(book)
+    except SuiteError as error:
+        report(f"units: {error}")
+        atomic.remove(book.parent)
 
 
 def describe(modality: SignalModality, facts: dict[str, Any]) -> list[str]:
@@ -133,7 +155,8 @@ def _fitted(modality: SignalModality, store: Store, points: Points, device: torc
     """The codebook file of these settings, fitted where it is not there."""
     how = [modality.codes, modality.units, _run_weights(modality.units), SEED, codebook.POINTS, FORMAT]
     folder = store.folder.with_name(f"{store.folder.name}-codebook-{_digest(store.key, *how)}")
-    book = folder / "codebook.safetensors"
+    book = folder / BOOK
+    discard_damaged_book(book, report)
     if not book.is_file():
         report(f"units: clustering frames into {modality.codes} codes ({modality.units})")
         sample = _sample(modality, store, points, device)
@@ -196,7 +219,7 @@ def _assign(modality: SignalModality, store: Store, points: Points, device: torc
         place += len(codes)
     (codes_N + FIRST).numpy().astype(_unit_dtype(modality)).tofile(folder / "units.bin")
     facts = codebook.describe(codes_N, squared_N, book.entries_CU.shape[1], modality.codes)
-    atomic.write_json(folder / "report.json", facts)
+    seals.seal(folder, REPORT, facts)
 
 
 def _pieces(lengths: np.ndarray, window: int) -> list[tuple[int, int]]:

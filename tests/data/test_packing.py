@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from ssl_suite.data.packing import pack, slots_per_row
+from ssl_suite.errors import SuiteError
 
 
 def protein_like(n: int, seed: int = 0) -> np.ndarray:
@@ -50,6 +51,12 @@ def test_slots_are_a_hard_limit():
     lengths = np.concatenate([np.full(500, 3), np.full(5, 400)])
     rows, _ = rows_of(lengths, 512, slots=10)
     assert max(len(rows.row(r)) for r in range(len(rows))) == 10
+
+
+@pytest.mark.parametrize("lengths", [[52, 513, 60], [513, 513], [0, 52], [-3, 52]])
+def test_a_sequence_that_fits_into_no_row_is_refused(lengths):
+    with pytest.raises(SuiteError, match="positions and a row has 512"):
+        pack(np.array(lengths), np.arange(len(lengths)), 512, 10)
 
 
 def test_same_order_same_rows():

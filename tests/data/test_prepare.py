@@ -240,6 +240,54 @@ def test_a_shard_that_lost_its_end_is_made_again(tmp_path: Path, monkeypatch: py
     assert bytes_of(resumed) == bytes_of(run(path, cache=str(tmp_path / "whole"))[0])
 
 
+def replaced(path: Path, text: str) -> Callable[[], None]:
+    """Put another file in the place of one, of the same size and time."""
+
+    def act() -> None:
+        status = path.stat()
+        path.write_text(text)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    return act
+
+
+def test_an_input_that_is_replaced_while_it_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is prepared again; one that changes each time is refused; nothing stands under the key of another."""
+    old, new = (">r\n" + random_bases(5000, seed) + "\n" for seed in (0, 1))
+    path = tmp_path / "x.fa"
+    path.write_text(old)
+    store, lines = run(path, Counting(at=1, act=replaced(path, new), max_length=102))
+    assert sum("changed while it was prepared" in line for line in lines) == 1
+    assert DNA().spell(store.values) == new.split()[1]
+    assert store.key == run(path)[0].key
+    assert [folder.name for folder in (tmp_path / "cache").glob("dna-*")] == [store.folder.name]
+    counting = Counting(max_length=101)
+    counting.act = lambda: (replaced(path, old)(), setattr(counting, "at", counting.encoded + 1))
+    counting.at = 1
+    with pytest.raises(SuiteError, match="changes all the time; prepare a copy"):
+        run(path, counting)
+    assert len(list((tmp_path / "cache").glob("dna-*"))) == 1
+
+
+def test_shards_of_another_file_are_not_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is replaced while it is prepared, the preparation is killed, and the file put back."""
+    monkeypatch.setattr(shards, "SHARD_RECORDS", 1)
+    old, new = ("".join(f">r{i}\n{random_bases(500, 10 * seed + i)}\n" for i in range(9)) for seed in (0, 1))
+    path = tmp_path / "x.fa"
+    path.write_text(new)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(path, Counting(at=5, act=stop, max_length=102))
+    replaced(path, old)()
+    replaced(path, new)()
+    store, lines = run(path)
+    assert any("changed since a preparation of it was interrupted" in line for line in lines)
+    assert store.report["shards_reused"] == 0
+
+
 def test_two_that_prepare_at_once_wait_for_each_other(tmp_path: Path) -> None:
     path = write(tmp_path / "x.fa", **{f"r{i}": random_bases(500, i) for i in range(20)})
     inside, go_on = threading.Event(), threading.Event()

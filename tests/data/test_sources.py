@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -171,14 +173,37 @@ def test_content_hashes_are_remembered_until_a_file_changes(tmp_path: Path) -> N
     path.write_bytes(b"one")
     first = cache.content_hash(path, folder)
     assert first == hashlib.sha256(b"one").hexdigest()
+    time.sleep(0.03)  # a change in the same tick of the clock would leave no trace: what is so young is not remembered
+    cache.content_hash(path, folder)
     [note] = (tmp_path / "cache/hashes").iterdir()
     note.write_text("f" * 64)
     assert cache.content_hash(path, folder) == "f" * 64  # it was not read again
     note.write_text("torn")
     assert cache.content_hash(path, folder) == first
-    path.write_bytes(b"two")
-    os.utime(path, ns=(1, 1))
-    assert cache.content_hash(path, folder) == hashlib.sha256(b"two").hexdigest()
+
+
+@pytest.mark.parametrize("kept", ["inode", "name"])
+def test_another_file_of_the_same_size_and_time_is_noticed(tmp_path: Path, kept: str) -> None:
+    """As ``cp -p`` (the inode stays) and ``rsync -t`` (a new file is renamed) leave it; it differs in the middle."""
+    path, other, folder = tmp_path / "x", tmp_path / "y", str(tmp_path / "cache")
+    path.write_bytes(b"A" * 50_000)
+    other.write_bytes(b"A" * 20_000 + b"C" + b"A" * 29_999)
+    os.utime(other, ns=(1, path.stat().st_mtime_ns))
+    time.sleep(0.03)
+    cache.content_hash(path, folder)
+    if kept == "inode":
+        subprocess.run(["cp", "-p", other, path], check=True)
+    else:
+        other.rename(path)
+    assert cache.content_hash(path, folder) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_sample_tells_files_apart_where_times_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "stamp", lambda path: [path.stat().st_size, 0, 0, 0])
+    path, folder = tmp_path / "x", str(tmp_path / "cache")
+    for text in (b"A" * 9000, b"C" + b"A" * 8999, b"A" * 8999 + b"C", b"A" * 4500 + b"C" + b"A" * 4499):
+        path.write_bytes(text)
+        assert cache.content_hash(path, folder) == hashlib.sha256(text).hexdigest()
 
 
 def test_a_cache_folder_that_cannot_be_made(tmp_path: Path) -> None:

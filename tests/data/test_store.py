@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ssl_suite.data import cache, seals
 from ssl_suite.data.prepare import prepare
-from ssl_suite.data.store import Store
+from ssl_suite.data.store import WINDOW_FIELDS, Store
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 
@@ -28,9 +31,10 @@ def genome(tmp_path: Path) -> dict[str, str]:
     return texts
 
 
-def built(tmp_path: Path, **settings: object) -> Store:
+def built(tmp_path: Path, lines: list[str] | None = None, thorough: bool = False, **settings: object) -> Store:
     data = {"path": str(tmp_path / "in"), "cache": str(tmp_path / "cache"), "valid_fraction": 0.2}
-    return prepare(DNA(**{"max_length": 102, **settings}), data, report=lambda line: None)  # type: ignore[arg-type]
+    dna = DNA(**{"max_length": 102, **settings})  # type: ignore[arg-type]
+    return prepare(dna, data, report=([] if lines is None else lines).append, thorough=thorough)
 
 
 @pytest.mark.parametrize("overlap", [0, 30])
@@ -107,19 +111,93 @@ def test_a_split_that_does_not_exist(tmp_path: Path, genome: dict[str, str]) -> 
         built(tmp_path).split("vald")
 
 
-def test_damage_is_noticed_and_repaired(tmp_path: Path, genome: dict[str, str]) -> None:
-    store = built(tmp_path)
-    whole = store.values.tobytes()
-    path = store.folder / "values.bin"
-    path.write_bytes(whole[:-1])
-    with pytest.raises(SuiteError, match=r"values\.bin: is missing or damaged; delete"):
-        Store(store.folder)
-    again = built(tmp_path)
-    assert again.folder == store.folder
-    assert again.values.tobytes() == whole
-    (store.folder / "store.json").write_text("{")
-    with pytest.raises(SuiteError, match="is not a prepared store"):
-        Store(store.folder)
-    assert json.loads((built(tmp_path).folder / "store.json").read_text())["tokens"] == len(whole)
+def flip(path: Path, place: int, bit: int) -> None:
+    """Turn one bit over, and leave the file's size, times of content and inode as they were."""
+    status = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1 << bit]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_one_bit_in_any_file_is_found_and_the_store_made_anew(tmp_path: Path, genome: dict[str, str]) -> None:
+    store, draw = built(tmp_path), np.random.default_rng(0)
+    time.sleep(0.03)
+    built(tmp_path)  # notes that all is well
+    files = {path: path.read_bytes() for path in store.folder.rglob("*") if path.is_file() and path.stat().st_size}
+    assert len(files) == 18  # two of the twenty are empty: no record has tags or bounds
+    for path, content in files.items():
+        for place in {0, len(content) - 1, int(draw.integers(len(content)))}:
+            if content[place : place + 1] == b"\n":  # of a JSON file's end: no content
+                continue
+            flip(path, place, int(draw.integers(8)))
+            with pytest.raises(SuiteError, match=f"{path.name}.*; prepare the data again"):
+                seals.read(store.folder, "store.json")
+            path.write_bytes(content)
+    assert seals.read(store.folder, "store.json")["tokens"] == len(store.values)
+    for name in ("values.bin", "train/lengths.bin", "store.json", "tokenizer/tokenizer.json"):
+        flip(store.folder / name, 5, 0)
+        lines: list[str] = []
+        again = built(tmp_path, lines)
+        assert again.folder == store.folder and (again.folder / name).stat().st_size
+        assert sum(f"{name}: " in line and line.endswith("it is made anew") for line in lines) == 1, lines
+        if name != "store.json":  # that one holds seconds
+            assert (again.folder / name).read_bytes() == files[store.folder / name]
     with pytest.raises(IndexError):
         again.record_name(4)
+
+
+def test_files_are_hashed_again_when_they_have_changed(
+    tmp_path: Path, genome: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, hashed = built(tmp_path), []
+    time.sleep(0.03)
+    monkeypatch.setattr(cache, "sha256", lambda path, plain=cache.sha256: hashed.append(path) or plain(path))
+    for thorough, touched, expected in ((False, False, 19), (False, False, 0), (True, False, 19), (False, True, 19)):
+        if touched:
+            (store.folder / "values.bin").touch()
+        built(tmp_path, thorough=thorough)
+        assert len([path for path in hashed if store.folder in path.parents]) == expected
+        hashed.clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "split"),
+    [
+        ("train/lengths", 3, 100 + (1 << 20), "train"),
+        ("train/lengths", 3, 0, "train"),
+        ("train/lengths", 3, -5, "train"),
+        ("train/records", 3, 4, "train"),
+        ("train/records", 0, -1, "train"),
+        ("train/starts", -1, 8432, "train"),
+        ("train/starts", 2, -1, "train"),
+        ("valid/starts", 1, 1 << 62, "valid"),
+        ("valid/starts", 1, 0, "valid"),
+        ("valid/starts", 0, 7, "train"),
+    ],
+)
+def test_windows_that_lie_where_they_cannot(
+    tmp_path: Path, genome: dict[str, str], name: str, place: int, value: int, split: str
+) -> None:
+    """Of a store that is opened without its hashes."""
+    store = built(tmp_path)
+    path = store.folder / f"{name}.bin"
+    numbers = np.fromfile(path, WINDOW_FIELDS[name.partition("/")[2]])
+    numbers[place] = value
+    numbers.tofile(path)
+    with pytest.raises(SuiteError, match=rf"{split}: window \d+ is damaged; prepare the data again"):
+        Store(store.folder)
+
+
+def test_a_file_of_another_size_and_an_index_of_other_entries(tmp_path: Path, genome: dict[str, str]) -> None:
+    store = built(tmp_path)
+    index = json.loads((store.folder / "store.json").read_text())
+    for change in ({"dtype": "uint9"}, {"tokens": -1}, {"width": "x"}, {"windows": None}, {"report": {}}):
+        (store.folder / "store.json").write_text(json.dumps(index | change))
+        with pytest.raises(SuiteError, match="prepare the data again"):
+            Store(store.folder)
+    (store.folder / "store.json").write_text("{")
+    with pytest.raises(SuiteError, match="is not JSON"):
+        Store(store.folder)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,29 @@ def test_the_second_time_nothing_is_computed(tmp_path: Path, monkeypatch: pytest
     assert settle(again, other)[0] == facts
     assert np.array_equal(other.units, store.units)
     assert torch.equal(again.codebook.entries_CU, waves.codebook.entries_CU)
+
+
+def test_one_bit_in_a_codebook_or_in_units_is_found(tmp_path: Path) -> None:
+    waves = Waves()
+    store = prepared(tmp_path, waves)
+    facts, _ = settle(waves, store)
+    assert facts["sha256"] == hashlib.sha256(Path(facts["path"]).read_bytes()).hexdigest()
+    right = store.units.tobytes()
+    [folder] = store.folder.parent.glob(f"{store.folder.name}-units-*")
+    book, draw = Path(facts["path"]), np.random.default_rng(0)
+    for path in (book, folder / "units.bin", folder / "report.json"):
+        content = bytearray(path.read_bytes())
+        content[int(draw.integers(20, len(content) - 2))] ^= 1 << int(draw.integers(8))
+        path.write_bytes(content)
+        again, lines = settle(Waves(), (other := Store(store.folder)))
+        assert again == facts and other.units.tobytes() == right
+        assert sum(path.name in line and "anew" in line for line in lines) == 1, lines
+    content = bytearray(book.read_bytes())
+    content[-1] ^= 1
+    book.write_bytes(content)
+    lines = []
+    units.discard_damaged(store, lines.append)
+    assert len(lines) == 1 and not book.exists() and (folder / "units.bin").exists()
 
 
 def test_the_codebook_of_a_run_wins_over_the_cache(tmp_path: Path) -> None:
