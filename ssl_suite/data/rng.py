@@ -39,6 +39,12 @@ def keyed_bits(seed: int, key_N: Tensor, counter_N: Tensor) -> Tensor:
     return _mix(mixed_N ^ _mix(counter_N * _GOLDEN + 1)) & 0x7FFFFFFFFFFFFFFF
 
 
+def numbered_bits(keys_R1: Tensor, draw: int, n: int) -> Tensor:
+    """(R * n,) int64, uniform over [0, 2**63): what ``Rng.numbered`` gives for rows of these keys."""
+    counter_n = torch.arange(1, n + 1, device=keys_R1.device) * _GOLDEN + _signed(draw * 0xD1342543DE82EF95)
+    return (_mix(_mix(keys_R1 ^ counter_n)) & 0x7FFFFFFFFFFFFFFF).flatten()
+
+
 class Rng:
     """Draws for the rows of one step.
 
@@ -53,7 +59,7 @@ class Rng:
 
     def __init__(self, seed: int, step: int, rows_R: Tensor) -> None:
         self.seed, self.step = seed, step
-        self._keys_R1 = _mix(_mix(rows_R[:, None] * _GOLDEN + _signed(seed * 0x9E3779B97F4A7C15)) + step)
+        self.keys_R1 = _mix(_mix(rows_R[:, None] * _GOLDEN + _signed(seed * 0x9E3779B97F4A7C15)) + step)
         self.rows, self._draw = len(rows_R), 0
 
     def bits(self, n: int) -> Tensor:
@@ -67,9 +73,7 @@ class Rng:
 
     def numbered(self, draw: int, n: int) -> Tensor:
         """(R * n,) int64, the bits of a reserved draw: recomputed activations need the same ones again."""
-        device = self._keys_R1.device
-        counter_n = torch.arange(1, n + 1, device=device) * _GOLDEN + _signed(draw * 0xD1342543DE82EF95)
-        return (_mix(_mix(self._keys_R1 ^ counter_n)) & 0x7FFFFFFFFFFFFFFF).flatten()
+        return numbered_bits(self.keys_R1, draw, n)
 
     def uniform(self, n: int) -> Tensor:
         """(R * n,) float32 in [0, 1), on a grid of 2**-24."""

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssl_suite.data.rng import Rng
+from ssl_suite.data.rng import Rng, numbered_bits
 
 _UNITS = 1 << 15  # four draws are cut out of 64 bits, which divides their cost by four; the share is exact to 2**-16
 
@@ -36,10 +36,29 @@ class Dropout:
         """
         passes = rows // self.rng.rows
         first = self.rng.reserve(passes * count)
-        return [partial(self._drop, range(first + i * passes, first + (i + 1) * passes)) for i in range(count)]
+        return [partial(self._drop, first + i * passes, passes) for i in range(count)]
 
-    def _drop(self, draws: range, x_ND: Tensor) -> Tensor:
-        each, limit = x_ND.numel() // (self.rng.rows * len(draws)), round(self.rate * _UNITS)
-        bits = torch.cat([self.rng.numbered(draw, -(-each // 4)) for draw in draws]).view(torch.int16)
-        drawn = bits.view(self.rng.rows * len(draws), -1)[:, :each].bitwise_and(_UNITS - 1)
-        return x_ND * (drawn >= limit).view_as(x_ND) * (_UNITS / (_UNITS - limit))
+    def _drop(self, draw: int, passes: int, x_ND: Tensor) -> Tensor:
+        limit, each = round(self.rate * _UNITS), x_ND.numel() // (self.rng.rows * passes)
+        kept = kept_units(self.rng.keys_R1, draw, passes, each, limit)
+        return x_ND * kept.view_as(x_ND) * (_UNITS / (_UNITS - limit))
+
+
+@torch.library.custom_op("ssl_suite::kept_units", mutates_args=())
+def kept_units(keys_R1: Tensor, draw: int, passes: int, each: int, limit: int) -> Tensor:
+    """(R * passes, each) bool, False for ``limit`` of ``_UNITS`` on average.
+
+    An operator of its own, so that ``torch.compile`` does not look inside: it multiplies the hash's constants beyond 64
+    bits and stops.
+
+    Args:
+        keys_R1: of the generator's rows.
+        draw: the number of the first pass's draw; further passes have the next ones.
+    """
+    bits = torch.cat([numbered_bits(keys_R1, draw + i, -(-each // 4)) for i in range(passes)]).view(torch.int16)
+    return bits.view(keys_R1.shape[0] * passes, -1)[:, :each].bitwise_and(_UNITS - 1) >= limit
+
+
+@kept_units.register_fake
+def _(keys_R1: Tensor, draw: int, passes: int, each: int, limit: int) -> Tensor:
+    return keys_R1.new_empty((keys_R1.shape[0] * passes, each), dtype=torch.bool)

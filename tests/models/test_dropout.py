@@ -10,7 +10,7 @@ from ssl_suite import config, registry
 from ssl_suite.data.rng import Rng
 from ssl_suite.models import build
 from ssl_suite.models.attention import rope_table
-from ssl_suite.models.dropout import Dropout
+from ssl_suite.models.dropout import Dropout, kept_units
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.estimate import _saved_bytes, activation_bytes
 from ssl_suite.training.restore import load_run
@@ -54,6 +54,11 @@ def test_the_share_is_dropped_and_the_rest_grows():
     assert once.max().item() == pytest.approx(nn.functional.dropout(torch.ones(99), 0.1).max().item(), rel=1e-4)
     rows = (once == 0).view(4, -1).float().mean(1)  # two rows, twice: all with draws of their own
     assert len({tuple(x.tolist()) for x in (once == 0).view(4, -1)[:, :64]}) == 4 and (rows - 0.1).abs().max() < 0.01
+
+
+def test_the_compiler_need_not_look_inside():
+    """torch's own checks of an operator: what it says of shapes and types is what it gives."""
+    torch.library.opcheck(kept_units, (rng_of([0, 3]).keys_R1, 5, 2, 33, 9000))
 
 
 def test_dropout_in_training_alone_and_by_row():
