@@ -122,6 +122,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    return config.compose(WORDS)
+
+
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
@@ -136,9 +141,9 @@ def refused(call: Callable[[], Any]) -> str:
 
 
 @pytest.mark.parametrize("name", MODEL)
-def test_a_damaged_model_is_no_start(copy: Path, name: str) -> None:
+def test_a_damaged_model_is_no_start(copy: Path, settings: dict[str, Any], name: str) -> None:
     MODEL[name](copy / "encoder")
-    cfg = config.compose([*WORDS, f"model.init=hf:{copy / 'encoder'}"])
+    cfg = {**settings, "model": {**settings["model"], "init": f"hf:{copy / 'encoder'}"}}
     dna = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     assert "model.init=" in refused(lambda: build.learner(cfg, dna))
 

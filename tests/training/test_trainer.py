@@ -160,23 +160,6 @@ def test_signals_save_and_exit_0(genome, tmp_path, number):
     assert checkpoint.manifest(saved)["step"] == len(losses(out)) < 100_000
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(genome, tmp_path, capsys):
-    out = tmp_path / "run"
-    work(compose(genome), out)
-    straight = weights(out)
-    newest = checkpoint.names(out / "checkpoints")[-1] / checkpoint.WEIGHTS
-    data = bytearray(newest.read_bytes())
-    data[len(data) // 2] ^= 1
-    newest.write_bytes(data)
-    capsys.readouterr()
-    work(compose(genome), out)
-    said = capsys.readouterr().out
-    assert "step_00000020 is damaged (model.safetensors does not match its SHA-256)" in said
-    assert "resuming from step 15" in said
-    for name, x in weights(out).items():
-        assert torch.equal(x, straight[name])
-
-
 def test_other_data_do_not_go_on_with_a_run(genome, tmp_path):
     """The file is replaced in its place. Both remedies are followed."""
     out, text = tmp_path / "run", genome.read_text()
