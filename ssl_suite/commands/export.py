@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     settings = settle(args.words, KEYS)
-    folder = run(settings)
-    print(f"wrote {folder}\nopen it with transformers: AutoModelForMaskedLM.from_pretrained('{folder}')")
+    folder, opening = run(settings)
+    print(f"wrote {folder}\nopen it without this package:\n\n{textwrap.indent(opening, '    ')}")
     return 0
 
 
-def run(settings: dict[str, Any]) -> Path:
+def run(settings: dict[str, Any]) -> tuple[Path, str]:
     """Export one checkpoint of a run.
+
+    Returns:
+        The folder, and the lines of Python that open it.
 
     Raises:
         SuiteError: no such run or checkpoint, or an output that is something else than an earlier export.
@@ -58,7 +62,7 @@ def run(settings: dict[str, Any]) -> Path:
         build.export(loaded.learner, loaded.modality, folder, describe(loaded.folder, loaded))
     except OSError as error:
         raise SuiteError(f"output={folder} cannot be written ({error.strerror or error}).") from error
-    return folder
+    return folder, build.opening(loaded.learner, loaded.modality, str(folder))
 
 
 def describe(source: Path, loaded: Loaded) -> str:

@@ -56,9 +56,13 @@ def run(settings: dict[str, Any], sequences: list[str]) -> list[dict[str, Any]]:
     from ssl_suite.training import restore
 
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
-    if not hasattr(loaded.objective, "head"):
+    if loaded.objective.command != "fill":
         name = loaded.config["objective"]["name"]
-        raise SuiteError(f"encoder={settings['encoder']} was trained with objective={name}, which predicts no tokens.")
+        other = "use `ssl_suite generate`, or " if loaded.objective.command == "generate" else ""
+        raise SuiteError(
+            f"encoder={settings['encoder']} was trained with objective={name}, which has not learned to fill in "
+            f"{MASK}: {other}train one with objective=mlm."
+        )
     if loaded.modality.frame is not None:
         name = loaded.modality.name
         raise SuiteError(f"encoder={settings['encoder']} reads {name}, which cannot be typed; fill works on tokens.")

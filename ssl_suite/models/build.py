@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -131,9 +132,11 @@ def export(learner: Learner, modality: Modality, folder: Path, card: str, max_le
         (unfinished / "README.md").write_text(card, encoding="utf-8")
 
 
-def opening(encoder: Any, modality: Modality) -> str:
+def opening(learner: Learner, modality: Modality, folder: str = "this folder") -> str:
     """The lines of Python that open an exported folder."""
-    return KINDS[encoder.spec.kind].opening(encoder.spec, modality)
+    spec, architecture = learner.encoder.spec, learner.objective.hub_weights()[0]
+    lines = KINDS[spec.kind].opening(spec, modality, architecture)
+    return lines.replace('"this folder', json.dumps(folder, ensure_ascii=False)[:-1])
 
 
 def check_pair(cfg: Mapping[str, Any]) -> None:
@@ -206,7 +209,7 @@ class _Convnet:
         convnet.write(learner, modality, folder)
 
     @staticmethod
-    def opening(spec: Any, modality: Modality) -> str:
+    def opening(spec: Any, modality: Modality, architecture: str) -> str:
         from ssl_suite.models import convnet
 
         return convnet.opening(spec, modality)

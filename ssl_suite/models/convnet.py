@@ -213,7 +213,10 @@ model.fc = torch.nn.Identity()  # the output is the pooled vector, {width} numbe
 model.load_state_dict(load_file("this folder/model.safetensors"))
 model.eval()
 mean, std = torch.tensor({mean}).view(3, 1, 1), torch.tensor({std}).view(3, 1, 1)
-vectors = model((pictures / 255 - mean) / std)  # pictures: (I, 3, {size}, {size}), 0 to 255"""
+
+
+def vectors(pictures):  # (I, 3, {size}, {size}), 0 to 255
+    return model((pictures / 255 - mean) / std)"""
 
 
 def _building(spec: ConvnetSpec) -> list[str]:

@@ -80,27 +80,26 @@ LAYOUTS: dict[bool, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Ten
 }
 """For encoders that are not causal and those that are: the configuration and the names of the weights."""
 
-TOKENS = """from transformers import AutoModel, AutoTokenizer
+AUTO = {"ModernBertForMaskedLM": "AutoModelForMaskedLM", decoder_hub.CAUSAL_LM: "AutoModelForCausalLM"}
+TOKENS = """from transformers import {auto}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("this folder")
-model = AutoModel.from_pretrained("this folder")"""
+model = {auto}.from_pretrained("this folder")"""
 OF_FRAMES = """from transformers import AutoModel
 
 # Positions are frames, not tokens: embed them with frames.safetensors (preprocessor_config.json says how they are made;
-# ssl_suite.models.embedders.FrameEmbedder.before_norm does it) and give the sum as inputs_embeds.
-model = AutoModel.from_pretrained("this folder")
-states = model(inputs_embeds=embedded).last_hidden_state"""
-OF_UNITS = """from transformers import AutoModel
+# ssl_suite.models.embedders.FrameEmbedder.before_norm does it) and give the sum: model(inputs_embeds=…).
+model = AutoModel.from_pretrained("this folder")"""
+OF_UNITS = """from transformers import {auto}
 
 # Positions are units: the nearest entries of codebook.safetensors, as ids behind the special tokens.
-model = AutoModel.from_pretrained("this folder")"""
+model = {auto}.from_pretrained("this folder")"""
 
 
-def opening(spec: EncoderSpec, modality: Modality) -> str:
-    """The lines that open an exported folder without this package."""
-    if modality.frame is None:
-        return TOKENS
-    return OF_FRAMES if spec.features else OF_UNITS
+def opening(spec: EncoderSpec, modality: Modality, architecture: str) -> str:
+    """The lines that open an exported folder without this package, by the class that its weights fill."""
+    lines = TOKENS if modality.frame is None else OF_FRAMES if spec.features else OF_UNITS
+    return lines.format(auto=AUTO.get(architecture, "AutoModel"))
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported
 validation loss {loss}.
 
 ```python
-{build.opening(learner.encoder, modality)}
+{build.opening(learner, modality)}
 ```
 
 Data {cfg["data"]["path"] or cfg["data"]["name"]} (store {summary["data_key"]}); configuration SHA-256

@@ -17,9 +17,9 @@ from ssl_suite.training.optimiser import adamw
 WORDS = ["modality.max_length=64", "model.layers=2", "model.width=32", "model.heads=2", "model.mlp_width=48"]
 
 
-def make_run(out: Path, words: list[str], steps: tuple[int, ...] = (10, 20)) -> Path:
+def make_run(out: Path, words: list[str], steps: tuple[int, ...] = (10, 20), sizes: list[str] = WORDS) -> Path:
     """A run with a checkpoint at each of ``steps``, of ever better validation loss but with untrained weights."""
-    cfg = config.compose([*WORDS, "train.tokens_per_batch=512", *words])
+    cfg = config.compose([*sizes, "train.tokens_per_batch=512", *words])
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     learner = build.learner(cfg, modality, seed=3)
     with torch.no_grad():  # far from the small start, so that layers, positions and neighbours matter
@@ -32,7 +32,7 @@ def make_run(out: Path, words: list[str], steps: tuple[int, ...] = (10, 20)) -> 
         facts = {"seconds": 1.0, "tokens": 512 * step, "valid_loss": 2.0 - step / 100}
         checkpoint.save(out / "checkpoints", step, learner, adamw(learner, cfg["train"]), facts, group)
         with torch.no_grad():
-            learner.encoder.final_norm.weight.mul_(1.25)
+            [*learner.encoder.parameters()][-1].mul_(1.25)  # the final norm of a transformer
     return out
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ssl_suite import cli
 from ssl_suite.core import atomic
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import restore
+from tests.commands.conftest import make_run
 
 OPEN = """
 import json, sys
@@ -44,6 +46,38 @@ def test_it_opens_without_this_package(run_folder: Path, tmp_path: Path, capsys:
     bases = [vocabulary.tokens.index(letter) for letter in "ACGT"]
     assert ids == [vocabulary.cls, *bases, vocabulary.mask, bases[0], vocabulary.sep]
     assert shape == [8, len(vocabulary)]
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("modality=dna", "ModernBertForMaskedLM"),
+        ("modality=dna objective=clm", "ModernBertDecoderForCausalLM"),
+        ("modality=protein objective=t5", "ModernBertModel"),
+        ("modality=dna objective=simclr", "ModernBertModel"),
+        ("modality=music objective=electra", "ModernBertModel"),
+        ("modality=image objective=frames model=tiny", "ModernBertModel"),
+        ("modality=speech objective=apc model=tiny", "ModernBertDecoderModel"),
+        ("modality=image objective=simclr model=resnet10", "ResNet"),
+        ("modality=image objective=byol model=resnet18", "ResNet"),
+    ],
+)
+def test_the_printed_lines_open_the_folder(
+    words: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand, where this package cannot be imported, in a folder whose name has to be quoted."""
+    run = make_run(tmp_path / "run", words.split(), steps=(1,), **({"sizes": []} if "model=" in words else {}))
+    folder = tmp_path / 'a "name" of 100 %'
+    assert cli.main(["export", f"encoder={run}", f"output={folder}"]) == 0
+    _, _, lines = capsys.readouterr().out.partition("\n\n")
+    monkeypatch.setitem(sys.modules, "ssl_suite", None)
+    names: dict = {}
+    exec(textwrap.dedent(lines), names)
+    assert type(names["model"]).__name__ == kind
+    saved = load_file(folder / "model.safetensors")
+    state = names["model"].state_dict()
+    for name, weight in saved.items():  # no weight of the file is passed over
+        assert state[name.removeprefix("model.") if name not in state else name].equal(weight), name
 
 
 def test_the_checkpoint_asked_for_is_written(run_folder: Path, tmp_path: Path) -> None:

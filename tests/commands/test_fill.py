@@ -87,6 +87,18 @@ def test_faults_are_one_line(run_folder: Path, capsys: pytest.CaptureFixture, wo
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("objective", "remedy"),
+    [("clm", "use `ssl_suite generate`, or train one with objective=mlm"), ("t5", ": train one with objective=mlm")],
+)
+def test_what_has_not_learned_to_fill_is_refused(
+    objective: str, remedy: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run = make_run(tmp_path / "run", [f"objective={objective}"], steps=(1,))
+    assert cli.main(["fill", f"encoder={run}", "AC[MASK]GT"]) == 2
+    assert remedy in capsys.readouterr().err
+
+
 def test_a_piece_too_short_for_a_word_is_not_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = make_run(tmp_path / "kmer", ["modality.tokenizer=kmer", "modality.k=4", "modality.stride=4"], steps=(1,))
     assert cli.main(["fill", f"encoder={words}", "ACG[MASK]ACGT"]) == 2

@@ -138,10 +138,11 @@ def test_the_lines_of_the_card_open_an_export(section: dict[str, Any], tmp_path:
     model.pooled(batch)  # moves the running statistics, which must travel, too
     model.eval()
     convnet.write(type("Learner", (), {"encoder": model})(), model.modality, tmp_path)
-    names: dict[str, Any] = {"pictures": torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)}
+    names: dict[str, Any] = {}
     with torch.no_grad():
         exec(convnet.opening(model.spec, model.modality).replace("this folder", str(tmp_path)), names)
-        torch.testing.assert_close(names["vectors"], model.pooled(batch)[:2], atol=1e-5, rtol=1e-5)
+        found = names["vectors"](torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+        torch.testing.assert_close(found, model.pooled(batch)[:2], atol=1e-5, rtol=1e-5)
     facts = json.loads((tmp_path / "config.json").read_text())
     assert facts["model_type"] == "resnet-torchvision" and facts["layout"] == section["layout"]
     assert facts["stem"] == section["stem"] and facts["size"] == 32 and facts["mean"][0] == 0.485

@@ -87,10 +87,10 @@ def first_batch(cfg: dict[str, Any], modality: Modality, store: Store, objective
 
 
 def configured(name: str, objective: str, model: str | None = None) -> dict[str, Any]:
-    """A run's configuration, composed once a modality."""
+    """A run's configuration, composed once a modality, with what the matrix sets beside its sizes."""
     own = [word.removeprefix("objective.").split("=") for word in OBJECTIVE.get(objective, ())]
     section = config.option("objective", objective) | {k: float(v) for k, v in own if not k.startswith("train.")}
-    cfg = prepared(name)[0] | {"objective": section}
+    cfg = config.with_recipe(prepared(name)[0] | {"objective": section}, set())
     return cfg | {"model": config.option("model", model)} if model else cfg
 
 
