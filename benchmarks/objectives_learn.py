@@ -27,7 +27,8 @@ import numpy as np
 from ssl_suite import config, registry, runs
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store
-from ssl_suite.evaluation.embedding import Embedder
+from ssl_suite.evaluation.encode import states
+from ssl_suite.evaluation.items import Sequence
 from ssl_suite.models import build
 from ssl_suite.training import estimate, launch
 from ssl_suite.training.restore import load_run
@@ -90,10 +91,10 @@ def neighbours(folder: Path) -> dict[str, float]:
 
 def features(encoder: Any, modality: Any, store: Store) -> np.ndarray:
     """(records, D) float32."""
-    embed = Embedder(encoder, modality)
     ends = store.record_starts + store.record_lengths
-    pieces = [store.values[start:end] for start, end in zip(store.record_starts, ends, strict=True)]
-    return np.concatenate([embed.vectors(pieces[i : i + AT_ONCE]) for i in range(0, len(pieces), AT_ONCE)])
+    spans = zip(store.record_starts, ends, strict=True)
+    pieces = ((i, Sequence(store.values[start:end])) for i, (start, end) in enumerate(spans))
+    return np.stack([vector for _, vector in states(encoder, modality, pieces, layer=-1)])
 
 
 def score(vectors: np.ndarray, labels: np.ndarray, test: np.ndarray) -> float:

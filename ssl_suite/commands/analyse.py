@@ -36,7 +36,7 @@ def curves(args: argparse.Namespace) -> int:
     """
     given = settle(args.words, KEYS)
     from ssl_suite.analysis import curves as analysis
-    from ssl_suite.leaderboard import rows
+    from ssl_suite.evaluation import rows
 
     root = Path(given["root"]) if given["root"] else rows.default_root()
     arms = given["arms"].split(",") if given["arms"] else None

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.commands.words import Key, settle
-from ssl_suite.errors import SuiteError
+from ssl_suite.errors import SuiteError, nearest
 
 MODALITIES = ("dna", "protein", "music", "text", "image", "speech")
 KEYS = {
@@ -51,9 +51,9 @@ KEYS = {
     "data.root": Key(None, example="/data"),
     "data.cache": Key(None, example="/big/cache"),
     "tasks.path": Key(None, example="tasks"),
+    "bench.path": Key(None, example="benches"),
     "threads": Key(None, int, least=1),
 }
-SAMPLE = "sample"  # the benchmark of tasks whose data come with the package
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,35 +62,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    given = settle(args.words, KEYS)
-    from ssl_suite.leaderboard import bench
+    words, overrides = _overrides(args.words)
+    given = settle(words, KEYS)
+    from ssl_suite.evaluation import bench, benchmark
 
-    benchmark = bench.configuration(args.benchmark)
-    settings = _settings(args.benchmark, benchmark, given)
-    chosen = _tasks(args.benchmark, benchmark, given, settings)
-    arms = _arms(benchmark, given)
-    named = arms[0] if given["encoder"] else None
-    paths = bench.run(arms, chosen, settings, lambda line: print(line, flush=True), named)
+    found = benchmark.load(args.benchmark, given["bench.path"])
+    settings = _settings(found.name, given, overrides)
+    cells = _cells(found, given, settings)
+    named = sum(cell.encoder == given["encoder"] for cell in cells)
+    paths = bench.run(cells, settings, lambda line: print(line, flush=True), named)
     print(f"{len(paths)} rows in {settings.root}. Look at them: ssl_suite board show root={settings.root}")
     return 0
 
 
-def _settings(name: str, benchmark: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    from ssl_suite import config
-    from ssl_suite.leaderboard import bench, rows
+def _overrides(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """The words without ``budget.KEY=VALUE``, and those."""
+    mine = [word for word in words if word.startswith("budget.")]
+    pairs = (word.removeprefix("budget.").partition("=") for word in mine)
+    return [word for word in words if word not in mine], {key: value for key, _, value in pairs}
 
-    budget = config.option("budget", given["budget"])
+
+def _settings(name: str, given: Mapping[str, Any], overrides: Mapping[str, str]) -> Any:
+    from ssl_suite.evaluation import bench, budget, rows
+
+    found = budget.load(given["budget"], overrides)
     if given["seeds"]:
-        budget["seeds"] = [_seed(word) for word in given["seeds"].split(",")]
-    out = Path(given["out"] or f"runs/bench-{name}-{given['budget']}")
-    own = out / "leaderboards" if given["budget"] == "smoke" else rows.default_root()
+        found = found.with_seeds([_seed(word) for word in given["seeds"].split(",")])
+    out = Path(given["out"] or f"runs/bench-{name}-{found.name}")
+    # Rows of a user's own benchmark, and of a smoke run, do not mix with those that are published.
+    own = given["bench.path"] or given["tasks.path"]
+    default = Path(own) / "leaderboards" if own else out / "leaderboards" if found.name == "smoke" else None
     return bench.Settings(
-        budget,
+        name,
+        found,
         {"root": given["data.root"], "cache": given["data.cache"]},
         out,
-        Path(given["root"]) if given["root"] else own,
-        given["text"] or benchmark["text"],
-        {name: given[f"ssl.{name}"] for name in MODALITIES if given[f"ssl.{name}"]},
+        Path(given["root"]) if given["root"] else default or rows.default_root(),
         given["keep_special"] == "true",
         given["threads"],
     )
@@ -102,28 +109,42 @@ def _seed(word: str) -> int:
     return int(word)
 
 
-def _arms(benchmark: Mapping[str, Any], given: Mapping[str, Any]) -> list[Any]:
-    from ssl_suite.leaderboard import bench
+def _cells(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
+    """The cells of ``encoder=``, then those of arms; an arm whose encoder is not given is left out with a line."""
+    from ssl_suite.evaluation import benchmark
+    from ssl_suite.evaluation.bench import Cell
 
     names = given["arms"].split(",") if given["arms"] else None
-    if given["encoder"] is None:
-        if given["protocol"] is not None:
-            raise SuiteError("protocol= is of encoder=: name one, or choose arms=.")
-        return bench.arms_of(benchmark, names)
-    own = bench.arm_of(given["encoder"], given["protocol"] or "finetune", benchmark)
-    return [own, *bench.arms_of(benchmark, names or benchmark["controls"])]
+    for name in names or ():
+        if name not in found.arms:
+            raise SuiteError(f"arms={name} does not exist.{nearest(name, found.arms)}")
+    if given["encoder"] is None and given["protocol"] is not None:
+        raise SuiteError("protocol= is of encoder=: name one, or choose arms=.")
+    chosen = names or (list(found.arms) if given["encoder"] is None else found.controls)
+    ssl = {name: given[f"ssl.{name}"] for name in MODALITIES if given[f"ssl.{name}"]}
+    cells, protocol = [], given["protocol"] or "finetune"
+    columns = _tasks(found, given, settings)
+    if given["encoder"] is not None:
+        line = benchmark.arm_of(given["encoder"], protocol, found)
+        cells = [Cell(task, line, given["encoder"], protocol) for task in columns]
+    for task in columns:
+        for name in chosen:
+            arm = found.arms[name]
+            encoder = benchmark.encoder_of(arm, task, given["text"] or found.text, ssl)
+            if encoder is None:
+                print(f"{task.name}, {name}: left out, give ssl.{task.modality['name']}=RUN.")
+                continue
+            cells.append(Cell(task, name, encoder, arm.protocol))
+    return cells
 
 
-def _tasks(name: str, benchmark: Mapping[str, Any], given: Mapping[str, Any], settings: Any) -> list[Any]:
+def _tasks(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
     """The tasks; of budget=smoke, where the data of none are here, those that come with the package."""
-    from ssl_suite.evaluation import tasks
+    from ssl_suite.evaluation import benchmark, tasks
 
     folders = tasks.task_folders(given["tasks.path"])
-    if given["task"] == SAMPLE:
-        return tasks.all_tasks(SAMPLE, folders)
-    words = given["task"].split(",") if given["task"] else benchmark["tasks"]
-    chosen = [tasks.find(name, word, folders) for word in words]
-    if given["budget"] != "smoke" or given["task"]:
+    chosen = benchmark.tasks_of(found, given["task"].split(",") if given["task"] else None, folders)
+    if settings.budget.name != "smoke" or given["task"] or not found.smoke:
         return chosen
     here = [task for task in chosen if _is_here(task, settings.place)]
     if len(here) < len(chosen):
@@ -131,7 +152,7 @@ def _tasks(name: str, benchmark: Mapping[str, Any], given: Mapping[str, Any], se
         print(f"The data of {absent} are not here (ssl_suite data list says how to get them, or set data.root=).")
     if not here:
         print("Measuring the sample tasks instead, whose data come with the package.")
-    return here or tasks.all_tasks(SAMPLE, folders)
+    return here or benchmark.tasks_of(found, found.smoke, folders)
 
 
 def _is_here(task: Any, place: Mapping[str, Any]) -> bool:

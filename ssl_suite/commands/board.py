@@ -20,8 +20,8 @@ from ssl_suite.errors import SuiteError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ssl_suite.evaluation.rows import Row
     from ssl_suite.leaderboard.diff import Comparison
-    from ssl_suite.leaderboard.rows import Row
 
 PLACE = {"root": Key(default=None, example="leaderboards")}
 WIDTH = 120  # letters of a table where the output is not a terminal
@@ -46,7 +46,7 @@ def show(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
-    from ssl_suite.leaderboard import rows
+    from ssl_suite.evaluation import rows
 
     root, benchmark = _settled(args, "board show")
     found = rows.read_all(root, benchmark)
@@ -73,7 +73,7 @@ def verify(args: argparse.Namespace) -> int:
     Exits with code 2 and names the rows that fail: a changed file, count, metric or interval. A row from a commit
     that git does not know, or from a tree with uncommitted changes, is marked and does not fail.
     """
-    from ssl_suite.leaderboard import rows
+    from ssl_suite.evaluation import rows
     from ssl_suite.leaderboard.verify import failing
     from ssl_suite.leaderboard.verify import verify as check
 
@@ -150,7 +150,7 @@ def _settled(args: argparse.Namespace, command: str) -> tuple[Path, str | None]:
 
 
 def _root(given: str | None) -> Path:
-    from ssl_suite.leaderboard.rows import default_root
+    from ssl_suite.evaluation.rows import default_root
 
     if given is None:
         return default_root()
@@ -165,7 +165,7 @@ def tables(benchmark: str, rows: Sequence[Row], width: int) -> list[Table]:
     from rich.table import Table
     from rich.text import Text
 
-    from ssl_suite.leaderboard.rows import ARMS
+    from ssl_suite.leaderboard.table import ARMS
 
     by_place: dict[tuple[Any, Any], list[Row]] = {}
     for row in rows:
@@ -220,7 +220,7 @@ def _budget(rows: Sequence[Row]) -> str:
 
 def _cell(rows: Sequence[Row]) -> str:
     """The newest row of each encoder: mean, interval, test items, seeds."""
-    from ssl_suite.leaderboard.rows import FEWEST
+    from ssl_suite.evaluation.rows import FEWEST
 
     newest: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: datetime.fromisoformat(row["created"]), reverse=True):

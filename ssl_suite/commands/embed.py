@@ -81,20 +81,19 @@ def run(settings: dict[str, Any]) -> str:
     """
     from ssl_suite.data.faults import FaultCounter
     from ssl_suite.evaluation import vector_files
-    from ssl_suite.evaluation.embedding import Embedder
+    from ssl_suite.evaluation.embedding import embed
     from ssl_suite.training import restore
 
     output = vector_files.check(settings["output"])
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
     sources, columns = _sources(loaded.modality, settings)
     faults = FaultCounter(settings["on_error"])
-    embedder = Embedder(
-        loaded.encoder, loaded.modality, settings["pooling"], settings["layer"], settings["batch_tokens"]
-    )
+    how = (settings["pooling"], settings["layer"], settings["batch_tokens"])
     facts = {key: settings[key] for key in ("encoder", "pooling", "layer")} | {"step": loaded.step}
     start, count, tokens, cut = time.monotonic(), 0, 0, 0
     with vector_files.writing(output, facts) as add:
-        results = embedder.records(_read(loaded.modality, sources, faults, columns), faults)
+        records = _read(loaded.modality, sources, faults, columns)
+        results = embed(records, loaded.encoder, loaded.modality, faults, *how)
         while some := list(itertools.islice(results, ROWS)):
             add(some)
             count += len(some)

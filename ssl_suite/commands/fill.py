@@ -105,7 +105,7 @@ def predict(loaded: Loaded, ids: list[int], top: int) -> list[dict[str, Any]]:
     import torch
 
     from ssl_suite.data.batch import ragged
-    from ssl_suite.evaluation.embedding import autocast
+    from ssl_suite.evaluation.encode import autocast
 
     vocabulary = loaded.modality.vocabulary
     device = next(loaded.encoder.parameters()).device

@@ -54,7 +54,7 @@ def list_tasks(args: argparse.Namespace) -> int:
             before = task.benchmark
             table.add_row(before, style="bold")
         modality, metric = task.modality["name"], task.metrics[0]
-        table.add_row(f" {task.name}", modality, task.head, metric, task.data, row["here"], task.title)
+        table.add_row(f" {task.name}", modality, task.head["name"], metric, task.data, row["here"], task.title)
     Console(width=None if Console().is_terminal else 140).print(table)
     return 0
 

@@ -114,7 +114,12 @@ class Batch:
         )
 
 
-def ragged(sequences: list[np.ndarray], vocabulary: Vocabulary, max_length: int) -> Batch:
+def ragged(
+    sequences: list[np.ndarray],
+    vocabulary: Vocabulary,
+    max_length: int,
+    segments: list[np.ndarray] | None = None,
+) -> Batch:
     """[CLS] sequence [SEP] end to end: as many positions as there are tokens, no padding.
 
     Args:
@@ -122,6 +127,7 @@ def ragged(sequences: list[np.ndarray], vocabulary: Vocabulary, max_length: int)
             signal without a codebook has frames only.
         vocabulary: for the special tokens.
         max_length: of the batch.
+        segments: each (length,) 0 or 1 of pairs; [CLS] gets 0, [SEP] that of the position before it.
     """
     lengths = np.array([len(sequence) + 2 for sequence in sequences], np.int64)
     ends = np.cumsum(lengths)
@@ -132,6 +138,9 @@ def ragged(sequences: list[np.ndarray], vocabulary: Vocabulary, max_length: int)
     inside[ends - lengths] = inside[ends - 1] = False
     (values if frames is None else frames)[inside] = np.concatenate(sequences)
     values[ends - lengths], values[ends - 1] = vocabulary.cls, vocabulary.sep
+    segments_N = None
+    if segments is not None:
+        segments_N = torch.from_numpy(np.concatenate([framed(each) for each in segments]))
     return Batch(
         values=torch.from_numpy(values),
         frames_NF=None if frames is None else torch.from_numpy(frames),
@@ -142,4 +151,10 @@ def ragged(sequences: list[np.ndarray], vocabulary: Vocabulary, max_length: int)
         keys_B=torch.arange(len(lengths)),
         tokens=int(lengths.sum()),
         squares=int((lengths**2).sum()),
+        segments_N=segments_N,
     )
+
+
+def framed(segments: np.ndarray) -> np.ndarray:
+    """(length + 2,) int64: the segments of a sequence with its [CLS] and [SEP]."""
+    return np.concatenate([[0], segments, segments[-1:]]).astype(np.int64)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ssl_suite.data.arrange import STREAM, Arranged, Arranger, Contents
-from ssl_suite.data.batch import Batch
+from ssl_suite.data.batch import Batch, framed
 from ssl_suite.data.packing import Rows, pack, slots_per_row
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Vocabulary
@@ -131,6 +131,9 @@ class Collator:
         frames = None
         if signal.ndim == 2 and self.frames:
             frames = np.zeros((len(layout.values), signal.shape[1]), signal.dtype)
+        pairs, segments = self.store.segments, None
+        if pairs is not None:
+            segments = np.zeros(len(layout.values), np.int64)
         for r, items in enumerate(rows):
             for item in items:
                 start, length = int(windows.starts_S[item]), int(windows.lengths_S[item])
@@ -140,8 +143,12 @@ class Collator:
                 layout.values[inside] = v.targets[0] if ids is None else ids[start : start + length]
                 if frames is not None:
                     frames[inside] = signal[start : start + length]
+                if pairs is not None and segments is not None:
+                    segments[place : place + length + FRAME] = framed(pairs[start : start + length])
                 layout.values[place + 1 + length] = v.sep
         batch = layout.batch(self.max_length)
+        if segments is not None:
+            batch = replace(batch, segments_N=torch.from_numpy(segments))
         return batch if frames is None else replace(batch, frames_NF=torch.from_numpy(frames))
 
     def _arranged(self, rows: list[np.ndarray], numbers: list[int]) -> Batch:

@@ -14,6 +14,7 @@ Shapes: S windows of a split.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +50,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self.starts_S)
 
+    def each(self) -> Iterator[tuple[int, int, int]]:
+        """The record, start and length of each window."""
+        yield from zip(self.records_S.tolist(), self.starts_S.tolist(), self.lengths_S.tolist(), strict=True)
+
 
 class Store:
     """A store opened for reading.
@@ -59,11 +64,14 @@ class Store:
         report: counts of the preparation, see ``prepare``.
         values: (tokens,) memory-mapped ids, or (tokens, F) frames.
         units: (tokens,) ids of the frames' units, once ``training.units`` has set them; None for tokens.
+        segments: None: a store holds no pairs.
 
     Raises:
         SuiteError: a file is missing or of another size than the index says, or windows lie where they cannot. Whether
             all bytes are what they were is the matter of ``data.seals``.
     """
+
+    segments: np.ndarray | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)

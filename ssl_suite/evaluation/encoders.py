@@ -12,7 +12,7 @@ import torch
 from ssl_suite import config, registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import text_encoders
-from ssl_suite.evaluation.heads import Head
+from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.fingerprint import digest
@@ -50,7 +50,7 @@ def modality_for(reference: Reference, section: Mapping[str, Any], task: str) ->
     """
     if reference.kind == "hf" and section["name"] == "text":
         section = {**section, "tokenizer": HF + reference.name}
-    if reference.kind != "run":
+    if reference.kind != "run" or reference.reembed:
         return registry.build(registry.MODALITIES, "modality", section)
     from ssl_suite.training import restore
 
@@ -59,7 +59,7 @@ def modality_for(reference: Reference, section: Mapping[str, Any], task: str) ->
     if cfg["modality"]["name"] != section["name"]:
         raise SuiteError(
             f"encoder={reference.name} is of modality={cfg['modality']['name']}, task {task} of {section['name']}: "
-            f"pre-train one with `ssl_suite run modality={section['name']}`, or choose another task."
+            f"write {reference.name}+reembed for its blocks under fresh embeddings, or choose another task."
         )
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"] | {"max_length": section["max_length"]})
     modality.load(folder / restore.MODALITY)
@@ -101,6 +101,15 @@ def _run(
 
     loaded = restore.load_run(reference.name)
     note = f"pre-trained here with objective={loaded.config['objective']['name']}"
+    if reference.reembed:
+        torch.manual_seed(seed)
+        fresh = reembedded(loaded.encoder, modality)
+        _set_dropout(fresh, dropout)
+        if scratch:
+            fresh.reset_parameters()
+            return _opened(fresh)
+        note += f" on {loaded.config['modality']['name']}, fresh embeddings"
+        return _opened(fresh, digest(loaded.encoder), loaded.step, note)
     if not scratch:
         _set_dropout(loaded.encoder, dropout)
         return _opened(loaded.encoder, digest(loaded.encoder), loaded.step, note)
@@ -108,6 +117,31 @@ def _run(
     fresh = build.restored(build.shapes(loaded.encoder), loaded.config["objective"], modality)
     _set_dropout(fresh.encoder, dropout)
     return _opened(fresh.encoder)
+
+
+def reembedded(encoder: Any, modality: Modality) -> Any:
+    """The blocks of an encoder under a fresh embedder for another modality.
+
+    Raises:
+        SuiteError: it is not this suite's transformer.
+    """
+    from ssl_suite.models.embedders import embedder
+    from ssl_suite.models.encoder import Encoder
+
+    if not isinstance(encoder, Encoder):
+        raise SuiteError("+reembed keeps the blocks of this suite's transformer; this run has another kind of model.")
+    v, frame = modality.vocabulary, modality.frame
+    spec = replace(
+        encoder.spec,
+        vocabulary=len(v),
+        pad=v.pad,
+        features=frame.features if frame is not None else 0,
+        grid=frame.grid if frame is not None else None,
+    )
+    fresh = Encoder(spec, embedder(spec, modality))
+    fresh.layers.load_state_dict(encoder.layers.state_dict())
+    fresh.final_norm.load_state_dict(encoder.final_norm.state_dict())
+    return fresh
 
 
 def _set_dropout(encoder: Any, dropout: float | None) -> None:

@@ -1,6 +1,7 @@
 """What ``encoder=`` may name.
 
     RUN                 a run folder of this suite; RUN@STEP is one of its checkpoints, RUN the best
+    RUN+reembed         its blocks under a fresh embedder: a run of one modality on the tasks of another
     hf:NAME_OR_PATH     any ``AutoModel`` of ``transformers``: its own tokens, where they spell the task's symbols
     hf:…+map            every symbol is a random word of the text encoder (Kao & Lee 2021, arXiv:2103.07162); the
                         choice follows the run's seed, or is fixed by ``+map=SEED``
@@ -47,6 +48,11 @@ class Reference:
     reembed: bool = False
 
     @property
+    def varies(self) -> bool:
+        """Whether the encoder that is opened depends on the run's seed."""
+        return self.kind == "random" or self.reembed or (self.map and self.map_seed is None)
+
+    @property
     def short(self) -> str:
         """Without the folders it lies in: what a row says."""
         name = self.name
@@ -56,6 +62,13 @@ class Reference:
         seed = "" if self.map_seed is None else f"={self.map_seed}"
         prefix = {"hf": HF, "random": RANDOM, "run": "run:"}.get(self.kind, self.kind)
         return prefix + name + f"+map{seed}" * self.map + "+reembed" * self.reembed
+
+
+def modality_source(reference: Reference) -> str:
+    """The reference whose own modality encodes a task's records; "" where the task's does."""
+    if (reference.kind == "run" and reference.reembed) or reference.kind not in ("run", "hf"):
+        return ""
+    return (HF if reference.kind == "hf" else "") + reference.name
 
 
 def parse(text: str) -> Reference:
@@ -81,8 +94,11 @@ def parse(text: str) -> Reference:
             found = replace(found, reembed=True)
         else:
             found = replace(found, map=True, map_seed=int(value) if value else None)
-    if words and found.kind != "hf":
-        raise SuiteError(f"encoder={text}: +{words[0]} is for text encoders (hf:NAME_OR_PATH).")
+    takes = {"hf": ("map", "reembed"), "run": ("reembed",)}.get(found.kind, ())
+    for word in words:
+        if word.partition("=")[0] not in takes:
+            offers = "text encoders (hf:NAME_OR_PATH)" if word.startswith("map") else "run folders and hf:NAME_OR_PATH"
+            raise SuiteError(f"encoder={text}: +{word} is for {offers}.")
     if found.map and found.reembed:
         raise SuiteError(f"encoder={text}: symbols are either mapped or re-embedded; keep one of the two.")
     return found

@@ -88,8 +88,18 @@ def wilson(correct: float, n: int, level: float = LEVEL) -> Interval:
     return Interval(middle - half if correct else 0.0, middle + half if correct < n else 1.0)
 
 
-def draw(metric: Metric | str, labels_I: np.ndarray, predictions_SI: np.ndarray, draws: int, seed: int = 0) -> Draws:
+def draw(
+    metric: Metric | str,
+    labels_I: np.ndarray,
+    predictions_SI: np.ndarray,
+    draws: int,
+    seed: int = 0,
+    clusters_I: np.ndarray | None = None,
+) -> Draws:
     """The metric of every seed on ``draws`` resamples of the items.
+
+    Args:
+        clusters_I: numbers of clusters of items that are not independent: whole clusters are resampled.
 
     Raises:
         Undefined, SuiteError: as ``Metric.per_seed``, on the items themselves.
@@ -97,11 +107,13 @@ def draw(metric: Metric | str, labels_I: np.ndarray, predictions_SI: np.ndarray,
     metric = find(metric) if isinstance(metric, str) else metric
     observed_S = metric.per_seed(labels_I, predictions_SI)
     checked = metric.checked(labels_I, predictions_SI)
-    values, n = metric.weighted(*checked), len(checked[0])
+    values = metric.weighted(*checked)
+    units_I = np.arange(len(checked[0])) if clusters_I is None else np.unique(clusters_I, return_inverse=True)[1]
+    n = int(units_I.max()) + 1
     rng = np.random.default_rng(seed)
     values_DS = np.empty((draws, len(observed_S)))
     for values_S in values_DS:
-        values_S[:] = values(np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64))
+        values_S[:] = values(np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)[units_I])
     return Draws(metric.name, observed_S, values_DS)
 
 
@@ -133,6 +145,7 @@ def bootstrap(
     draws: int = 1000,
     seed: int = 0,
     report: Report | None = None,
+    clusters_I: np.ndarray | None = None,
 ) -> Interval:
     """95 % percentile interval, over resamples of the items, of the mean over seeds (Efron 1979).
 
@@ -143,23 +156,25 @@ def bootstrap(
         Undefined: on the items themselves, or on more than half of the resamples.
         SuiteError: as ``Metric.per_seed``.
     """
-    (made,) = _enough(lambda count: (draw(metric, labels_I, predictions_SI, count, seed),), draws, report)
+    (made,) = _enough(lambda count: (draw(metric, labels_I, predictions_SI, count, seed, clusters_I),), draws, report)
     values_DS = made.values_DS[_good([made])][:draws]
     low, high = np.quantile(values_DS.mean(1), QUANTILES)
     return Interval(float(low), float(high))
 
 
-def interval(metric_name: str, labels_I: np.ndarray, predictions_SI: np.ndarray) -> Interval:
+def interval(
+    metric_name: str, labels_I: np.ndarray, predictions_SI: np.ndarray, clusters_I: np.ndarray | None = None
+) -> Interval:
     """The 95 % interval of a leaderboard row: Wilson's at the mean over seeds for accuracy, else 1,000 resamples.
 
     It holds for this set of seeds: how much they differ is the row's ``sd``, and ``paired_bootstrap`` counts it.
     Raises as ``bootstrap``.
     """
-    if metric_name == "accuracy":
+    if metric_name == "accuracy" and clusters_I is None:
         labels_I = np.asarray(labels_I)
         share = float(find(metric_name).per_seed(labels_I, predictions_SI).mean())
         return wilson(share * len(labels_I), len(labels_I))
-    return bootstrap(metric_name, labels_I, predictions_SI)
+    return bootstrap(metric_name, labels_I, predictions_SI, clusters_I=clusters_I)
 
 
 def mcnemar(labels_I: np.ndarray, a_I: np.ndarray, b_I: np.ndarray) -> McNemar:
@@ -186,6 +201,7 @@ def paired_bootstrap(
     draws: int = 2000,
     seed: int = 0,
     report: Report | None = None,
+    clusters_I: np.ndarray | None = None,
 ) -> Paired:
     """Whether two models differ in the mean over seeds, on the same items: ``paired`` of both models' ``draw``.
 
@@ -199,7 +215,8 @@ def paired_bootstrap(
     halves = slice(None, len(a_SI)), slice(len(a_SI), None)
 
     def make(count: int) -> tuple[Draws, ...]:
-        both = draw(metric, labels_I, stacked_SI, count, seed)  # together: the labels' ranks are then found once
+        # Together: the labels' ranks are then found once.
+        both = draw(metric, labels_I, stacked_SI, count, seed, clusters_I)
         return tuple(Draws(both.metric, both.observed_S[half], both.values_DS[:, half]) for half in halves)
 
     a, b = _enough(make, draws, report)

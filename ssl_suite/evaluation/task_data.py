@@ -1,10 +1,10 @@
 """The items of a task: read, encoded, labelled and split, as ``data.loader.Collator`` takes them.
 
-A task's data are tables (parquet, CSV, TSV) with a row an item. Labels and splits (``task_rows``) are joined to what
-the modality reads by the number of the row. All rows of the three splits are read, whatever part of them a budget
-keeps: classes, leaks and digests are of the full splits.
+A task's data are tables (parquet, CSV, TSV) with a row an item. Labels and splits (``tables``) are joined to what the
+modality reads by the number of the row. All rows of the splits are read, whatever part of them a budget keeps: classes,
+leaks and digests are of the full splits.
 
-Shapes: I items of a split, S sequences (S == I unless items are cut into chunks).
+Shapes: I items of a split, S sequences (S == I unless an item is several sequences).
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.sources import Sources, resolve_entry
 from ssl_suite.data.store import Windows
 from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.evaluation.task_rows import Rows, keep, read_labels, read_rows
+from ssl_suite.evaluation import items
+from ssl_suite.evaluation.heads import head_class
+from ssl_suite.evaluation.heads.base import Labels
+from ssl_suite.evaluation.tables import Rows, keep, read_rows
 from ssl_suite.evaluation.tasks import FILE, PARTS, Task, entry
 from ssl_suite.modalities.base import Modality, Record
 from ssl_suite.modalities.tables import ROW_NUMBERS
@@ -37,11 +40,14 @@ class Part:
 
     Attributes:
         rows_I: int32, position of each item among the full split's rows, in the order of the file.
-        labels_I: int64 class numbers, or float64 values.
+        labels_I: class numbers (int64), values (float64), or objects, as the head reads them.
         windows: its sequences; ``records_S`` is the item of each.
         full: items of the full split.
         truncated: items that are not read whole.
         skipped: rows of train that could not be read, see ``load``.
+        contexts: of each item what its layout keeps for decoding.
+        more: of each item what its head's labels say beside ``labels_I``; () where that is nothing.
+        clusters_I: (I,) int64 numbers of the task's ``cluster`` column; None where items are independent.
     """
 
     rows_I: np.ndarray
@@ -50,6 +56,9 @@ class Part:
     full: int
     truncated: int = 0
     skipped: int = 0
+    contexts: tuple[Any, ...] = ()
+    more: tuple[Any, ...] = ()
+    clusters_I: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows_I)
@@ -62,8 +71,8 @@ class TaskData:
     Attributes:
         task: the task's name.
         values: (tokens,) ids of the sequences of all parts end to end, or (tokens, F) frames; in the store's types.
-        parts: by ``train``, ``dev`` and ``test``.
-        classes: of the full train split, sorted as text; the place of a class is its number. () for regression.
+        parts: by ``train``, ``dev``, ``test`` and further parts.
+        classes: of the full train split, sorted as text; the place of a class is its number. () where there are none.
         data_sha256: of the file, or of the digests of several.
         split_sha256: of the inputs and labels of the full splits in their order, before they are encoded: equal for
             every tokeniser.
@@ -71,6 +80,8 @@ class TaskData:
             the other, by ``Modality.identity`` of all their tokens (DNA: or as reverse complement; music: in any key).
             Of images and speech by the bytes of the file: decoding all of them would cost more than it tells.
         units: (tokens,) of the frames, once they are set; None for tokens.
+        segments: (tokens,) uint8, 0 or 1, of pairs; None elsewhere.
+        marks: (tokens, 2) int32, see ``items``; None where the layout makes none.
     """
 
     task: str
@@ -81,6 +92,8 @@ class TaskData:
     split_sha256: str
     leakage: dict[str, int]
     units: np.ndarray | None = None
+    segments: np.ndarray | None = None
+    marks: np.ndarray | None = None
 
     @property
     def ids(self) -> np.ndarray:
@@ -92,7 +105,7 @@ class TaskData:
         return self.units
 
     def split(self, name: str) -> Windows:
-        """The sequences of ``train``, ``dev`` or ``test``."""
+        """The sequences of a part."""
         if name not in self.parts:
             raise SuiteError(f"a task has no split '{name}'.{nearest(name, self.parts)}")
         return self.parts[name].windows
@@ -122,9 +135,10 @@ def load(
         chunks: pieces that are read of an item, where ``task.overflow`` is ``chunks``; None is all.
 
     Raises:
-        SuiteError: the data are not here or another; a column is missing; a part is empty; a label is missing, is
-            not in train, is not a finite number, or is the same for a whole part; or a row cannot be read.
+        SuiteError: the data are not here or another; a column is missing; a part is empty; a label is wrong, or the
+            same for a whole part; or a row cannot be read.
     """
+    # Find the tables, and what they say of each row.
     if modality.name != task.modality["name"]:
         raise SuiteError(f"task {task.name} is for modality={task.modality['name']}, not {modality.name}.")
     sources = find_sources(task, modality, place)
@@ -133,28 +147,41 @@ def load(
     firsts, rows = read_rows(task, sources.paths)
     for part, limit in limits.items():
         keep(rows, part, limit, data_sha256)
-    labels, classes = read_labels(task, rows)
-    fit(task, modality, sources, firsts, rows)
-    encoded, skipped = encode(task, modality, sources, firsts, rows, place.get("on_error") or "stop")
-    window = modality.max_length - FRAME
-    values, parts = lay_out(modality, encoded, rows, labels, window, task.overflow, skipped, chunks)
-    check_labels(task, parts, classes)
-    return TaskData(task.name, values, parts, classes, data_sha256, split_digest(rows), leaks(rows))
+    head = head_class(task.head["name"])
+    labels = head.read_labels(task, rows)
+
+    # Read and encode the inputs of each kept row.
+    layout = head.layout[len(task.inputs) - 1]()
+    train = rows.names.index("train")
+    first_input = read(modality, sources, firsts, task.inputs[0], lambda error: None)
+    modality.fit(record for row, record in first_input if rows.parts[row] == train)  # bad rows are met again below
+    inputs, skipped = encode(task, modality, layout, sources, firsts, rows, place.get("on_error") or "stop")
+    for row, found in inputs.items():
+        head.check_item(labels.values_R[row], found, f"task {task.name}: {rows.places[row]}")
+
+    # Lay them out as sequences, part by part.
+    window = items.Window(modality.max_length - FRAME, task.overflow, chunks, modality.vocabulary.sep)
+    data = lay_out(task, modality, layout, inputs, rows, labels, window, skipped)
+    data.classes, data.data_sha256, data.split_sha256 = labels.classes, data_sha256, split_digest(task, rows)
+    data.leakage = leaks(rows)
+    check_labels(task, data)
+    return data
 
 
-def check_labels(task: Task, parts: Mapping[str, Part], classes: tuple[str, ...]) -> None:
+def check_labels(task: Task, data: TaskData) -> None:
     """Refuse a part whose labels are all the same: nothing is learnt from it, and no score on it says anything."""
-    for name, part in parts.items():
-        if len(np.unique(part.labels_I)) < 2:
+    for name, part in data.parts.items():
+        if part.labels_I.dtype != object and len(np.unique(part.labels_I)) < 2:
             of = f"the {len(part):,} items of {name}" + (" that the budget keeps" if len(part) < part.full else "")
-            label = classes[part.labels_I[0]] if classes else part.labels_I[0]
+            label = data.classes[part.labels_I[0]] if data.classes else part.labels_I[0]
             raise SuiteError(f"task {task.name}: the label of {of} is always {label}: nothing to learn or score.")
 
 
 def leaks(rows: Rows) -> dict[str, int]:
     """How many items of a full split are also in another."""
-    full = {part: [one for row in rows.of(part) if (one := rows.identities[row]) is not None] for part in PARTS}
-    pairs = (("dev", "train"), ("test", "train"), ("test", "dev"))
+    full = {part: [one for row in rows.of(part) if (one := rows.identities[row]) is not None] for part in rows.names}
+    pairs = [("dev", "train"), ("test", "train"), ("test", "dev")]
+    pairs += [(part, "train") for part in rows.names if part not in PARTS]
     return {f"{part}_in_{other}": sum(map(set(full[other]).__contains__, full[part])) for part, other in pairs}
 
 
@@ -166,60 +193,76 @@ def find_sources(task: Task, modality: Modality, place: Mapping[str, Any]) -> So
     """
     if task.data.startswith(FILE):
         path = task.path.parent / Path(task.data.removeprefix(FILE)).expanduser()
-        if not path.is_file():
-            raise SuiteError(
-                f"task {task.name}: {path} is not here; data={task.data} is relative to {task.path.parent}."
-            )
-        return Sources([path], str(path))
+        files = sorted({str(value).removeprefix(FILE) for value in task.splits.values() if str(value).startswith(FILE)})
+        paths = [path / name for name in files] if path.is_dir() else [path]
+        for one in paths or [path]:
+            if not one.is_file():
+                raise SuiteError(
+                    f"task {task.name}: {one} is not here; data={task.data} is relative to {task.path.parent}."
+                )
+        return Sources(paths, str(path))
     section = {**(entry(task.data) or {}), "root": place.get("root"), "cache": place.get("cache")}
     return resolve_entry(modality, section)
 
 
 def read(
-    task: Task, modality: Modality, sources: Sources, firsts: list[int], fault: Any
+    modality: Modality, sources: Sources, firsts: list[int], column: str, fault: Any
 ) -> Iterator[tuple[int, Record]]:
-    """Every record of the tables with the number of its row."""
+    """Every record of a column of the tables with the number of its row."""
     for path, first in zip(sources.paths, firsts, strict=True):
-        for record in modality.read(path, fault, task.columns["input"], ROW_NUMBERS):
+        for record in modality.read(path, fault, column, ROW_NUMBERS):
             yield first + int(record.name.removeprefix(ROW_NUMBERS)) - 1, record
 
 
-def fit(task: Task, modality: Modality, sources: Sources, firsts: list[int], rows: Rows) -> None:
-    """Train the tokeniser on the full train split, where it is trained on the input and has not been."""
-    train = PARTS.index("train")
-    pairs = read(task, modality, sources, firsts, lambda error: None)  # bad rows are met again when they are encoded
-    modality.fit(record for row, record in pairs if rows.parts[row] == train)
-
-
 def encode(
-    task: Task, modality: Modality, sources: Sources, firsts: list[int], rows: Rows, on_error: str
-) -> tuple[dict[int, np.ndarray], int]:
-    """What the kept rows encode to by row, and how many rows of train were skipped; fills in digests and identities."""
+    task: Task,
+    modality: Modality,
+    layout: items.Single,
+    sources: Sources,
+    firsts: list[int],
+    rows: Rows,
+    on_error: str,
+) -> tuple[dict[int, tuple[Any, ...]], int]:
+    """What the inputs of kept rows encode to, by row, and how many rows of train were skipped; fills in digests and
+    identities of all."""
     faults, signal = FaultCounter(on_error), modality.frame is not None
-    encoded: dict[int, np.ndarray] = {}
-    for row, record in read(task, modality, sources, firsts, faults):
-        if rows.parts[row] < 0:
-            continue
-        raw = as_bytes(record.data)
-        identity = hashlib.blake2b(raw, digest_size=16).digest() if signal else b""
-        if not signal or rows.keep[row]:
-            try:
-                values = modality.encode(record).values
-                if not len(values):
-                    raise BadRecord(f"{rows.places[row]} encodes to nothing; remove it.", "too short")
-            except BadRecord as error:
-                faults(error)
+    inputs: dict[int, list[Any]] = {}
+    seen: dict[int, list[tuple[bytes, bytes]]] = {}
+    for k, column in enumerate(task.inputs):
+        for row, record in read(modality, sources, firsts, column, faults):
+            if rows.parts[row] < 0 or len(seen.get(row, ())) < k:
                 continue
-            identity = identity or modality.identity(values)
-            if rows.keep[row]:
-                encoded[row] = values
-        rows.digests[row], rows.identities[row] = hashlib.sha256(raw).digest(), identity
-    missing = [row for part in PARTS for row in rows.of(part) if rows.digests[row] is None]
-    scored = [row for row in missing if rows.parts[row] != PARTS.index("train")]
-    if scored or not any(row in encoded for row in rows.of("train")):
+            raw = as_bytes(record.data)
+            identity = hashlib.blake2b(raw, digest_size=16).digest() if signal else b""
+            if not signal or rows.keep[row]:
+                try:
+                    found = layout.read(modality, record, k)
+                except BadRecord as error:
+                    faults(error)
+                    continue
+                identity = identity or modality.identity(flat(found))
+                if rows.keep[row]:
+                    inputs.setdefault(row, []).append(found)
+            seen.setdefault(row, []).append((raw, identity))
+    whole = {row for row, found in seen.items() if len(found) == len(task.inputs)}
+    for row in whole:
+        raws, identities = zip(*seen[row], strict=True)
+        joined = b"\0".join(raws)
+        rows.digests[row] = hashlib.sha256(joined).digest()
+        rows.identities[row] = b"".join(identities)
+    missing = [row for row in rows.used() if row not in whole]
+    scored = [row for row in missing if rows.parts[row] != rows.names.index("train")]
+    if scored or not any(row in inputs and row in whole for row in rows.of("train")):
         what = "dev and test skip no row" if scored else "all rows of train were skipped"
         raise SuiteError(f"task {task.name}: {what}: {''.join(faults.examples[:1])}")
-    return encoded, len(missing)
+    return {row: tuple(found) for row, found in inputs.items() if row in whole}, len(missing)
+
+
+def flat(found: Any) -> np.ndarray:
+    """The ids or frames of what a layout read."""
+    if isinstance(found, list):
+        return np.concatenate(found)
+    return found[0] if isinstance(found, tuple) else found
 
 
 def as_bytes(data: Any) -> bytes:
@@ -229,62 +272,51 @@ def as_bytes(data: Any) -> bytes:
 
 
 def lay_out(
+    task: Task,
     modality: Modality,
-    encoded: Mapping[int, np.ndarray],
+    layout: items.Single,
+    inputs: Mapping[int, tuple[Any, ...]],
     rows: Rows,
-    labels: np.ndarray,
-    window: int,
-    overflow: str,
+    labels: Labels,
+    window: items.Window,
     skipped: int,
-    chunks: int | None = None,
-) -> tuple[np.ndarray, dict[str, Part]]:
-    """All sequences end to end, and the parts.
-
-    Args:
-        encoded: what the kept rows encode to.
-        labels: of all rows.
-        window: the most tokens of a sequence.
-        overflow: ``truncate``, ``middle`` or ``chunks``; the last chunk may be short.
-        chunks: the most of an item.
-    """
-    values: list[np.ndarray] = []
+) -> TaskData:
+    """All sequences end to end, and the parts; digests and classes are left empty."""
+    made: list[items.Sequence] = []
     parts, begin = {}, 0
-    for name in PARTS:
+    for name in rows.names:
         every = rows.of(name)
-        mine = [row for row in every if row in encoded]
-        read = [read_of(encoded[row], window, overflow, chunks) for row in mine]
-        lengths = np.array([len(tokens) for tokens in read], np.int64)
-        cut = sum(len(tokens) < len(encoded[row]) for row, tokens in zip(mine, read, strict=True))
-        values += read
-        counts = -(-lengths // window)
-        items = np.repeat(np.arange(len(mine), dtype=np.int32), counts)
-        inside = (np.arange(len(items)) - np.repeat(np.cumsum(counts) - counts, counts)) * window
-        starts = begin + np.repeat(np.cumsum(lengths) - lengths, counts) + inside
-        pieces = np.minimum(window, lengths[items] - inside).astype(np.int32)
-        begin += int(lengths.sum())
+        mine = [row for row in every if row in inputs]
+        laid = [layout.sequences(inputs[row], window) for row in mine]
+        some = [sequence for sequences, _ in laid for sequence in sequences]
+        lengths_S = np.array([len(sequence.values) for sequence in some], np.int32)
+        items_S = np.repeat(np.arange(len(mine), dtype=np.int32), [len(sequences) for sequences, _ in laid])
+        starts_S = begin + np.cumsum(lengths_S, dtype=np.int64) - lengths_S
+        begin += int(lengths_S.sum())
+        made += some
         parts[name] = Part(
             rows.positions[mine],
-            labels[mine],
-            Windows(starts.astype(np.int64), pieces, items),
+            labels.values_R[mine],
+            Windows(starts_S, lengths_S, items_S),
             len(every),
-            cut,
+            sum(cut for _, cut in laid),
             skipped if name == "train" else 0,
+            tuple(layout.context(inputs[row]) for row in mine),
+            () if labels.more_R is None else tuple(labels.more_R[mine]),
+            clusters(task, rows, mine),
         )
-    return np.concatenate(values).astype(stored_type(modality), copy=False), parts
+    values = np.concatenate([sequence.values for sequence in made]).astype(stored_type(modality), copy=False)
+    segments, marks = (
+        None if made[0][k] is None else np.concatenate([sequence[k] for sequence in made]) for k in (1, 2)
+    )
+    return TaskData(task.name, values, parts, (), "", "", {}, None, segments, marks)
 
 
-def read_of(tokens: np.ndarray, window: int, overflow: str, chunks: int | None) -> np.ndarray:
-    """What is read of an item: its first or middle tokens, or chunks that lie evenly over it, end to end."""
-    if overflow == "truncate":
-        return tokens[:window]
-    if overflow == "middle":
-        first = max(0, len(tokens) - window) // 2
-        return tokens[first : first + window]
-    count = -(-len(tokens) // window)
-    if chunks is None or count <= chunks:
-        return tokens
-    kept = [(2 * i + 1) * count // (2 * chunks) for i in range(chunks)]
-    return np.concatenate([tokens[at * window : (at + 1) * window] for at in kept])
+def clusters(task: Task, rows: Rows, mine: list[int]) -> np.ndarray | None:
+    """(I,) int64 numbers of the values of the task's ``cluster`` column."""
+    if task.cluster is None:
+        return None
+    return np.unique([str(rows.columns[task.cluster][row]) for row in mine], return_inverse=True)[1]
 
 
 def stored_type(modality: Modality) -> Any:
@@ -295,14 +327,14 @@ def stored_type(modality: Modality) -> Any:
     return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.int32)
 
 
-def split_digest(rows: Rows) -> str:
+def split_digest(task: Task, rows: Rows) -> str:
     """SHA-256 of the inputs and labels of the full splits."""
     digest = hashlib.sha256()
-    for part in PARTS:
+    for part in rows.names:
         digest.update(f"{part}\n".encode())
         for row in rows.of(part):
             digest.update(rows.digests[row] or b"skipped")
-            digest.update(f"{rows.labels[row]}\n".encode())
+            digest.update("\t".join(str(rows.columns[name][row]) for name in task.label).encode() + b"\n")
     return digest.hexdigest()
 
 

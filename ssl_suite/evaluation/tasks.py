@@ -5,78 +5,106 @@ Nothing here imports torch, so that a list of tasks costs little; ``build_modali
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BeforeValidator, Field
+from pydantic.dataclasses import dataclass
 
 from ssl_suite import resources
+from ssl_suite.core.schema import STRICT, keys, parse
 from ssl_suite.data import catalogue
 from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.evaluation import metrics
-from ssl_suite.registry import MODALITIES, build, describe, fits
+from ssl_suite.evaluation.heads import HEADS
+from ssl_suite.registry import MODALITIES, build
 
 PARTS = ("train", "dev", "test")
-COLUMNS = ("input", "label", "split")
-HEADS = {  # what its metrics take (see ``metrics.Metric``), and its class
-    "classification": ("classes", "ssl_suite.evaluation.heads:Classification"),
-    "regression": ("values", "ssl_suite.evaluation.heads:Regression"),
-}
-OVERFLOWS = ("truncate", "middle", "chunks")
-FILE = "file:"  # of ``data``: a table beside the task's own file, not an entry of the catalogue
-MOST_LINES, MOST_LETTERS = 20, 30
+COLUMN = "column"  # of ``splits``: the column that the values of the parts stand in
+FILE = "file:"  # of ``data``: a table beside the task's own file; of a part: a file of the data set
+MOST_LINES = 20
 NAME = re.compile(r"[a-z0-9_]+@[a-z0-9_]+")
+CARVED = re.compile(r"(\d{1,2})% of train")
+
+Names = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Named = Annotated[dict[str, Any], BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Task:
-    """One task.
-
-    Attributes:
-        name: ``base@split``: a score belongs to a split, so the split is part of the name. Its file is called the same.
-        title: a column's header, at most ``MOST_LETTERS`` letters.
-        version: changes with anything that changes the number.
-        modality: ``name`` and what differs from ``conf/modality/NAME.yaml``.
-        data: an entry of the catalogue (``conf/data/``), or ``file:PATH``, a table beside the task's file.
-        columns: which column of the table is ``input``, ``label`` and ``split``.
-        splits: for ``train``, ``dev`` and ``test`` the value in the split column; rows with other values are not used.
-        head: a key of ``HEADS``.
-        metrics: keys of ``metrics.METRICS``, the main one first.
-        select: the metric that chooses on dev.
-        overflow: of items that are longer than the modality's window: ``truncate`` keeps its first tokens, ``middle``
-            those around its middle, ``chunks`` cuts the item into pieces, which vote.
-        reference: the ``task`` of published numbers in ``leaderboards/references``; None where there are none.
-        caveat: what a reader of a score must know of the data, in a sentence.
-        benchmark: the folder it is in.
-        path: its file.
-    """
+    """One task: the keys of its file, and where that is."""
 
     name: str
-    title: str
-    version: int
-    modality: dict
+    """``base@split``: a score belongs to a split, so the split is part of the name. Its file is called the same."""
+    title: Annotated[str, Field(min_length=1, max_length=30)]
+    """A column's header."""
+    version: Annotated[int, Field(ge=1)]
+    """Changes with anything that changes the number."""
+    modality: dict[str, Any]
+    """``name`` and what differs from ``conf/modality/NAME.yaml``."""
     data: str
-    columns: dict
-    splits: dict
-    head: str
-    metrics: list
+    """An entry of the catalogue (``conf/data/``), or ``file:PATH``, a table or a folder of tables beside the file."""
+    inputs: Annotated[Names, Field(min_length=1, max_length=2)]
+    """The column of the input, or the two of a pair."""
+    label: Annotated[Names, Field(min_length=1)]
+    """The column or columns of the label."""
+    splits: dict[str, str | int | float | bool]
+    """For ``train``, ``dev``, ``test`` and any further part a value of the column that ``column`` names, or
+    ``file:NAME``, a file of the data set. Rows of other values are not used. Without ``dev`` see ``dev``."""
+    head: Named
+    """A key of ``heads.HEADS``; with settings ``{name: ..., key: value}``."""
+    metrics: Annotated[list[str], Field(min_length=1)]
+    """Keys of ``metrics.METRICS``, the main one first."""
     select: str
-    overflow: str = "truncate"
+    """The metric that chooses on dev."""
+    dev: str | None = None
+    """``10% of train``: the share of the training items that chooses, where the set has no such part."""
+    group: str | None = None
+    """A column: items of one value stay together when dev is taken from train."""
+    cluster: str | None = None
+    """A column: items of one value are not independent, and intervals resample them together."""
+    overflow: Literal["truncate", "middle", "chunks"] = "truncate"
+    """Of items longer than the window: keep the first tokens, those around the middle, or pieces that vote."""
     reference: str | None = None
+    """The ``task`` of published numbers in ``leaderboards/references``."""
     caveat: str = ""
-    benchmark: str = field(default="", kw_only=True)
-    path: Path = field(default=Path(), kw_only=True)
+    """What a reader of a score must know of the data, in a sentence."""
+    benchmark: str = Field(default="", kw_only=True)
+    """The folder it is in."""
+    path: Path = Field(default=Path(), kw_only=True)
+    """Its file."""
 
     @property
     def base(self) -> str:
         """The name without its split."""
         return self.name.partition("@")[0]
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """``train``, ``dev``, ``test`` and further parts."""
+        return (*PARTS, *(name for name in self.splits if name not in (COLUMN, *PARTS)))
 
-KEYS = {item.name: item for item in fields(Task) if item.name not in ("benchmark", "path")}
+    @property
+    def kind(self) -> str:
+        """What its predictions are, see ``heads.Entry``."""
+        return HEADS[self.head["name"]].kind
+
+    def identity(self) -> dict[str, Any]:
+        """The keys that change a number, as a trial's hash and a row's take them: no title, caveat or metric list."""
+        return {key: value for key in KEYS if key not in TOLD and (value := getattr(self, key)) is not None}
+
+    def digest(self) -> str:
+        """SHA-256 of ``identity``."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+TOLD = ("title", "reference", "caveat", "metrics")
+KEYS = [key for key in keys(Task) if key not in ("benchmark", "path")]
 
 
 def load(path: Path) -> Task:
@@ -96,71 +124,53 @@ def load(path: Path) -> Task:
     lines = len(text.splitlines())
     if lines > MOST_LINES:
         raise SuiteError(f"{path}: has {lines} lines; a task has at most {MOST_LINES}.")
-    _check_keys(content, path)
-    task = Task(**content, benchmark=path.absolute().parent.name, path=path.absolute())
-    for fault in (_form(task), _names(task), _modality(task), _data(task)):
-        if fault:
+    place = {"benchmark": path.absolute().parent.name, "path": path.absolute()}
+    task = parse(Task, content | place if isinstance(content, dict) else content, str(path))
+    for check in CHECKS:
+        if fault := check(task):
             raise SuiteError(f"{path}: {fault}")
     return task
 
 
-def _check_keys(content: Any, path: Path) -> None:
-    """The right keys, each with a value of its type."""
-    if not isinstance(content, Mapping):
-        raise SuiteError(f"{path}: a task holds keys and values: {', '.join(KEYS)}.")
-    for key in content:
-        if key not in KEYS:
-            raise SuiteError(f"{path}: '{key}' is no key of a task.{nearest(str(key), KEYS)}")
-    missing = [key for key, item in KEYS.items() if key not in content and item.default is MISSING]
-    if missing:
-        raise SuiteError(f"{path}: {', '.join(missing)} missing; a task needs it.")
-    hints = get_type_hints(Task)
-    for key, value in content.items():
-        if not fits(value, hints[key]):
-            raise SuiteError(f"{path}: {key}={value} should be {describe(hints[key])}.")
-
-
-def _form(task: Task) -> str | None:
-    """What is wrong with names, numbers and keys within keys; None where nothing is."""
+def _name(task: Task) -> str | None:
     if not NAME.fullmatch(task.name):
         return f"name={task.name} should be base@split in small letters, digits and _, such as h3@gue20."
     if task.path.stem != task.name:
         return f"name={task.name} should be the file's own, {task.path.stem}; rename one of them."
-    if not 0 < len(task.title) <= MOST_LETTERS:
-        return f"title has {len(task.title)} letters; a column's header has 1 to {MOST_LETTERS}."
-    if task.version < 1:
-        return f"version={task.version} should be 1 or more."
-    for key, wanted in (("columns", COLUMNS), ("splits", PARTS)):
-        given = getattr(task, key)
-        for name in given:
-            if name not in wanted:
-                return f"{key}.{name} is not known.{nearest(str(name), wanted)}"
-        for name in wanted:
-            if given.get(name) in (None, "") or isinstance(given[name], (list, dict)):
-                return f"{key}.{name} should be {'the name of one column' if key == 'columns' else 'one value'}."
-    if len({str(value) for value in task.splits.values()}) < len(PARTS):
-        return "splits: train, dev and test should be three different values; a choice made on test is no test."
     return None
 
 
-def _names(task: Task) -> str | None:
-    """Which head, metric or rule does not exist, or does not fit."""
-    for key, value, known in (("head", task.head, HEADS), ("overflow", task.overflow, OVERFLOWS)):
-        if value not in known:
-            return f"{key}={value} does not exist.{nearest(value, known)}"
-    if not task.metrics:
-        return "metrics is empty; name the main metric first."
-    for name in (*task.metrics, task.select):
-        if name not in metrics.METRICS:
-            return f"metric {name} does not exist.{nearest(str(name), metrics.METRICS)}"
-        takes = metrics.METRICS[name].takes
-        wanted, _ = HEADS[task.head]
-        if takes != wanted:
-            fitting = [other for other, metric in metrics.METRICS.items() if metric.takes == wanted]
-            return f"metric {name} is of {takes}, not of the {wanted} of {task.head}: {', '.join(fitting)}."
-    if len(set(task.metrics)) < len(task.metrics):
-        return "metrics names one of them twice."
+def _splits(task: Task) -> str | None:
+    values = {key: str(value) for key, value in task.splits.items() if key != COLUMN}
+    if (task.dev is None) == ("dev" not in values):
+        return "dev should be a part of splits, or 'dev: 10% of train', and not both."
+    for part in ("train", "test"):
+        if part not in values:
+            return f"splits.{part} is missing."
+    for part, value in values.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", part):
+            return f"splits.{part} is no name of a part; write small letters, digits and _."
+        if not value.startswith(FILE) and COLUMN not in task.splits:
+            return f"splits.{part}={value} is a value: name its column by splits.column, or write file:NAME."
+    if len(set(values.values())) < len(values):
+        return "splits: the parts should be different values or files; a choice made on test is no test."
+    if task.dev is not None and not CARVED.fullmatch(task.dev):
+        return f"dev={task.dev} should be a share such as '10% of train'."
     return None
+
+
+def _metrics(task: Task) -> str | None:
+    name = task.head.get("name")
+    if name not in HEADS:
+        return f"head={name} does not exist.{nearest(str(name), HEADS)}"
+    for metric in (*task.metrics, task.select):
+        if metric not in metrics.METRICS:
+            return f"metric {metric} does not exist.{nearest(metric, metrics.METRICS)}"
+        takes = metrics.METRICS[metric].takes
+        if takes != task.kind:
+            fitting = [other for other, found in metrics.METRICS.items() if found.takes == task.kind]
+            return f"metric {metric} is of {takes}, not of the {task.kind} of {name}: {', '.join(fitting)}."
+    return "metrics names one of them twice." if len(set(task.metrics)) < len(task.metrics) else None
 
 
 def _modality(task: Task) -> str | None:
@@ -176,9 +186,9 @@ def _modality(task: Task) -> str | None:
 
 
 def _data(task: Task) -> str | None:
-    """Whether the data are known, and of the task's modality."""
+    """Whether the data are known, and of the task's modality. Whether they are here is seen when they are read."""
     if task.data.startswith(FILE):
-        return None  # whether it is there is seen when it is read, as with the catalogue's files
+        return None
     section = entry(task.data)
     if section is None:
         known = [path.stem for path in (resources.folder("conf") / "data").glob("*.yaml")]
@@ -186,6 +196,9 @@ def _data(task: Task) -> str | None:
     if section["source"]["modality"] != task.modality["name"]:
         return f"data={task.data} is {section['source']['modality']}, not {task.modality['name']}."
     return None
+
+
+CHECKS: tuple[Callable[[Task], str | None], ...] = (_name, _splits, _metrics, _modality, _data)
 
 
 def entry(name: str) -> dict[str, Any] | None:

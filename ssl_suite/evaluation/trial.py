@@ -1,7 +1,7 @@
 """One training of one encoder on one task, in a folder of its own; and, once it has been chosen, its test predictions.
 
     trial.json      what it is            result.json     dev metrics, steps, seconds; written last
-    metrics.jsonl   the loss curve        test.npy        outputs on test, written by ``predict_test``
+    metrics.jsonl   the loss curve        PART.parquet    predictions of test and further parts, by ``predict_parts``
     checkpoints/    the last and the best on dev, until the test predictions are there
 
 Beside the folders: start-KEY.npz, the linear models that heads start from where the budget says ``head: linear``.
@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ from ssl_suite.core import atomic
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
 from ssl_suite.errors import Diverged, SuiteError
-from ssl_suite.evaluation import encoders, features, metrics, passes, references, start, task_data, tasks
-from ssl_suite.evaluation.heads import Head, head_class
+from ssl_suite.evaluation import encode, encoders, frozen, head_init, metrics, predictions, references, task_data, tasks
+from ssl_suite.evaluation.budget import Budget
+from ssl_suite.evaluation.heads import head_class
+from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.files import read_metrics
 from ssl_suite.modalities.base import Modality
@@ -42,7 +45,7 @@ from ssl_suite.training.distributed import Processes, processes
 from ssl_suite.training.stopping import StopSignals
 from ssl_suite.training.trainer import Job, fit
 
-RESULT, TRIAL, TEST = "result.json", "trial.json", "test.npy"
+RESULT, TRIAL = "result.json", "trial.json"
 ROW = 2048  # positions of a forward pass: on the CPU its activations stay in the cache
 VALID = "valid_"  # before the name of a dev metric in the log
 POINTS = 60  # of a loss curve, each the mean over the steps since the one before
@@ -53,112 +56,125 @@ class Plan:
     """What determines a trial. Plain values: it is sent to another process, and its hash names the folder.
 
     Attributes:
-        task: the file of the task.
+        task: which.
         encoder: a reference.
         protocol: ``finetune``, ``scratch`` or ``probe``.
-        budget: as ``conf/budget/NAME.yaml`` has it.
+        budget: what it may spend.
         seed: of weights, order, and a map that follows it.
         lr: the peak rate.
         place: ``root`` and ``cache`` of the data.
         keep_special: see ``encoders.open_encoder``.
     """
 
-    task: str
+    task: tasks.Task
     encoder: str
     protocol: str
-    budget: Mapping[str, Any]
+    budget: Budget
     seed: int
     lr: float
     place: Mapping[str, Any]
     keep_special: bool = True
 
+    def facts(self) -> dict[str, Any]:
+        """What determines the result of a protocol, but for seed and rate, and not where the data lie."""
+        reference = references.parse(self.encoder)
+        budget = self.budget.facts()
+        return {
+            "task": self.task.identity(),
+            "head_version": head_class(self.task.head["name"]).version,
+            "encoder": [reference.short, encoders.identity(reference)],
+            "protocol": self.protocol,
+            "budget": {key: value for key, value in budget.items() if key not in ("seeds", "lr", "arm_lr")},
+            "keep_special": self.keep_special,
+        }
+
     @property
     def key(self) -> str:
-        """Twelve letters of the SHA-256 of what determines the result: not of where the data lie."""
-        facts = {name: value for name, value in asdict(self).items() if name not in ("place", "task", "encoder")}
-        reference = references.parse(self.encoder)
-        facts |= {
-            "task": Path(self.task).read_text("utf-8"),
-            "encoder": [reference.short, encoders.identity(reference)],
-        }
+        """Twelve letters of the SHA-256 of what determines the result."""
+        facts = self.facts() | {"seed": self.seed, "lr": self.lr}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A plan's objects; ``frozen`` is the digest of an encoder that must not move."""
+class TrialComponents:
+    """A plan's objects; ``digest`` is that of an encoder that must not move."""
 
     data: TaskData
     modality: Modality
     opened: encoders.Opened
     encoder: Any
     head: Head
-    frozen: str | None = None
+    digest: str | None = None
 
 
-def opened_data(plan: Plan) -> tuple[tasks.Task, Modality, TaskData]:
-    """The task, its modality for this encoder, and its data; the last ones used are kept."""
+def opened_data(plan: Plan) -> tuple[Modality, TaskData]:
+    """The task's modality for this encoder, and its data; the last ones used are kept."""
     reference = references.parse(plan.encoder)
-    own = f"{reference.kind}:{reference.name}" if reference.kind in ("run", "hf") else ""
-    sizes = {key: plan.budget[key] for key in ("limits", "length", "chunks")}
-    return _opened_data(plan.task, own, json.dumps(sizes), json.dumps(dict(plan.place)))
+    own = references.modality_source(reference)
+    budget = plan.budget
+    sizes = json.dumps({"limits": budget.limits, "length": budget.length, "chunks": budget.chunks})
+    return _opened_data(str(plan.task.path), plan.task.digest(), own, sizes, json.dumps(dict(plan.place)))
 
 
 @lru_cache(maxsize=4)
-def _opened_data(path: str, encoder: str, sizes: str, place: str) -> tuple[tasks.Task, Modality, TaskData]:
+def _opened_data(path: str, digest: str, encoder: str, sizes: str, place: str) -> tuple[Modality, TaskData]:
     task, budget = tasks.load(Path(path)), json.loads(sizes)
-    reference = references.parse(encoder.removeprefix("run:")) if encoder else references.Reference("none")
+    reference = references.parse(encoder) if encoder else references.Reference("none")
     section = tasks.modality_section(task)
-    section["max_length"] = min(section["max_length"], budget["length"] or section["max_length"])
+    if section.get("max_length") is not None:
+        section["max_length"] = min(section["max_length"], budget["length"] or section["max_length"])
     modality = encoders.modality_for(reference, section, task.name)
-    return task, modality, task_data.load(task, modality, json.loads(place), budget["limits"], budget["chunks"])
+    limits = {part: limit for part, limit in budget["limits"].items() if part in task.parts}
+    return modality, task_data.load(task, modality, json.loads(place), limits, budget["chunks"])
 
 
-def build(plan: Plan, device: torch.device, splits: tuple[str, ...] = ("train", "dev")) -> Parts:
+def build(
+    plan: Plan, device: torch.device, folder: Path, splits: tuple[str, ...] = ("train", "dev")
+) -> TrialComponents:
     """The data, the encoder and the head of a plan, with the weights that they start from.
 
     Args:
+        folder: of the trial, where a probe of positions keeps its features.
         splits: of which a probe's features are computed; no others can be asked for.
     """
-    task, modality, data = opened_data(plan)
-    scratch, budget = plan.protocol == "scratch", plan.budget
+    modality, data = opened_data(plan)
+    scratch, budget, kind = plan.protocol == "scratch", plan.budget, head_class(plan.task.head["name"])
     opened = encoders.open_encoder(
-        references.parse(plan.encoder), modality, plan.seed, scratch, budget["dropout"], plan.keep_special
+        references.parse(plan.encoder), modality, plan.seed, scratch, budget.dropout, plan.keep_special
     )
-    encoder, frozen, whole = opened.encoder, None, data
+    encoder, digest, read = opened.encoder, None, data
     if plan.protocol == "probe":
-        frozen = encoders.digest(encoder)
-        data, encoder = features.precomputed(encoder.to(device), data, modality, splits)
+        digest = encoders.digest(encoder)
+        encoder = encoder.to(device)
+        if kind.positions:
+            read, encoder = frozen.of_positions(encoder, data, modality, splits, folder / "features")
+        else:
+            read, encoder = frozen.of_sequences(encoder, data, modality, splits)
     torch.manual_seed(plan.seed)
-    part = whole.parts["train"]
-    head = head_class(task.head)(
-        encoder,
-        part.labels_I,
-        part.windows.records_S,
-        len(whole.classes),
-        pooling=budget["pooling"] if plan.protocol != "probe" else "mean",
-        noisy=budget["dropout"] is None,
-        norm=plan.protocol != "probe",  # which standardises its features and stays linear in them
-    )
-    return Parts(data, modality, opened, encoder, head, frozen)
+    settings = {key: value for key, value in plan.task.head.items() if key != "name"}
+    if plan.protocol == "probe":  # which standardises its features and stays linear in them
+        settings |= {"pooling": "mean", "norm": False}
+    else:
+        settings = {"pooling": budget.pooling, "noisy": budget.dropout is None, **settings}
+    head = kind(encoder, replace(data, values=read.values) if kind.positions else data, **settings)
+    return TrialComponents(read, modality, opened, encoder, head, digest)
 
 
 def settings(plan: Plan, data: TaskData, modality: Modality, threads: int | None = None) -> dict[str, Any]:
     """The ``train`` section of a trial: the suite's defaults, the budget's values, and a batch of whole rows."""
     budget, lengths_S = plan.budget, data.split("train").lengths_S.astype(np.int64) + FRAME
-    wanted = max(int(lengths_S.max()), round(budget["batch"] * float(lengths_S.mean())))
+    wanted = max(int(lengths_S.max()), round(budget.batch * float(lengths_S.mean())))
     row = max(int(lengths_S.max()), min(ROW, wanted))
     batch = row * max(1, round(wanted / row))
-    positions = budget["epochs"] * int(lengths_S.sum())
-    positions = min(positions, budget["tokens"] or positions)
-    steps = max(1, round(positions / batch))
+    positions = budget.epochs * int(lengths_S.sum())
+    steps = max(1, round(min(positions, budget.tokens or positions) / batch))
     if plan.protocol == "probe":
-        row = batch = budget["batch"] * int(lengths_S.max())
-        steps = budget["probe_steps"]
-    every = max(1, -(-steps // budget["evaluations"]))
+        row = batch = max(batch, budget.batch * int(lengths_S.max()))
+        steps = budget.probe_steps
+    every = max(1, -(-steps // budget.evaluations))
     return {
         **config.option("train", "default"),
-        **{key: budget[key] for key in ("schedule", "warmup", "weight_decay", "layer_decay") if key in budget},
+        **{key: getattr(budget, key) for key in ("schedule", "warmup", "weight_decay", "layer_decay")},
         "steps": steps,
         "tokens_per_batch": batch,
         "tokens_per_row": row,
@@ -187,45 +203,61 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text("utf-8"))
     began = time.monotonic()
-    task, _, _ = opened_data(plan)
-    train = {"threads": threads, "precision": "auto"}
-    with StopSignals() as stop, processes(train) as group:
-        parts = build(plan, group.device)
-        folder.mkdir(parents=True, exist_ok=True)  # not before: what cannot be opened leaves no folder
+    opened_data(plan)
+    with StopSignals() as stop, processes({"threads": threads, "precision": "auto"}) as group:
+        # Build: what cannot be opened leaves no folder.
+        parts = build(plan, group.device, folder)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / TRIAL).write_text(json.dumps(_told(plan), indent=1), encoding="utf-8")
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
-        if start.is_linear(plan.budget) and plan.protocol != "probe":
+        if plan.budget.head == "linear" and plan.protocol != "probe":
             kept = folder.parent / f"start-{replace(plan, lr=0.0).key}.npz"
-            start.linear(learner, parts.data, parts.modality, task.select, group, stop, kept)
+            head_init.linear(learner, parts.data, parts.modality, plan.task.select, group, stop, kept)
+
+        # Train.
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
         lost = None
         try:
-            fit(_job(learner, parts, task, train, plan.seed, group), cfg, folder, group, stop)
+            fit(_job(learner, parts, plan, train, group), cfg, folder, group, stop)
         except Diverged as error:
             lost = str(error)
         if stop.asked:
             raise KeyboardInterrupt
-    best = checkpoint.best(folder / "checkpoints")
-    facts = checkpoint.manifest(checkpoint.whole(folder / "checkpoints")[-1]) if best else {"tokens": 0, "seconds": 0.0}
-    if parts.frozen is not None and encoders.digest(parts.opened.encoder) != parts.frozen:
+
+    # Tell.
+    if parts.digest is not None and encoders.digest(parts.opened.encoder) != parts.digest:
         raise SuiteError(f"{folder}: the frozen encoder's weights moved; this is a fault of the suite.")
+    best = chosen_checkpoint(plan, folder)
+    facts = checkpoint.manifest(checkpoint.whole(folder / "checkpoints")[-1]) if best else {"tokens": 0, "seconds": 0.0}
     step = int(best.name[5:]) if best else 0
     result = {"dev": dev_scores(folder, step), "best_step": step, "steps": train["steps"]}
     result |= {"tokens": facts["tokens"], "train_seconds": facts["seconds"], "seconds": time.monotonic() - began}
     result |= {"lost": lost} if lost else {}
+    result["head"] = {"name": plan.task.head["name"], "version": parts.head.version, **parts.head.settings()}
     result["curve"] = curve(folder)
     result["encoder"] = {key: value for key, value in vars(parts.opened).items() if key != "encoder"}
     atomic.write_json(folder / RESULT, result)
     return result
 
 
+def chosen_checkpoint(plan: Plan, folder: Path) -> Path | None:
+    """The checkpoint that is tested: the best on dev, or the last of a trial that was not lost."""
+    if plan.budget.choose == "best":
+        return checkpoint.best(folder / "checkpoints")
+    kept = checkpoint.whole(folder / "checkpoints")
+    return kept[-1] if kept else None
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return read_metrics(folder / "metrics.jsonl")[0]
+
+
 def dev_scores(folder: Path, step: int) -> dict[str, float]:
     """The metrics on dev at a step, as the trial logged them; {} where it logged none."""
-    lines, _ = read_metrics(folder / "metrics.jsonl")
     return {
         key.removeprefix(VALID): value
-        for line in lines
+        for line in _lines(folder)
         if line["step"] == step
         for key, value in line.items()
         if key.startswith(VALID)
@@ -234,53 +266,55 @@ def dev_scores(folder: Path, step: int) -> dict[str, float]:
 
 def curve(folder: Path) -> dict[str, list[float]]:
     """The training loss over steps, as the trial logged it."""
-    lines, _ = read_metrics(folder / "metrics.jsonl")
-    points = [(line["step"], round(line["loss"], 5)) for line in lines if "loss" in line]
+    points = [(line["step"], round(line["loss"], 5)) for line in _lines(folder) if "loss" in line]
     return {"step": [step for step, _ in points], "loss": [loss for _, loss in points]}
 
 
-def predict_test(plan: Plan, folder: Path, threads: int | None = None) -> np.ndarray:
-    """(I,) predictions of the test items, by the checkpoint that was best on dev; the checkpoints are removed then."""
-    if (folder / TEST).is_file():
-        return np.load(folder / TEST)
-    with processes({"threads": threads, "precision": "auto"}) as group:
-        parts = build(plan, group.device, ("test",))
-        learner = Learner(parts.encoder, parts.head).to(group.device)
-        _load_best(learner, folder, group.device)
-        found = predict(learner, parts.data, parts.modality, "test", group)
-    with atomic.replacing(folder / TEST) as unfinished, unfinished.open("wb") as file:
-        np.save(file, found)
-    discard(folder)
-    return found
+def predict_parts(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, np.ndarray]:
+    """By part (``test`` and further ones) the (I,) predictions of the chosen checkpoint; it is removed then."""
+    wanted = [part for part in plan.task.parts if part not in ("train", "dev")]
+    files = {part: folder / f"{part}.parquet" for part in wanted}
+    if not all(path.is_file() for path in files.values()):
+        with processes({"threads": threads, "precision": "auto"}) as group:
+            parts = build(plan, group.device, folder, ("train", *wanted) if plan.protocol == "probe" else ())
+            learner = Learner(parts.encoder, parts.head).to(group.device)
+            _load_chosen(learner, plan, folder, group.device)
+            for part, path in files.items():
+                found = predict(learner, parts.data, parts.modality, part, group)
+                made = _stored(plan, parts.data, part, found)
+                atomic.write(path, predictions.encode(made))
+        discard(folder)
+    return {part: predictions.decode(path.read_bytes()).by_seed[plan.seed] for part, path in files.items()}
+
+
+def _stored(plan: Plan, data: TaskData, split: str, found: np.ndarray) -> predictions.Predictions:
+    part = data.parts[split]
+    return predictions.stored(part.labels_I, {plan.seed: found}, part.rows_I, data.classes, plan.task.kind)
 
 
 def discard(folder: Path) -> None:
-    """Remove a trial's checkpoints: it was not chosen, or has been tested."""
-    import shutil
-
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    """Remove a trial's checkpoints and features: it was not chosen, or has been tested."""
+    for name in ("checkpoints", "tensorboard", "features"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def predict(
-    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = passes.AT_ONCE
+    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = encode.AT_ONCE
 ) -> np.ndarray:
     """(I,) predictions of a split's items."""
-    items_S = data.split(split).records_S
-    return learner.objective.decode(outputs(learner, data, modality, split, group, at_once), items_S)
-
-
-def outputs(
-    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = passes.AT_ONCE
-) -> np.ndarray:
-    """(S, C) float32: the head's outputs for a split's sequences."""
     learner.eval()
+    head = learner.objective
 
     def read(batch: Batch) -> Tensor:
         with group.autocast():
-            return learner.objective.read(learner.encoder, batch)
+            return head.read(learner.encoder, batch)
 
-    return passes.over(data, modality, split, group.device, read, at_once)
+    ready = encode.reader(learner.encoder, modality, group.device)
+    rows: encode.Granularity = "position" if head.positions else "sequence"
+    found = encode.over(
+        encode.sequences_of(data, split), modality, group.device, lambda batch: read(ready(batch)), rows, at_once
+    )
+    return head.decode([outputs for _, outputs in found], data, data.parts[split])
 
 
 def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) -> dict[str, float]:
@@ -294,10 +328,10 @@ def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) ->
     return found
 
 
-def _job(learner: Learner, parts: Parts, task: tasks.Task, train: dict[str, Any], seed: int, group: Processes) -> Job:
-    data, modality, row = parts.data, parts.modality, train["tokens_per_row"]
-    order = RowOrder(data.split("train").lengths_S.astype(np.int64) + FRAME, row, seed)
-    collator = Collator(data, "train", modality.vocabulary, row, order.slots, modality.max_length, seed=seed)  # type: ignore[arg-type]
+def _job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, Any], group: Processes) -> Job:
+    data, modality, row, task = parts.data, parts.modality, train["tokens_per_row"], plan.task
+    order = RowOrder(data.split("train").lengths_S.astype(np.int64) + FRAME, row, plan.seed)
+    collator = Collator(data, "train", modality.vocabulary, row, order.slots, modality.max_length, seed=plan.seed)  # type: ignore[arg-type]
     count = train["tokens_per_batch"] // row
     at_once = 1 if group.device.type == "cpu" else count // group.world
     better = metrics.METRICS[task.select].higher_is_better
@@ -315,14 +349,13 @@ def _job(learner: Learner, parts: Parts, task: tasks.Task, train: dict[str, Any]
     return Job(learner, collator, rows, evaluate, score, lambda say: None, quiet=True)
 
 
-def _load_best(learner: Learner, folder: Path, device: torch.device) -> None:
-    best = checkpoint.best(folder / "checkpoints")
-    if best is None:
-        raise SuiteError(f"{folder}: its best checkpoint is gone or damaged; delete the folder to train it again.")
-    learner.load_state_dict(load_file(best / checkpoint.WEIGHTS, device=str(device)))
+def _load_chosen(learner: Learner, plan: Plan, folder: Path, device: torch.device) -> None:
+    found = chosen_checkpoint(plan, folder)
+    if found is None:
+        raise SuiteError(f"{folder}: its checkpoint is gone or damaged; delete the folder to train it again.")
+    learner.load_state_dict(load_file(found / checkpoint.WEIGHTS, device=str(device)))
 
 
 def _told(plan: Plan) -> dict[str, Any]:
     """The plan for a reader, without the folders of this machine."""
-    short = replace(plan, encoder=references.parse(plan.encoder).short, task=Path(plan.task).stem, place={})
-    return asdict(short)
+    return plan.facts() | {"task": plan.task.name, "seed": plan.seed, "lr": plan.lr, "budget": plan.budget.facts()}

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.leaderboard.rows import (
+from ssl_suite.evaluation.predictions import Predictions
+from ssl_suite.evaluation.rows import (
     FEWEST,
-    Predictions,
     Row,
     benchmarks,
     default_root,

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_suite.core import atomic
+from ssl_suite.evaluation.rows import FEWEST
 from ssl_suite.leaderboard import words
 from ssl_suite.leaderboard.published import References
-from ssl_suite.leaderboard.rows import FEWEST
 from ssl_suite.leaderboard.table import Cell, Column, Line, Table
 
 if TYPE_CHECKING:

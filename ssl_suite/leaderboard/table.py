@@ -17,15 +17,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ssl_suite.leaderboard import rows as row_files
+from ssl_suite.evaluation import rows as row_files
+from ssl_suite.evaluation.rows import FEWEST, Row
 from ssl_suite.leaderboard.published import References, references
-from ssl_suite.leaderboard.rows import ARMS, FEWEST, Row
 
 if TYPE_CHECKING:
     from ssl_suite.evaluation.significance import Draws
 
     DrawsByLine = dict["Line", Draws]
 
+ARMS = (  # in the order of a table; others go last
+    *("specific-SSL", "specific-scratch", "specific-CNN", "BERT", "re-emb", "rand"),
+    *("probe-random", "k-mer linear", "majority"),
+)
 LEVEL = 0.05
 BUDGETS = ("smoke", "own", "brief", "warm", "small", "long", "warm_long", "paper")  # by size; "own" is any other name
 # The contrasts that a page speaks of. The first is the lecture's finding, the next two are "re-emb lies between".

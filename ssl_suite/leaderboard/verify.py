@@ -16,7 +16,9 @@ import numpy as np
 from ssl_suite import resources
 from ssl_suite.core.atomic import UNFINISHED
 from ssl_suite.errors import SuiteError
-from ssl_suite.leaderboard.rows import Predictions, Row, read, read_predictions, row_files
+from ssl_suite.evaluation.predictions import Predictions
+from ssl_suite.evaluation.rows import Row, read, read_predictions, row_files
+from ssl_suite.evaluation.scoring import score
 
 CLOSE = 1e-9  # of a stored number to the recomputed one, relative above 1: it is the rounding of another machine
 LARGEST = 10 * 10**6  # bytes of the whole folder, before it weighs on everybody who clones the repository
@@ -37,28 +39,6 @@ class Finding:
     row: str
     level: Level
     text: str
-
-
-def score(metric_name: str, predictions: Predictions) -> dict[str, Any]:
-    """An entry of a row's ``metrics``: the mean over seeds, its interval, each seed's value, their deviation (n - 1).
-
-    Raises:
-        SuiteError: no such metric, or one without a value on these predictions.
-    """
-    from ssl_suite.evaluation import metrics, significance
-
-    metric = metrics.find(metric_name)
-    labels_I, predictions_SI = predictions.labels_I, predictions.stacked()
-    per_seed = [float(value) for value in metric.per_seed(labels_I, predictions_SI)]
-    low, high = significance.interval(metric_name, labels_I, predictions_SI)
-    return {
-        "name": metric_name,
-        "value": float(np.mean(per_seed)),
-        "higher_is_better": metric.higher_is_better,
-        "ci95": [float(low), float(high)],
-        "per_seed": per_seed,
-        "sd": float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,
-    }
 
 
 def verify(root: Path, benchmark: str | None = None) -> list[Finding]:

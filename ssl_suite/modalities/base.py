@@ -176,6 +176,14 @@ class Modality:
         """
         raise NotImplementedError
 
+    def words(self, words: list[str]) -> list[np.ndarray]:
+        """The ids of each of a record's words (letters of a sequence), each at least one id long."""
+        return [self.encode(Record(str(i + 1), word, "word")).values for i, word in enumerate(words)]
+
+    def located(self, record: Record) -> tuple[np.ndarray, np.ndarray, str]:
+        """The ids of a text, (length, 2) where each begins and ends in it, and the text as the tokeniser sees it."""
+        raise SuiteError(f"modality={self.name} does not tell where its tokens stand; reading needs modality=text.")
+
     def identity(self, values: np.ndarray) -> bytes:
         """A digest (16 bytes) under which equivalent records are equal (DNA: a sequence and its reverse complement)."""
         return hashlib.blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).digest()

@@ -161,6 +161,27 @@ class Text(Modality):
         found["unknown"] = int(np.count_nonzero(ids == vocabulary.unk))
         return Encoded(ids, found, bounds)
 
+    def words(self, words: list[str]) -> list[np.ndarray]:
+        """The ids of each word of a sentence; of one that is nothing to the tokeniser, [UNK]."""
+        known, unk = self._ready(), np.array([self.vocabulary.unk], np.int32)
+        clean = [self._clean(word).strip() for word in words]
+        ids, counts = known.encode(sorted(set(clean) - {""}), first=False)
+        each = np.split(ids, np.cumsum(counts)[:-1])
+        found = dict(zip(sorted(set(clean) - {""}), each, strict=True))
+        return [found[word] if len(found.get(word, ())) else unk for word in clean]
+
+    def located(self, record: Record) -> tuple[np.ndarray, np.ndarray, str]:
+        """As ``Modality.located``; places count letters of the cleaned text."""
+        text = self._clean(record.data if isinstance(record.data, str) else " ".join(record.data))
+        made = self._ready().tokenizer.encode(text, add_special_tokens=False)
+        if not made.ids:
+            raise BadRecord(f"{record.source}: record '{record.name}' encodes to nothing; remove it.", "too short")
+        return np.array(made.ids, np.int32), np.array(made.offsets, np.int32).reshape(-1, 2), text
+
+    def _clean(self, text: str) -> str:
+        clean = text_letters.cleaned if self.tokenizer in TRAINED else text_letters.uncontrolled
+        return str(clean(text))
+
     def _sentences(self, record: Record) -> list[str]:
         data = record.data
         text = data if isinstance(data, str) else "\n".join(data)
@@ -172,11 +193,10 @@ class Text(Modality):
         if fault:
             name = " ".join(record.name.split())
             raise BadRecord(f"{record.source}: record '{name}' holds {fault}; repair or remove it.", fault)
-        clean = text_letters.cleaned if self.tokenizer in TRAINED else text_letters.uncontrolled
-        plain = clean(text)
+        plain = self._clean(text)
         if isinstance(data, str):
             return text_sentences.split(plain)
-        parts = data if plain is text else map(clean, data)
+        parts = data if plain is text else map(self._clean, data)
         return [sentence for sentence in map(str.strip, parts) if sentence]
 
     def spell(self, values: np.ndarray) -> str:

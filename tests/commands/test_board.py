@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssl_suite import cli
-from ssl_suite.leaderboard import rows
+from ssl_suite.evaluation import rows
 from tests.leaderboard import add, classified, valued
 
 BERT = "splice@kao100--BERT--finetune--small--1a2b3c4d"

@@ -14,7 +14,7 @@ import torch
 
 from ssl_suite import cli
 from ssl_suite.commands import export
-from ssl_suite.evaluation.embedding import Embedder
+from ssl_suite.evaluation.embedding import embed as embedded
 from ssl_suite.modalities.base import Record
 from ssl_suite.training import restore
 
@@ -85,8 +85,7 @@ def test_batch_size_and_order_of_input_do_not_matter(run_folder: Path) -> None:
     ]
 
     def vectors(some: list[Record], batch_tokens: int) -> dict[str, np.ndarray]:
-        embedder = Embedder(loaded.encoder, loaded.modality, batch_tokens=batch_tokens)
-        results = list(embedder.records(some, pytest.fail))
+        results = list(embedded(some, loaded.encoder, loaded.modality, pytest.fail, batch_tokens=batch_tokens))
         assert [one.name for one in results] == [record.name for record in some]
         return {one.name: one.vector_D for one in results}
 
@@ -107,7 +106,7 @@ def test_work_is_done_as_the_input_comes(run_folder: Path) -> None:
             read_so_far += 1
             yield Record(str(i), "ACGT" * 10, "x")
 
-    results = Embedder(loaded.encoder, loaded.modality, batch_tokens=128).records(records(), pytest.fail)
+    results = embedded(records(), loaded.encoder, loaded.modality, pytest.fail, batch_tokens=128)
     next(results)
     assert read_so_far < 60
     assert 1 + sum(1 for _ in results) == 400

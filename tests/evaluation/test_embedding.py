@@ -9,7 +9,8 @@ import torch
 
 from ssl_suite.data.batch import ragged
 from ssl_suite.data.prepare import prepare
-from ssl_suite.evaluation.embedding import Embedder
+from ssl_suite.evaluation.encode import states
+from ssl_suite.evaluation.items import Sequence
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.training import units
 from tests.modalities.waves import Waves, write
@@ -29,7 +30,8 @@ def test_frames_are_given_their_units_first(tmp_path: Path) -> None:
     starts = [0, 3, 70]  # stretches of different shapes
     frames = [store.values[start : start + length] for start, length in zip(starts, lengths, strict=True)]
     ids = [store.units[start : start + length] for start, length in zip(starts, lengths, strict=True)]
-    found = Embedder(encoder, waves).vectors(frames)
+    given = states(encoder, waves, enumerate(map(Sequence, frames)), layer=-1)
+    found = np.stack([vector for _, vector in given])
     with torch.no_grad():
         expected = encoder.pooled(ragged([x.astype(np.int64) for x in ids], waves.vocabulary, 34)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -267,7 +267,7 @@ def test_what_does_not_fit_the_task_is_refused(folders: dict[str, Path], run: Pa
     )
     for reference in ("cnn", f"hf:{folders['bert']}+map"):
         refused("reads tokens, modality=image gives frames", reference, modality("image", max_length=None))
-    with pytest.raises(SuiteError, match="is of modality=dna, task stability of protein: pre-train one with") as caught:
+    with pytest.raises(SuiteError, match="is of modality=dna, task stability of protein: write ") as caught:
         modality_for(parse(str(run)), section("protein"), "stability")
     assert "\n" not in str(caught.value)
     with pytest.raises(SuiteError, match="convnet and takes pictures"):

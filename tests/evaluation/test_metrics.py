@@ -11,7 +11,8 @@ import scipy.stats
 import sklearn.metrics as sk
 
 from ssl_suite.errors import SuiteError
-from ssl_suite.evaluation.metrics import METRICS, Undefined, find, superb_s
+from ssl_suite.evaluation.metrics import METRICS, Undefined, find
+from ssl_suite.leaderboard.aggregates import superb_s
 
 Y, P = np.array([1, 1, 1, 0, 0, 0, 1, 0]), np.array([1, 0, 1, 0, 1, 0, 1, 0])
 A, B = np.array([0, 1, 2, 2, 3, 5]), np.array([0.1, 0.9, 2.5, 2, 2, 4])
@@ -22,6 +23,7 @@ CLASSES: dict[str, Callable] = {
     "macro_f1": lambda y, p: sk.f1_score(y, p, average="macro"),
     "uar": lambda y, p: sk.recall_score(y, p, labels=np.unique(y), average="macro"),
 }
+NUMBERS = [name for name, metric in METRICS.items() if metric.takes in ("classes", "values", "scores")]
 VALUES: dict[str, Callable] = {
     "pearson": lambda y, p: scipy.stats.pearsonr(y, p).statistic,
     "spearman": lambda y, p: scipy.stats.spearmanr(y, p).statistic,
@@ -162,7 +164,7 @@ def test_a_class_that_the_test_set_lacks_is_an_error_not_a_gap() -> None:
             score(name, [0, 0], [0, 0])
 
 
-@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.takes != "texts"])
+@pytest.mark.parametrize("name", NUMBERS)
 def test_nothing_and_not_a_number_are_undefined(name: str) -> None:
     with pytest.raises(Undefined, match="nothing to score"):
         score(name, [], [])
@@ -243,5 +245,5 @@ def test_find_offers_the_nearest_name() -> None:
     with pytest.raises(SuiteError, match="Did you mean 'spearman'"):
         find("spearmann")
     assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {
-        *("mse", "rmse", "mae", "wer", "cer", "per")
+        *("mse", "rmse", "mae", "wer", "cer", "per", "eer", "min_dcf", "der")
     }

@@ -68,7 +68,7 @@ def test_folders_are_called_by_their_names(tmp_path: Path, monkeypatch: pytest.M
         ("random:tinny", r"there is no model 'tinny'\. Did you mean 'tiny'\?"),
         ("random:", "there is no model ''"),
         ("random:tiny+map", r"\+map is for text encoders"),
-        ("cnn+reembed", r"\+reembed is for text encoders"),
+        ("cnn+reembed", r"\+reembed is for run folders and hf:"),
         ("no/such/run", r"'no/such/run' is not a run folder .*Name one, or write hf:"),
         ("", "is not a run folder"),
     ],

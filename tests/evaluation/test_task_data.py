@@ -19,13 +19,12 @@ from ssl_suite.evaluation import task_data, tasks
 from ssl_suite.modalities.base import Record
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.speech import Speech
-from tests.evaluation.test_tasks import write
+from tests.evaluation.test_tasks import GOOD, write
 from tests.modalities.made_music import piece
 from tests.modalities.made_speech import sound_file, tone
 
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 REGRESSION = {"head": "regression", "metrics": ["spearman"], "select": "spearman"}
-PLACE = {"input": "sequence", "label": "label", "split": "split"}
 SPLITS = ("valid", "train", "other", "test", "train", "train", "test", "valid", "train", "test")
 
 
@@ -43,7 +42,7 @@ def table(folder: Path, content: dict[str, Sequence[Any]], **changes: Any) -> ta
 
 def dna(folder: Path, **changes: Any) -> tuple[tasks.Task, dict[str, list]]:
     content = {"sequence": sequences(len(SPLITS)), "label": list("babaabbabb"), "split": list(SPLITS)}
-    content |= {key: changes.pop(key) for key in list(changes) if key in content}
+    content |= {key: changes.pop(key) for key in list(changes) if key in content and isinstance(changes[key], list)}
     return table(folder, content, **changes), content
 
 
@@ -186,7 +185,7 @@ def test_a_tokeniser_is_trained_on_train_alone(tmp_path: Path) -> None:
 def test_regression_from_csv_with_a_blank_line(tmp_path: Path) -> None:
     texts = sequences(6)
     lines = [f"{texts[i]},{i - 2.5},{split}" for i, split in enumerate(["train", "test", "dev"] * 2)]
-    splits = {"train": "train", "dev": "dev", "test": "test"}
+    splits = {"column": "split", "train": "train", "dev": "dev", "test": "test"}
     path = write(tmp_path, data="file:my.csv", splits=splits, **REGRESSION)
     (tmp_path / "bio/my.csv").write_text("\n".join(["sequence,label,split", *lines[:2], "", *lines[2:]]) + "\n")
     task = tasks.load(path)
@@ -216,9 +215,8 @@ def test_music_is_compared_in_any_key(tmp_path: Path) -> None:
     midi = [piece(seed) for seed in range(len(SPLITS))]
     midi[6] = Score.from_midi(midi[1]).shift_pitch(3).dumps_midi()
     columns = {"midi": midi, "label": list("babaabbabb"), "split": list(SPLITS)}
-    place = {"input": "midi", "label": "label", "split": "split"}
     modality = {"name": "music", "tokenizer": "pitch", "max_length": 18}
-    task = table(tmp_path, columns, columns=place, modality=modality, overflow="chunks")
+    task = table(tmp_path, columns, inputs="midi", modality=modality, overflow="chunks")
     data = load(task)
     assert data.leakage == {"dev_in_train": 0, "test_in_train": 1, "test_in_dev": 0}
     train, test = (task_data.symbols(data, tasks.build_modality(task), part) for part in ("train", "test"))
@@ -231,8 +229,7 @@ def test_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sounds = [sound_file(tone(0.4 + 0.05 * i)) for i in range(len(SPLITS))]
     sounds[6] = sounds[1]
     columns = {"audio": sounds, "label": list("babaabbabb"), "split": list(SPLITS)}
-    place = {"input": "audio", "label": "label", "split": "split"}
-    task = table(tmp_path, columns, columns=place, modality={"name": "speech", "max_length": 27})
+    task = table(tmp_path, columns, inputs="audio", modality={"name": "speech", "max_length": 27})
     modality, decoded, encode = tasks.build_modality(task), [], Speech.encode
     monkeypatch.setattr(Speech, "encode", lambda self, record: decoded.append(record.name) or encode(self, record))
     data = task_data.load(task, modality, {}, {"train": 3, "dev": 2})
@@ -269,9 +266,12 @@ def test_only_train_may_skip_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"columns": PLACE | {"label": "labl"}}, "has no column 'labl' (columns.label). Did you mean 'label'?"),
-        ({"columns": PLACE | {"input": "seqence"}}, "(columns.input). Did you mean 'sequence'?"),
-        ({"splits": {"train": "train", "dev": "valid", "test": "tset"}}, "no row has tset in column 'split', so test"),
+        ({"label": "labl", "head": "classification"}, "has no column 'labl'. Did you mean 'label'?"),
+        ({"inputs": "seqence"}, "has no column 'seqence'. Did you mean 'sequence'?"),
+        (
+            {"splits": {**GOOD["splits"], "test": "tset"}},
+            "no row has tset in column 'split', so test",
+        ),
         ({"label": list("babcabbabc")}, "2 rows of test have the label 'c', which no row of train has"),
         ({"label": list("aaaaaaaaaa")}, "the label of the 4 items of train is always a"),
         ({"label": list("babbabbabb")}, "the label of the 3 items of test is always b"),

@@ -18,8 +18,9 @@ GOOD: dict[str, Any] = {
     "version": 1,
     "modality": {"name": "dna", "max_length": 34},
     "data": "file:mine.parquet",
-    "columns": {"input": "sequence", "label": "label", "split": "split"},
-    "splits": {"train": "train", "dev": "valid", "test": "test"},
+    "inputs": "sequence",
+    "label": "label",
+    "splits": {"column": "split", "train": "train", "dev": "valid", "test": "test"},
     "head": "classification",
     "metrics": ["accuracy", "mcc"],
     "select": "accuracy",
@@ -98,24 +99,28 @@ def test_a_name_stands_for_one_task(tmp_path: Path) -> None:
     [
         ({"head": "classifcation"}, "head=classifcation does not exist. Did you mean 'classification'?"),
         ({"metrics": ["acuracy"]}, "metric acuracy does not exist. Did you mean 'accuracy'?"),
-        ({"metrics": []}, "metrics is empty"),
+        ({"metrics": []}, "metrics=[] should have at least 1 item"),
         ({"metrics": ["accuracy", "accuracy"]}, "one of them twice"),
         ({"select": "spearman"}, "metric spearman is of values, not of the classes of classification: accuracy"),
         ({"modality": {"name": "dan"}}, "modality.name=dan does not exist. Did you mean 'dna'?"),
         ({"modality": {"name": "dna", "max_lenght": 3}}, "Did you mean 'max_length'?"),
         ({"data": "h3_gue02"}, "Did you mean 'h3_gue20'?"),
         ({"data": "stability"}, "data=stability is protein, not dna"),
-        ({"overflow": "chunk"}, "Did you mean 'chunks'?"),
-        ({"columns": {"input": "sequence", "label": "label"}}, "columns.split should be the name of one column"),
-        ({"columns": {**GOOD["columns"], "input": ["a", "b"]}}, "columns.input should be the name of one column"),
-        ({"columns": {**GOOD["columns"], "labl": "x"}}, "columns.labl is not known. Did you mean 'label'?"),
-        ({"splits": {"train": "a", "dev": "b", "test": "b"}}, "three different values"),
-        ({"splits": {"train": "a", "dev": "b"}}, "splits.test should be one value"),
-        ({"title": "x" * 31}, "title has 31 letters"),
-        ({"version": 0}, "version=0 should be 1 or more"),
-        ({"version": "one"}, "version=one should be a whole number"),
+        ({"overflow": "chunk"}, "overflow=chunk should be 'truncate', 'middle' or 'chunks'"),
+        ({"inputs": ["a", "b", "c"]}, "inputs=['a', 'b', 'c'] should have at most 2 items"),
+        ({"inputs": 3}, "inputs=3 should be a valid list"),
+        ({"labl": "x"}, "'labl' is not a known key. Did you mean 'label'?"),
+        ({"splits": {"column": "s", "train": "a", "dev": "b", "test": "b"}}, "different values or files"),
+        ({"splits": {"train": "a", "dev": "b", "test": "c"}}, "splits.train=a is a value: name its column"),
+        ({"splits": {"column": "s", "train": "a", "dev": "b"}}, "splits.test is missing"),
+        ({"splits": {"column": "s", "train": "a", "test": "c"}}, "or 'dev: 10% of train', and not both"),
+        ({"dev": "10% of train"}, "or 'dev: 10% of train', and not both"),
+        ({"dev": "a tenth", "splits": {"column": "s", "train": "a", "test": "c"}}, "dev=a tenth should be a share"),
+        ({"title": "x" * 31}, "title=" + "x" * 31 + " should have at most 30 characters"),
+        ({"version": 0}, "version=0 should be greater than or equal to 1"),
+        ({"version": "one"}, "version=one should be a valid integer"),
         ({"head": None, "select": None}, "head, select missing"),
-        ({"metric": "accuracy"}, "'metric' is no key of a task. Did you mean 'metrics'?"),
+        ({"metric": "accuracy"}, "'metric' is not a known key. Did you mean 'metrics'?"),
     ],
 )
 def test_faults_are_one_line(tmp_path: Path, changes: dict, expected: str) -> None:
@@ -130,13 +135,13 @@ def test_faults_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert tasks.load(path).caveat == ""
     path.write_text(path.read_text() + "# \n" * 15)
-    with pytest.raises(SuiteError, match="has 25 lines; a task has at most 20"):
+    with pytest.raises(SuiteError, match="has 26 lines; a task has at most 20"):
         tasks.load(path)
     path.write_text("name: [\n")
     with pytest.raises(SuiteError, match="is not YAML"):
         tasks.load(path)
     path.write_text("- a\n")
-    with pytest.raises(SuiteError, match="holds keys and values"):
+    with pytest.raises(SuiteError, match="should hold keys and values"):
         tasks.load(path)
     with pytest.raises(SuiteError, match="cannot be read"):
         tasks.load(tmp_path / "none.yaml")

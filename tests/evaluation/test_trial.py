@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_suite import config
 from ssl_suite.data.loader import FRAME
 from ssl_suite.errors import SuiteError
-from ssl_suite.evaluation import measure, tasks, trial
+from ssl_suite.evaluation import budget as budgets
+from ssl_suite.evaluation import encode, protocols, tasks, trial
 from ssl_suite.models.learner import Learner
 from ssl_suite.training import checkpoint, trainer
 from ssl_suite.training.distributed import processes
@@ -23,9 +23,9 @@ TRAIN = {"threads": 1, "precision": "fp32"}
 
 @pytest.fixture(scope="module")
 def plan() -> trial.Plan:
-    budget = config.option("budget", "smoke") | {"limits": {"train": 24, "dev": 16, "test": 16}, "probe_steps": 20}
-    voice = tasks.find("sample", "voice")
-    return trial.Plan(str(voice.path), "random:tiny", "finetune", budget, 100, 1e-3, {"root": None, "cache": None})
+    limits = {"train": 24, "dev": 16, "test": 16}
+    budget = replace(budgets.load("smoke"), limits=limits, probe_steps=20)
+    return trial.Plan(tasks.find("sample", "voice"), "random:tiny", "finetune", budget, 100, 1e-3, {})
 
 
 def weights(folder: Path) -> bytes:
@@ -39,8 +39,8 @@ def test_the_same_plan_twice_ends_in_the_same_bytes(plan: trial.Plan, tmp_path: 
     assert results[0]["dev"] == results[1]["dev"] and results[0]["curve"] == results[1]["curve"]
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     for name in ("a", "b"):
-        trial.predict_test(plan, tmp_path / name, threads=1)
-    assert (tmp_path / "a" / trial.TEST).read_bytes() == (tmp_path / "b" / trial.TEST).read_bytes()
+        trial.predict_parts(plan, tmp_path / name, threads=1)
+    assert (tmp_path / "a" / "test.parquet").read_bytes() == (tmp_path / "b" / "test.parquet").read_bytes()
     assert not (tmp_path / "a" / "checkpoints").exists()
     other = trial.run(replace(plan, seed=101), tmp_path / "c", threads=1)
     assert other["curve"] != results[0]["curve"]
@@ -81,34 +81,33 @@ def test_the_best_on_dev_is_what_is_tested(plan: trial.Plan, tmp_path: Path, mon
     result = trial.run(plan, tmp_path / "a", threads=1)
     assert 0 < result["best_step"] < result["steps"] and result["dev"] == {"accuracy": 0.9}
     monkeypatch.setattr(trial, "scores", real)
-    _, modality, data = trial.opened_data(plan)
+    modality, data = trial.opened_data(plan)
     best = tmp_path / "a" / "checkpoints" / f"step_{result['best_step']:08d}" / checkpoint.WEIGHTS
     with processes(TRAIN) as group:
-        parts = trial.build(plan, group.device)
+        parts = trial.build(plan, group.device, tmp_path)
         learner = Learner(parts.encoder, parts.head)
         learner.load_state_dict(trial.load_file(best))
         expected = trial.predict(learner, data, modality, "test", group)
-    np.testing.assert_array_equal(trial.predict_test(plan, tmp_path / "a", threads=1), expected)
+    np.testing.assert_array_equal(trial.predict_parts(plan, tmp_path / "a", threads=1)["test"], expected)
 
 
 @pytest.mark.parametrize("name", ["voice", "gc"])
-def test_batch_size_does_not_change_predictions(plan: trial.Plan, name: str) -> None:
-    plan = replace(plan, task=str(tasks.find("sample", name).path))
-    _, modality, data = trial.opened_data(plan)
+def test_batch_size_does_not_change_predictions(plan: trial.Plan, name: str, tmp_path: Path) -> None:
+    plan = replace(plan, task=tasks.find("sample", name))
+    modality, data = trial.opened_data(plan)
     longest = int(data.split("test").lengths_S.max()) + FRAME
     with processes(TRAIN) as group:
-        parts = trial.build(plan, group.device)
+        parts = trial.build(plan, group.device, tmp_path)
         learner = Learner(parts.encoder, parts.head)
-        sizes = [trial.outputs(learner, data, modality, "test", group, count * longest) for count in (1, 7, 64)]
-    assert len(sizes[0]) == len(data.split("test"))
+        sizes = [trial.predict(learner, data, modality, "test", group, count * longest) for count in (1, 7, 64)]
+    assert len(sizes[0]) == len(data.parts["test"])
     for other in sizes[1:]:
         np.testing.assert_allclose(other, sizes[0], rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(other.argmax(1), sizes[0].argmax(1))
 
 
 def test_a_probe_moves_its_head_alone(plan: trial.Plan, tmp_path: Path) -> None:
     result = trial.run(replace(plan, protocol="probe"), tmp_path / "p", threads=1)
-    assert result["steps"] == plan.budget["probe_steps"] and result["curve"]["loss"][-1] < result["curve"]["loss"][0]
+    assert result["steps"] == plan.budget.probe_steps and result["curve"]["loss"][-1] < result["curve"]["loss"][0]
     state = trial.load_file(checkpoint.best(tmp_path / "p" / "checkpoints") / checkpoint.WEIGHTS)  # type: ignore[operator]
     assert {key for key in state if "weights_L" in key or "output" in key}
     assert not any("attn" in key for key in state)  # the frozen encoder is no part of what is trained
@@ -118,21 +117,21 @@ def test_a_probe_moves_its_head_alone(plan: trial.Plan, tmp_path: Path) -> None:
 def test_a_probe_reads_test_when_it_is_tested_and_no_sooner(
     plan: trial.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, real = [], trial.features.pooled
-    monkeypatch.setattr(trial.features, "pooled", lambda *parts: read.append(parts[3]) or real(*parts))
+    read, real = [], encode.pooled
+    monkeypatch.setattr(encode, "pooled", lambda *parts: read.append(parts[3]) or real(*parts))
     probe = replace(plan, protocol="probe")
     trial.run(probe, tmp_path / "p", threads=1)
     assert read == ["train", "dev"]
-    _, modality, _ = trial.opened_data(probe)
+    modality, _ = trial.opened_data(probe)
     best = checkpoint.best(tmp_path / "p" / "checkpoints")
     with processes(TRAIN) as group:  # as if test had been there all along: the scale is still train's
-        parts = trial.build(probe, group.device, ("train", "test"))
+        parts = trial.build(probe, group.device, tmp_path, ("train", "test"))
         learner = Learner(parts.encoder, parts.head)
         learner.load_state_dict(trial.load_file(best / checkpoint.WEIGHTS))  # type: ignore[operator]
         expected = trial.predict(learner, parts.data, modality, "test", group)
     read.clear()
-    np.testing.assert_array_equal(trial.predict_test(probe, tmp_path / "p", threads=1), expected)
-    assert read == ["test"]
+    np.testing.assert_array_equal(trial.predict_parts(probe, tmp_path / "p", threads=1)["test"], expected)
+    assert read == ["train", "test"]
 
 
 def test_what_cannot_be_opened_leaves_no_folder(plan: trial.Plan, tmp_path: Path) -> None:
@@ -142,24 +141,24 @@ def test_what_cannot_be_opened_leaves_no_folder(plan: trial.Plan, tmp_path: Path
 
 
 def test_a_trial_has_whole_rows_and_the_asked_passes(plan: trial.Plan) -> None:
-    _, modality, data = trial.opened_data(plan)
+    modality, data = trial.opened_data(plan)
     train = trial.settings(plan, data, modality)
     assert train["tokens_per_batch"] % train["tokens_per_row"] == 0
     positions = int((data.split("train").lengths_S + FRAME).sum())
     assert train["steps"] == round(2 * positions / train["tokens_per_batch"])
-    long = trial.settings(replace(plan, protocol="probe", budget={**plan.budget, "probe_steps": 601}), data, modality)
+    long = trial.settings(replace(plan, protocol="probe", budget=replace(plan.budget, probe_steps=601)), data, modality)
     assert long["log_every"] == 11  # a curve has at most 60 points
-    small = trial.settings(replace(plan, budget={**plan.budget, "tokens": positions // 2}), data, modality)
+    small = trial.settings(replace(plan, budget=replace(plan.budget, tokens=positions // 2)), data, modality)
     assert small["steps"] == max(1, round((positions // 2) / train["tokens_per_batch"]))
-    lower = trial.settings(replace(plan, budget={**plan.budget, "layer_decay": 0.8}), data, modality)
+    lower = trial.settings(replace(plan, budget=replace(plan.budget, layer_decay=0.8)), data, modality)
     assert (train["layer_decay"], lower["layer_decay"]) == (1.0, 0.8)
 
 
 def test_a_budget_makes_windows_shorter_and_never_longer(plan: trial.Plan) -> None:
-    gc = str(tasks.find("sample", "gc").path)
+    gc = tasks.find("sample", "gc")
     lengths = {}
     for length in (None, 52, 4096):
-        _, modality, data = trial.opened_data(replace(plan, task=gc, budget={**plan.budget, "length": length}))
+        modality, data = trial.opened_data(replace(plan, task=gc, budget=replace(plan.budget, length=length)))
         lengths[length] = modality.max_length, int(data.split("test").lengths_S.max()), data.parts["test"].truncated
     assert lengths[52] == (52, 50, 16) and lengths[None] == lengths[4096] and lengths[None][1:] == (100, 0)
 
@@ -167,18 +166,18 @@ def test_a_budget_makes_windows_shorter_and_never_longer(plan: trial.Plan) -> No
 def test_a_rate_at_which_the_loss_is_lost_is_a_lost_trial(plan: trial.Plan, tmp_path: Path) -> None:
     """The cell goes on with the other rate; a seed that is lost at the chosen one is named."""
     said: list[str] = []
-    budget = {**plan.budget, "lr": [1e-3, 1e30], "seeds": [100]}
-    found = measure.measure(replace(plan, budget=budget), tmp_path / "a", said.append, 1)
+    budget = replace(plan.budget, lr=[1e-3, 1e30], seeds=[100])
+    found = protocols.measure(replace(plan, budget=budget), tmp_path / "a", said.append, 1)
     assert found.protocol["lr"] == 1e-3 and found.trials == 2 and found.selection is not None
     assert found.selection["per_lr"]["1e+30"] is None and any("lost at step" in line for line in said)
     with pytest.raises(SuiteError, match=r"undefined for every learning rate.*lower rates"):
-        measure.measure(replace(plan, budget={**budget, "lr": [1e30]}), tmp_path / "b", said.append, 1)
+        protocols.measure(replace(plan, budget=replace(budget, lr=[1e30])), tmp_path / "b", said.append, 1)
 
 
 def test_what_does_not_go_together_is_said_in_one_line(plan: trial.Plan, tmp_path: Path) -> None:
     def fault(**changes: Any) -> str:
         with pytest.raises(SuiteError) as caught:
-            measure.measure(replace(plan, **changes), tmp_path, lambda line: None, 1)
+            protocols.measure(replace(plan, **changes), tmp_path, lambda line: None, 1)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -189,13 +188,14 @@ def test_what_does_not_go_together_is_said_in_one_line(plan: trial.Plan, tmp_pat
 
 
 def test_frozen_features_are_judged_without_steps(plan: trial.Plan, tmp_path: Path) -> None:
-    short = replace(plan, budget={**plan.budget, "seeds": [100, 101]})
+    short = replace(plan, budget=replace(plan.budget, seeds=[100, 101]))
     for protocol in ("linear", "knn"):
-        found = measure.measure(replace(short, protocol=protocol), tmp_path, lambda line: None, 1)
-        assert list(found.predictions) == [100, 101]  # a random encoder is another one with every seed
+        found = protocols.measure(replace(short, protocol=protocol), tmp_path, lambda line: None, 1)
+        answers = found.predictions["test"]
+        assert list(answers) == [100, 101]  # a random encoder is another one with every seed
         labels = found.data.parts["test"].labels_I
-        assert all(len(answer) == len(labels) for answer in found.predictions.values())
-        right = np.mean([(answer == labels).mean() for answer in found.predictions.values()])
+        assert all(len(answer) == len(labels) for answer in answers.values())
+        right = np.mean([(answer == labels).mean() for answer in answers.values()])
         assert right > 0.4  # of four voices; the pitch alone tells most of it
     assert found.protocol["k"] == 24  # not 200: there are 24 training items
     assert json.dumps(found.protocol)

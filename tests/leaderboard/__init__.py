@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.leaderboard import rows
-from ssl_suite.leaderboard.verify import score
+from ssl_suite.evaluation import predictions as files
+from ssl_suite.evaluation import rows
+from ssl_suite.evaluation.scoring import score
 
 CLASSES = ("EI", "IE", "N")
 SEEDS = (100, 101, 102)
@@ -18,7 +19,7 @@ SEEDS = (100, 101, 102)
 
 def classified(
     items: int = 60, right: float = 0.8, seeds: Sequence[int] = SEEDS, classes: Sequence[str] = CLASSES, draw: int = 0
-) -> rows.Predictions:
+) -> files.Predictions:
     """Labels of item i that depend on i alone; each seed is right on about a share ``right`` of the items."""
     rng = np.random.default_rng(draw)
     items_I = np.arange(items) * 2 + 1
@@ -29,18 +30,18 @@ def classified(
         )
         for seed in seeds
     }
-    return rows.stored(labels_I, by_seed, items_I, classes)
+    return files.stored(labels_I, by_seed, items_I, classes)
 
 
-def valued(items: int = 60, noise: float = 0.5, seeds: Sequence[int] = SEEDS) -> rows.Predictions:
+def valued(items: int = 60, noise: float = 0.5, seeds: Sequence[int] = SEEDS) -> files.Predictions:
     rng = np.random.default_rng(1)
     labels_I = rng.normal(size=items)
     by_seed = {seed: labels_I + noise * rng.normal(size=items) for seed in seeds}
-    return rows.stored(labels_I, by_seed, np.arange(items), ())
+    return files.stored(labels_I, by_seed, np.arange(items), ())
 
 
 def make_row(
-    predictions: rows.Predictions,
+    predictions: files.Predictions,
     /,
     arm: str = "BERT",
     task: str = "splice@kao100",
@@ -58,6 +59,7 @@ def make_row(
         "arm": arm,
         "git_commit": "0" * 40,
         "git_dirty": False,
+        "schema_version": 1,
         "config_sha256": "1a2b3c4d" * 8,
         "task": {
             "name": task,
@@ -106,6 +108,6 @@ def changed(row: rows.Row, /, **changes: Any) -> rows.Row:
     return row
 
 
-def add(root: Path, predictions: rows.Predictions | None = None, /, **words: Any) -> Path:
+def add(root: Path, predictions: files.Predictions | None = None, /, **words: Any) -> Path:
     predictions = predictions or classified()
-    return rows.write(root, make_row(predictions, **words), predictions)
+    return rows.write(root, make_row(predictions, **words), {"test": predictions})

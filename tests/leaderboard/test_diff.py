@@ -11,15 +11,16 @@ import pytest
 from scipy.stats import binomtest
 
 from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation import rows
+from ssl_suite.evaluation.predictions import Predictions, stored
 from ssl_suite.evaluation.significance import paired_bootstrap
-from ssl_suite.leaderboard import rows
 from ssl_suite.leaderboard.diff import compare, find
 from tests.leaderboard import add, classified, make_row, valued
 
 
-def pair(root: Path, a: rows.Predictions, b: rows.Predictions, **changes: Any) -> tuple[rows.Row, rows.Row]:
+def pair(root: Path, a: Predictions, b: Predictions, **changes: Any) -> tuple[rows.Row, rows.Row]:
     """Rows of two arms; ``changes`` are those of the second."""
-    return rows.read(add(root, a)), rows.read(rows.write(root, make_row(b, arm="rand", **changes), b))
+    return rows.read(add(root, a)), rows.read(rows.write(root, make_row(b, arm="rand", **changes), {"test": b}))
 
 
 def test_golden_mcnemar_and_difference(tmp_path: Path) -> None:
@@ -28,8 +29,7 @@ def test_golden_mcnemar_and_difference(tmp_path: Path) -> None:
     wrong_a_I, wrong_b_I = np.zeros(300, int), np.zeros(300, int)
     wrong_b_I[:8], wrong_a_I[8:10], wrong_a_I[50:60], wrong_b_I[50:60] = 1, 1, 1, 1
     a, b = (
-        rows.stored(labels_I, {7: labels_I ^ wrong_I}, np.arange(300), ("no", "yes"))
-        for wrong_I in (wrong_a_I, wrong_b_I)
+        stored(labels_I, {7: labels_I ^ wrong_I}, np.arange(300), ("no", "yes")) for wrong_I in (wrong_a_I, wrong_b_I)
     )
     result = compare(*pair(tmp_path, a, b), tmp_path)
     (test,) = result.mcnemar
@@ -44,7 +44,7 @@ def test_items_are_joined_by_name_not_by_place(tmp_path: Path) -> None:
     a, b = classified(right=0.9), classified(right=0.5, draw=1)
     order_I = np.random.default_rng(0).permutation(len(b.items_I))
     by_seed = {seed: x_I[order_I] for seed, x_I in b.by_seed.items()}
-    mixed = rows.stored(b.labels_I[order_I], by_seed, b.items_I[order_I], b.classes)
+    mixed = stored(b.labels_I[order_I], by_seed, b.items_I[order_I], b.classes)
     results = [compare(*pair(tmp_path / str(k), a, other), tmp_path / str(k)) for k, other in enumerate((b, mixed))]
     assert results[0] == results[1]
     expected = paired_bootstrap("accuracy", a.labels_I, a.stacked(), b.stacked())
@@ -66,7 +66,7 @@ def test_values_and_another_metric(tmp_path: Path) -> None:
     a, b = valued(noise=0.3), valued(noise=2.0)
     row_a = make_row(a, metrics=("spearman", "mae"))
     row_b = make_row(b, metrics=("spearman", "mae"), arm="rand")
-    row_a, row_b = (rows.read(rows.write(tmp_path, *each)) for each in ((row_a, a), (row_b, b)))
+    row_a, row_b = (rows.read(rows.write(tmp_path, row, {"test": made})) for row, made in ((row_a, a), (row_b, b)))
     first, second = compare(row_a, row_b, tmp_path), compare(row_a, row_b, tmp_path, metric="mae")
     assert (first.metric, first.higher_is_better, first.mcnemar) == ("spearman", True, ())
     assert (second.metric, second.higher_is_better) == ("mae", False)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from ssl_suite.errors import SuiteError
-from ssl_suite.leaderboard import figures, render, rows, words
+from ssl_suite.evaluation import rows
+from ssl_suite.leaderboard import figures, render, words
 from ssl_suite.leaderboard.table import Column, Contrast, Line, Table
 from tests.leaderboard import add, classified, valued
 

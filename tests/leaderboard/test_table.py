@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssl_suite.evaluation import significance
-from ssl_suite.leaderboard import diff, published, rows, table
+from ssl_suite.evaluation import rows, significance
+from ssl_suite.evaluation.predictions import stored
+from ssl_suite.leaderboard import diff, published, table
 from ssl_suite.leaderboard.table import Line
 from tests.leaderboard import add, classified, valued
 
@@ -151,7 +152,7 @@ def test_rows_on_other_test_items_are_taken_out(tmp_path: Path) -> None:
     put(tmp_path, "BERT", 0.8)
     put(tmp_path, "re-emb", 0.8, draw=1)
     strange = classified(400, 0.7, draw=2)
-    other = rows.stored(strange.labels_I, strange.by_seed, strange.items_I + 1, strange.classes)
+    other = stored(strange.labels_I, strange.by_seed, strange.items_I + 1, strange.classes)
     add(tmp_path, other, arm="rand", task="h3@gue20", task__n_test_full=802)
     board = build(tmp_path)
     assert [line.arm for line in board.main.lines] == ["BERT", "re-emb"]
@@ -163,7 +164,7 @@ def test_rows_on_other_test_items_are_taken_out(tmp_path: Path) -> None:
 def test_the_order_of_items_in_a_file_does_not_matter(tmp_path: Path) -> None:
     predictions = classified(400, 0.8)
     order_I = np.random.default_rng(0).permutation(400)
-    shuffled = rows.stored(
+    shuffled = stored(
         predictions.labels_I[order_I],
         {seed: x_I[order_I] for seed, x_I in predictions.by_seed.items()},
         predictions.items_I[order_I],

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import binomtest, spearmanr
 from sklearn.metrics import accuracy_score, matthews_corrcoef
 
-from ssl_suite.leaderboard import rows
+from ssl_suite.evaluation import rows
 from ssl_suite.leaderboard.verify import Finding, failing, score, verify
 from tests.leaderboard import add, changed, classified, make_row, valued
 
@@ -113,7 +113,7 @@ def test_a_changed_number_fails(tmp_path: Path, key: str, change: Any, text: str
         ({"predictions__path": "../x.parquet"}, "its predictions ../x.parquet lie outside"),
         ({"predictions__bytes": 1}, "not those it was written with"),
         ({"run_id": "other"}, "holds the row cross_domain/other"),
-        ({"arm": None}, "arm is 'None' and should be a text."),
+        ({"arm": None}, "arm=None should be a valid string."),
     ],
 )
 def test_a_changed_fact_fails(tmp_path: Path, changes: dict[str, Any], text: str) -> None:
@@ -177,8 +177,8 @@ def test_rows_of_one_column_agree(tmp_path: Path) -> None:
     labels_I = made.labels_I.copy()
     labels_I[:2] = (labels_I[:2] + 1) % 3
     other = made._replace(labels_I=labels_I)
-    rows.write(tmp_path, make_row(other, arm="rand"), other)
-    rows.write(tmp_path, make_row(other, arm="rand", task="splice@other"), other)
+    rows.write(tmp_path, make_row(other, arm="rand"), {"test": other})
+    rows.write(tmp_path, make_row(other, arm="rand", task="splice@other"), {"test": other})
     add(tmp_path, arm="specific-CNN", task__split_sha256="c" * 64)
     (finding,) = fails(tmp_path)
     assert (finding.row, finding.text) == (RAND, f"2 items have other labels than in {BERT}.")

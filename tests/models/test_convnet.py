@@ -15,7 +15,9 @@ from torchvision.transforms import v2 as transforms
 
 from ssl_suite import config, registry, settings
 from ssl_suite.errors import SuiteError
-from ssl_suite.evaluation.embedding import Embedder
+from ssl_suite.evaluation.embedding import check
+from ssl_suite.evaluation.encode import states
+from ssl_suite.evaluation.items import Sequence
 from ssl_suite.modalities.image import Image
 from ssl_suite.models import build, convnet
 from ssl_suite.models.convnet import Convnet, ConvnetSpec
@@ -221,13 +223,14 @@ def test_a_run_is_the_same_on_two_processes_and_opens_again(tmp_path: Path) -> N
     loaded = load_run(str(tmp_path / "one"), "last")
     pictures = [noise(12, 12, 3, seed=i) for i in range(3)]
     patches = [p.reshape(3, 4, 3, 4, 3).transpose(0, 2, 1, 3, 4).reshape(9, 48) for p in pictures]
-    vectors = Embedder(loaded.encoder, loaded.modality).vectors(patches)
+    given = states(loaded.encoder, loaded.modality, enumerate(map(Sequence, patches)), layer=-1)
+    vectors = np.stack([vector for _, vector in given])
     with torch.no_grad():
         expected = reference(loaded.encoder, pictures)
     np.testing.assert_allclose(vectors, expected, atol=1e-5, rtol=1e-5)
     for wrong in ({"layer": 0}, {"pooling": "cls"}):
         with pytest.raises(SuiteError, match="a convnet gives one vector"):
-            Embedder(loaded.encoder, loaded.modality, **wrong)
+            check(loaded.encoder, **{"layer": -1, "pooling": "mean", **wrong})
     exported = load_file(tmp_path / "one" / "encoder" / "model.safetensors")
     for name, x in loaded.encoder.body.state_dict().items():
         assert torch.equal(exported[name], x), name

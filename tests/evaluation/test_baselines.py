@@ -10,8 +10,8 @@ import torch
 from lightly.utils.benchmarking import knn_predict
 
 from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation.baselines import kmer, knn, linear_probe, majority
 from ssl_suite.evaluation.metrics import METRICS, Undefined
-from ssl_suite.evaluation.simple import kmer, knn, linear_probe, majority
 
 
 def naive_knn(bank: np.ndarray, labels: np.ndarray, query: np.ndarray, k: int, t: float, regression: bool) -> float:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ssl_suite import cli
-from ssl_suite.evaluation import tasks
-from ssl_suite.leaderboard import bench, rows, verify
+from ssl_suite.evaluation import bench, benchmark, rows, tasks
+from ssl_suite.leaderboard import verify
 
 WORDS = ["encoder=random:tiny", "budget=smoke", "threads=1", "task=sample"]
 
@@ -53,7 +52,7 @@ def test_a_second_run_measures_nothing_and_changes_nothing(
 def test_a_row_from_the_same_trials_has_the_same_predictions(measured: Path, tmp_path: Path) -> None:
     shutil.copytree(measured / "trials", tmp_path / "trials")
     assert cli.main(["bench", "cross_domain", *WORDS, f"out={tmp_path}"]) == 0
-    name = "predictions/sample"
+    name = "predictions/cross_domain"
     first = {path.name: path.read_bytes() for path in (measured / "leaderboards" / name).iterdir()}
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "leaderboards" / name).iterdir()}
 
@@ -61,7 +60,7 @@ def test_a_row_from_the_same_trials_has_the_same_predictions(measured: Path, tmp
 def test_one_changed_byte_is_found(measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = tmp_path / "leaderboards"
     shutil.copytree(measured / "leaderboards", root)
-    victim = sorted((root / "predictions" / "sample").iterdir())[0]
+    victim = sorted((root / "predictions" / "cross_domain").iterdir())[0]
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
@@ -91,22 +90,23 @@ def test_a_wrong_word_is_one_line(words: list[str], said: str, capsys: pytest.Ca
 
 
 def test_arms_are_found_by_what_they_are() -> None:
-    benchmark = bench.configuration("cross_domain")
+    found = benchmark.load("cross_domain")
     names = {
         ("hf:some/bert+map=100", "finetune"): "BERT",
         ("hf:some/bert+map", "scratch"): "rand",
         ("hf:some/bert+reembed", "finetune"): "re-emb",
         ("cnn", "scratch"): "specific-CNN",
         ("random:mini", "probe"): "probe-random",
+        ("random:tiny", "probe"): "random:tiny probe",
         ("hf:some/esm", "finetune"): "hf:some/esm finetune",
     }
-    assert {pair: bench.arm_of(*pair, benchmark).name for pair in names} == names
+    assert {pair: benchmark.arm_of(*pair, found) for pair in names} == names
 
 
 def test_arms_without_an_encoder_are_left_out() -> None:
-    task = tasks.find("sample", "gc")
-    settings: Any = bench.Settings({}, {}, Path(), Path(), "hf:T", {"dna": "runs/d"})
-    known = {arm.name: arm for arm in bench.arms_of(bench.configuration("cross_domain"))}
-    assert bench.encoder_of(known["specific-SSL"], task, settings) == "runs/d"
-    assert bench.encoder_of(known["specific-SSL"], tasks.find("sample", "voice"), settings) is None
-    assert bench.encoder_of(known["re-emb"], task, settings) == "hf:T+reembed"
+    gc, voice = tasks.find("sample", "gc"), tasks.find("sample", "voice")
+    arms, ssl = benchmark.load("cross_domain").arms, {"dna": "runs/d"}
+    assert benchmark.encoder_of(arms["specific-SSL"], gc, "hf:T", ssl) == "runs/d"
+    assert benchmark.encoder_of(arms["specific-SSL"], voice, "hf:T", ssl) is None
+    assert benchmark.encoder_of(arms["re-emb"], gc, "hf:T", ssl) == "hf:T+reembed"
+    assert benchmark.encoder_of(arms["re-emb"], gc, None, ssl) is None

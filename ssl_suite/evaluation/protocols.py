@@ -2,7 +2,8 @@
 
     finetune    every weight, from the encoder's own       probe     a head on the frozen encoder's layers
     scratch     the same shape from random weights         linear    scikit-learn on frozen features, or on k-mers
-    majority    the training set's commonest answer        knn       nearest neighbours on frozen features
+    majority    what needs no input at all                 knn       nearest neighbours on frozen features
+    zero_shot   a head with nothing to train
 
 The first three try every learning rate of the budget with the first seed, choose on dev, and train the other seeds at
 that rate: as many trials for every encoder. Test is opened after that, once.
@@ -19,14 +20,15 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.evaluation import encoders, features, metrics, references, simple, trial
+from ssl_suite.evaluation import baselines, encode, encoders, metrics, references, trial
+from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.task_data import TaskData, symbols
-from ssl_suite.evaluation.tasks import Task
 from ssl_suite.evaluation.trial import Plan
 from ssl_suite.modalities.base import Modality
 
 Say = Callable[[str], None]
 NEIGHBOURS, TEMPERATURE = 200, 0.1
+LINEAR = {"classes": False, "values": True}  # kinds of predictions a linear model gives; whether it is a regression
 
 
 @dataclass
@@ -34,18 +36,19 @@ class Measurement:
     """What came out.
 
     Attributes:
-        task, modality, data: what it was measured on.
-        predictions: by seed, (I,) of the test items in the order of ``data.parts["test"]``.
+        plan: what was measured.
+        modality, data: what it was measured on.
+        predictions: by part (``test`` and further ones) and seed, (I,) of the part's items in their order.
         protocol, selection: as a row has them.
         encoder: ``weights_sha256``, ``params``, ``pretrain_step`` and ``note``.
         trials, steps, tokens, seconds: what it took.
         curves: by seed the training loss over steps, of what is trained.
     """
 
-    task: Task
+    plan: Plan
     modality: Modality
     data: TaskData
-    predictions: dict[int, np.ndarray]
+    predictions: dict[str, dict[int, np.ndarray]]
     protocol: dict[str, Any]
     selection: dict[str, Any] | None = None
     encoder: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +69,15 @@ def measure(plan: Plan, out: Path, say: Say, threads: int | None = None) -> Meas
     Raises:
         SuiteError: an encoder that does not fit, bad data, no trial with a defined score.
     """
+    check(plan)
+    began = time.monotonic()
+    found = PROTOCOLS[plan.protocol](plan, out, say, threads)
+    found.seconds = found.seconds or time.monotonic() - began
+    return found
+
+
+def check(plan: Plan) -> None:
+    """Refuse a protocol that does not exist, or that encoder, head or task do not take."""
     if plan.protocol not in PROTOCOLS:
         raise SuiteError(f"protocol={plan.protocol} does not exist.{nearest(plan.protocol, PROTOCOLS)}")
     kind = references.parse(plan.encoder).kind
@@ -74,15 +86,18 @@ def measure(plan: Plan, out: Path, say: Say, threads: int | None = None) -> Meas
     if plan.protocol not in takes.get(kind, PROTOCOLS):
         allowed = " or ".join(f"protocol={name}" for name in takes[kind])
         raise SuiteError(f"encoder={kind} is for {allowed}, not protocol={plan.protocol}.")
-    began = time.monotonic()
-    found = PROTOCOLS[plan.protocol](plan, out, say, threads)
-    found.seconds = found.seconds or time.monotonic() - began
-    return found
+    task, head = plan.task, head_class(plan.task.head["name"])
+    if plan.protocol in FROZEN and task.kind not in LINEAR:
+        raise SuiteError(f"task {task.name}: protocol={plan.protocol} gives {' or '.join(LINEAR)}, not {task.kind}.")
+    if not head.trained and plan.protocol not in ("zero_shot", "majority"):
+        raise SuiteError(f"task {task.name}: its head has nothing to train; use protocol=zero_shot.")
+    if head.trained and plan.protocol == "zero_shot":
+        raise SuiteError(f"task {task.name}: its head is trained; use protocol=finetune or probe.")
 
 
 def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
-    task, modality, data = trial.opened_data(plan)
-    rates, seeds = plan.budget["lr"], plan.budget["seeds"]
+    task, budget = plan.task, plan.budget
+    modality, data = trial.opened_data(plan)
     done: dict[tuple[float, int], dict[str, Any]] = {}
     folders: dict[tuple[float, int], Path] = {}
 
@@ -96,42 +111,50 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         if "lost" in done[lr, seed]:
             say(f"    lost at {done[lr, seed]['lost']}")
 
-    for lr in rates:
-        run(lr, seeds[0])
-    per_lr = {lr: done[lr, seeds[0]]["dev"].get(task.select) for lr in rates}
+    # Choose the rate on dev with the first seed.
+    for lr in budget.lr:
+        run(lr, budget.seeds[0])
+    per_lr = {lr: done[lr, budget.seeds[0]]["dev"].get(task.select) for lr in budget.lr}
     chosen = best_rate(per_lr, metrics.find(task.select).higher_is_better)
+    if chosen is None and len(budget.lr) == 1 and "lost" not in done[budget.lr[0], budget.seeds[0]]:
+        chosen = budget.lr[0]  # nothing was to be chosen
     if chosen is None:
         raise SuiteError(
             f"task {task.name}: {task.select} on dev is undefined for every learning rate: all answers are alike, or "
             f"the loss was lost. Train longer (epochs, tokens of the budget), or at lower rates (lr)."
         )
-    for lr in set(rates) - {chosen}:
-        trial.discard(folders[lr, seeds[0]])
-    for seed in seeds[1:]:
-        run(chosen, seed)
+    for lr in set(budget.lr) - {chosen}:
+        trial.discard(folders[lr, budget.seeds[0]])
+
+    # Train the other seeds, then open test.
+    for seed in budget.seeds:
+        if (chosen, seed) not in done:
+            run(chosen, seed)
         if not done[chosen, seed]["best_step"]:
             lost = done[chosen, seed].get("lost", "no dev score was defined.")
             raise SuiteError(f"task {task.name}: seed {seed} has nothing to test at the rate {chosen:g}: {lost}")
-    predictions = {
-        seed: trial.predict_test(replace(plan, lr=chosen, seed=seed), folders[chosen, seed], threads) for seed in seeds
-    }
-    results, budget = list(done.values()), plan.budget
-    dev = [done[chosen, seed]["dev"].get(task.select) for seed in seeds]
+    predictions: dict[str, dict[int, np.ndarray]] = {}
+    for seed in budget.seeds:
+        one = replace(plan, lr=chosen, seed=seed)
+        for part, found in trial.predict_parts(one, folders[chosen, seed], threads).items():
+            predictions.setdefault(part, {})[seed] = found
+    results = list(done.values())
+    first = done[chosen, budget.seeds[0]]
+    dev = [done[chosen, seed]["dev"].get(task.select) for seed in budget.seeds]
     known = [value for value in dev if value is not None]  # one seed without a score, and there is no mean
     return Measurement(
-        task,
+        plan,
         modality,
         data,
         predictions,
         protocol={
             "name": plan.protocol,
+            "head": first["head"],
             "lr": chosen,
-            "lr_grid": list(rates),
-            "steps": results[0]["steps"],
-            **{key: budget[key] for key in ("batch", "epochs", "schedule", "warmup", "weight_decay", "dropout")},
-            "pooling": budget["pooling"],
-            **{key: budget[key] for key in ("head", "layer_decay") if key in budget},
-            "evaluations": budget["evaluations"],
+            "lr_grid": list(budget.lr),
+            "steps": first["steps"],
+            **{key: value for key, value in budget.facts().items() if key in TOLD},
+            "head_init": budget.head,
             **({"keep_special": plan.keep_special} if references.parse(plan.encoder).map else {}),
         },
         selection={
@@ -140,13 +163,19 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
             "value": float(np.mean(known)) if len(known) == len(dev) else None,
             "per_lr": {f"{lr:g}": value for lr, value in per_lr.items()},
         },
-        encoder=done[chosen, seeds[0]]["encoder"],
+        encoder=first["encoder"],
         trials=len(results),
         steps=sum(result["steps"] for result in results),
         tokens=sum(result["tokens"] for result in results),
         seconds=sum(result["seconds"] for result in results),
-        curves={seed: done[chosen, seed]["curve"] for seed in seeds},
+        curves={seed: done[chosen, seed]["curve"] for seed in budget.seeds},
     )
+
+
+TOLD = (
+    *("batch", "epochs", "tokens", "schedule", "warmup", "weight_decay", "layer_decay", "dropout"),
+    *("evaluations", "choose"),
+)
 
 
 def best_rate(per_lr: Mapping[float, float | None], higher_is_better: bool) -> float | None:
@@ -155,20 +184,43 @@ def best_rate(per_lr: Mapping[float, float | None], higher_is_better: bool) -> f
     return -max(known)[1] if known else None
 
 
+def _parts(data: TaskData) -> list[str]:
+    return [part for part in data.parts if part not in ("train", "dev")]
+
+
 def _majority(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
-    task, modality, data = trial.opened_data(plan)
-    answer = simple.majority(data.parts["train"].labels_I, len(data.parts["test"]), not data.classes)
-    return Measurement(task, modality, data, {plan.budget["seeds"][0]: answer}, {"name": "majority"})
+    modality, data = trial.opened_data(plan)
+    head, seed = head_class(plan.task.head["name"]), plan.budget.seeds[0]
+    answers = {part: {seed: head.majority(data, data.parts[part])} for part in _parts(data)}
+    return Measurement(plan, modality, data, answers, {"name": "majority"})
+
+
+def _zero_shot(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
+    modality, data = trial.opened_data(plan)
+    opened = encoders.open_encoder(
+        references.parse(plan.encoder), modality, plan.budget.seeds[0], keep_special=plan.keep_special
+    )
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings = {key: value for key, value in plan.task.head.items() if key != "name"}
+    head = head_class(plan.task.head["name"])(opened.encoder, data, **settings)
+    found, chosen = head.answer(opened.encoder.to(device), modality, data, plan.task)
+    answers = {part: {plan.budget.seeds[0]: predictions} for part, predictions in found.items()}
+    facts = {key: value for key, value in vars(opened).items() if key != "encoder"}
+    told = {"name": plan.task.head["name"], "version": head.version, **head.settings()}
+    return Measurement(plan, modality, data, answers, {"name": "zero_shot", "head": told}, chosen, facts)
 
 
 def _linear(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
     if references.parse(plan.encoder).kind == "kmer":
         return _kmer(plan)
+    task, regression = plan.task, LINEAR[plan.task.kind]
 
-    def judge(vectors: dict[str, np.ndarray], data: TaskData, task: Task) -> tuple[np.ndarray, dict, dict]:
+    def judge(vectors: dict[str, np.ndarray], data: TaskData, part: str) -> tuple[np.ndarray, dict, dict]:
         train, dev = data.parts["train"], data.parts["dev"]
-        parts = (vectors["train"], train.labels_I, vectors["dev"], dev.labels_I, vectors["test"])
-        found = simple.linear_probe(*parts, not data.classes, select=task.select)
+        given = (vectors["train"], train.labels_I, vectors["dev"], dev.labels_I, vectors[part])
+        found = baselines.linear_probe(*given, regression, select=task.select)
         return found.test_predictions, {"name": "linear"}, found.chosen
 
     return _frozen(plan, judge)
@@ -176,51 +228,53 @@ def _linear(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement
 
 def _kmer(plan: Plan) -> Measurement:
     """n-grams, or the symbol at each position where sequences are aligned: what does better on dev."""
-    task, modality, data = trial.opened_data(plan)
+    task, seed = plan.task, plan.budget.seeds[0]
+    modality, data = trial.opened_data(plan)
     texts = {split: symbols(data, modality, split) for split in data.parts}
     train, dev = data.parts["train"].labels_I, data.parts["dev"].labels_I
-    tried = {}
+    tried: dict[tuple[str, str], baselines.Control] = {}
     for kind in ("ngrams", "positions"):
-        tried[kind] = simple.kmer(
-            texts["train"],
-            train,
-            texts["dev"],
-            dev,
-            texts["test"],
-            regression=not data.classes,
-            features=kind,
-            select=task.select,
-        )
-    scores = {kind: dev_score(found.chosen) for kind, found in tried.items()}
+        for part in _parts(data):
+            tried[kind, part] = baselines.kmer(
+                texts["train"],
+                train,
+                texts["dev"],
+                dev,
+                texts[part],
+                regression=LINEAR[task.kind],
+                features=kind,
+                select=task.select,
+            )
+    scores = {kind: dev_score(tried[kind, "test"].chosen) for kind in ("ngrams", "positions")}
     sign = 1 if metrics.find(task.select).higher_is_better else -1
     best = max(scores, key=lambda kind: sign * scores[kind])
     selection = {"split": "dev", "metric": task.select, "value": scores[best], "per_features": scores}
-    protocol = {"name": "linear", "features": best, tried[best].chosen["name"]: tried[best].chosen["value"]}
-    predictions = {plan.budget["seeds"][0]: tried[best].test_predictions}
-    return Measurement(task, modality, data, predictions, protocol, selection, trials=2)
+    chosen = tried[best, "test"].chosen
+    protocol = {"name": "linear", "features": best, chosen["name"]: chosen["value"]}
+    predictions = {part: {seed: tried[best, part].test_predictions} for part in _parts(data)}
+    return Measurement(plan, modality, data, predictions, protocol, selection, trials=2)
 
 
 def _knn(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
-    def judge(vectors: dict[str, np.ndarray], data: TaskData, task: Task) -> tuple[np.ndarray, dict, dict]:
+    regression = LINEAR[plan.task.kind]
+
+    def judge(vectors: dict[str, np.ndarray], data: TaskData, part: str) -> tuple[np.ndarray, dict, dict]:
         labels = data.parts["train"].labels_I
-        found = simple.knn(
-            vectors["train"], labels, vectors["test"], NEIGHBOURS, TEMPERATURE, regression=not data.classes
-        )
+        found = baselines.knn(vectors["train"], labels, vectors[part], NEIGHBOURS, TEMPERATURE, regression=regression)
         return found.predictions, {"name": "knn", "k": found.k, "temperature": TEMPERATURE}, {}
 
     return _frozen(plan, judge)
 
 
-def _frozen(plan: Plan, judge: Callable[[dict[str, np.ndarray], TaskData, Task], tuple[np.ndarray, dict, dict]]) -> Any:
+def _frozen(plan: Plan, judge: Callable[[dict[str, np.ndarray], TaskData, str], tuple[np.ndarray, dict, dict]]) -> Any:
     """Vectors of the last layer, and what a model that needs no steps makes of them, for every seed that matters."""
     import torch
 
-    task, modality, data = trial.opened_data(plan)
+    modality, data = trial.opened_data(plan)
     reference = references.parse(plan.encoder)
-    varies = reference.kind == "random" or reference.reembed or (reference.map and reference.map_seed is None)
-    seeds = plan.budget["seeds"] if varies else plan.budget["seeds"][:1]
+    seeds = plan.budget.seeds if reference.varies else plan.budget.seeds[:1]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    predictions: dict[int, np.ndarray] = {}
+    predictions: dict[str, dict[int, np.ndarray]] = {}
     protocol: dict[str, Any] = {}
     chosen: dict[str, Any] = {}
     for seed in seeds:
@@ -229,14 +283,17 @@ def _frozen(plan: Plan, judge: Callable[[dict[str, np.ndarray], TaskData, Task],
         encoder = opened.encoder.to(device)
         vectors = {}
         for split, part in data.parts.items():
-            states_SLD = features.pooled(encoder, data, modality, split)
-            vectors[split] = item_means(states_SLD[:, -1], part.windows.records_S, part.windows.lengths_S)
+            found = encode.states(encoder, modality, encode.sequences_of(data, split), layer=-1)
+            vectors_SD = np.stack([vector for _, vector in found])
+            vectors[split] = item_means(vectors_SD, part.windows.records_S, part.windows.lengths_S)
         if encoders.digest(opened.encoder) != before:
             raise SuiteError(f"encoder={reference.short} moved while it was frozen; this is a fault of the suite.")
-        predictions[seed], protocol, chosen = judge(vectors, data, task)
+        for name in _parts(data):
+            predictions.setdefault(name, {})[seed], protocol, chosen = judge(vectors, data, name)
     facts = {key: value for key, value in vars(opened).items() if key != "encoder"}
+    task = plan.task
     selection = {"split": "dev", "metric": task.select, "value": dev_score(chosen)} if chosen else None
-    return Measurement(task, modality, data, predictions, protocol, selection, facts)
+    return Measurement(plan, modality, data, predictions, protocol, selection, facts)
 
 
 def dev_score(chosen: Mapping[str, Any]) -> float:
@@ -259,4 +316,5 @@ PROTOCOLS: dict[str, Callable[[Plan, Path, Say, int | None], Measurement]] = {
     "majority": _majority,
     "linear": _linear,
     "knn": _knn,
+    "zero_shot": _zero_shot,
 }

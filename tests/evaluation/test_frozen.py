@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.loader import Collator
 from ssl_suite.data.rng import Rng
 from ssl_suite.data.store import Windows
+from ssl_suite.evaluation.encode import pooled
 from ssl_suite.evaluation.encoders import digest, open_encoder
-from ssl_suite.evaluation.features import LayerMix, pooled, precomputed
-from ssl_suite.evaluation.heads import Classification
+from ssl_suite.evaluation.frozen import LayerMix, of_sequences
+from ssl_suite.evaluation.heads.classification import Classification
 from ssl_suite.evaluation.references import parse
 from ssl_suite.evaluation.task_data import Part, TaskData
 from ssl_suite.modalities.base import Modality
@@ -131,7 +133,7 @@ def test_a_convnet_has_one_vector_a_picture_and_stands_still(encoders: dict[str,
 def test_a_mix_is_a_weighted_sum_of_standardised_layers(encoders: dict[str, Any]) -> None:
     encoder, data = encoders["text"], made(DNA_60)
     vectors = {split: pooled(encoder, data, DNA_60, split, 2000).astype(np.float64) for split in COUNTS}
-    frozen, mix = precomputed(encoder, data, DNA_60, at_once=2000)
+    frozen, mix = of_sequences(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
     weights = np.array([0.3, -1.0, 2.0])
     with torch.no_grad():
         mix.weights_L.copy_(torch.from_numpy(weights))
@@ -165,7 +167,7 @@ def test_units_of_the_frames_before_are_not_read() -> None:
     """Speech has units beside its frames; the vectors that take the frames' place have none."""
     data = made(PICTURE, {"train": 6, "dev": 3, "test": 3})
     data.units = np.full(len(data.values), 7, np.int32)
-    frozen, _ = precomputed(open_encoder(parse("random:resnet10"), PICTURE, 0).encoder, data, PICTURE, at_once=1000)
+    frozen, _ = of_sequences(open_encoder(parse("random:resnet10"), PICTURE, 0).encoder, data, PICTURE, tuple(COUNTS))
     assert frozen.units is None and len(frozen.values) == 12
 
 
@@ -173,10 +175,10 @@ def test_the_trainer_takes_it(encoders: dict[str, Any]) -> None:
     """A probe is a learner as any other: its loss falls, every weight has a gradient, the encoder has none."""
     encoder, data = encoders["own"], made(DNA_60)
     before = digest(encoder)
-    frozen, mix = precomputed(encoder, data, DNA_60, at_once=2000)
+    frozen, mix = of_sequences(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
     part = frozen.parts["train"]
     labels_I = np.array([int((values == 5).sum() > (values == 6).sum()) for values in sequences(data, "train")])
-    head = Classification(mix, labels_I, part.windows.records_S, 2)
+    head = Classification(mix, replace(frozen, parts={"train": replace(part, labels_I=labels_I)}, classes=("a", "b")))
     learner = Learner(mix, head)  # type: ignore[arg-type]
     batch = Collator(frozen, "train", DNA_60.vocabulary, 192, 64, 60).rows([np.arange(64)])  # type: ignore[arg-type]
     optimiser, losses = torch.optim.Adam(learner.parameters(), lr=0.02), []

@@ -12,9 +12,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ssl_suite import config
-from ssl_suite.errors import SuiteError
-from ssl_suite.evaluation import features, metrics, simple, start, tasks, trial
+from ssl_suite.evaluation import baselines, encode, head_init, metrics, tasks, trial
+from ssl_suite.evaluation import budget as budgets
 from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import processes
 from ssl_suite.training.stopping import StopSignals
@@ -25,24 +24,25 @@ TRAIN = {"threads": 1, "precision": "fp32"}
 @pytest.fixture(scope="module")
 def plan() -> trial.Plan:
     limits = {"train": 48, "dev": 16, "test": 16}
-    budget = config.option("budget", "smoke") | {"limits": limits, "head": "linear", "tokens": 4000}
-    voice = tasks.find("sample", "voice")
-    return trial.Plan(str(voice.path), "random:tiny", "finetune", budget, 100, 1e-5, {"root": None, "cache": None})
+    budget = replace(budgets.load("smoke"), limits=limits, head="linear", tokens=4000)
+    return trial.Plan(tasks.find("sample", "voice"), "random:tiny", "finetune", budget, 100, 1e-5, {})
 
 
 def test_the_start_is_scikit_learn_on_frozen_features(plan: trial.Plan, tmp_path: Path) -> None:
     with processes(TRAIN) as group:
-        parts = trial.build(plan, group.device)
+        parts = trial.build(plan, group.device, tmp_path)
         learner = Learner(parts.encoder, parts.head)
-        start.linear(learner, parts.data, parts.modality, "accuracy", group, StopSignals(), tmp_path / "start.npz")
-        found = trial.outputs(learner, parts.data, parts.modality, "dev", group).argmax(1)
-        vectors = {s: features.pooled(parts.encoder, parts.data, parts.modality, s)[:, -1] for s in ("train", "dev")}
+        head_init.linear(learner, parts.data, parts.modality, "accuracy", group, StopSignals(), tmp_path / "start.npz")
+        given = encode.sequences_of(parts.data, "dev")
+        outputs = encode.over(given, parts.modality, group.device, lambda b: parts.head.read(parts.encoder, b))
+        found = np.stack([row for _, row in outputs]).argmax(1)
+        vectors = {s: encode.pooled(parts.encoder, parts.data, parts.modality, s)[:, -1] for s in ("train", "dev")}
     normed = {s: (v - v.mean(1, keepdims=True)) / np.sqrt(v.var(1, keepdims=True) + 1e-5) for s, v in vectors.items()}
     train, dev = (
         part.labels_I[part.windows.records_S] for part in (parts.data.parts["train"], parts.data.parts["dev"])
     )
     best, score = None, -1.0
-    for strength in simple.PROBE_INVERSE_STRENGTHS:
+    for strength in baselines.PROBE_INVERSE_STRENGTHS:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)).fit(
             normed["train"], train
         )
@@ -57,10 +57,10 @@ def test_a_start_that_is_asked_to_stop_stops_and_keeps_nothing(plan: trial.Plan,
     stop = StopSignals()
     stop.asked = True
     with processes(TRAIN) as group:
-        parts = trial.build(plan, group.device)
+        parts = trial.build(plan, group.device, tmp_path)
         learner = Learner(parts.encoder, parts.head)
         with pytest.raises(KeyboardInterrupt):
-            start.linear(learner, parts.data, parts.modality, "accuracy", group, stop, tmp_path / "start.npz")
+            head_init.linear(learner, parts.data, parts.modality, "accuracy", group, stop, tmp_path / "start.npz")
     assert not any(tmp_path.iterdir())
 
 
@@ -78,24 +78,17 @@ def test_the_trials_of_a_start_read_it_and_end_the_same(plan: trial.Plan, tmp_pa
     assert len(list((tmp_path / "a").glob("start-*.npz"))) == 2
 
 
-def test_a_head_starts_linear_or_at_random() -> None:
-    assert start.is_linear({"name": "mine", "head": "linear"})
-    assert not start.is_linear({"name": "mine", "head": "random"}) and not start.is_linear({"name": "mine"})
-    with pytest.raises(SuiteError, match=r"^budget mine: head=cold should be random or linear\.$"):
-        start.is_linear({"name": "mine", "head": "cold"})
-
-
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_map_gives_the_models_shares(classes: int) -> None:
     draw = np.random.default_rng(classes)
     x_XD, dev_XD = draw.normal(3, 2, (300, 5)), draw.normal(3, 2, (50, 5))
     labels = x_XD[:, :classes].argmax(1)
     dev = dev_XD[:, :classes].argmax(1)
-    weight_CD, bias_C = simple.linear_map(x_XD, labels, dev_XD, dev, classes + 1)
+    weight_CD, bias_C = baselines.linear_map(x_XD, labels, dev_XD, dev, classes + 1)
     shares = torch.from_numpy(dev_XD @ weight_CD.T + bias_C).softmax(1).numpy()
     models = [
         make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)).fit(x_XD, labels)
-        for strength in simple.PROBE_INVERSE_STRENGTHS
+        for strength in baselines.PROBE_INVERSE_STRENGTHS
     ]
     right = [(model.predict(dev_XD) == dev).mean() for model in models]
     expected = models[int(np.argmax(right))].predict_proba(dev_XD)
@@ -107,8 +100,8 @@ def test_a_map_of_values_is_ridge_regression() -> None:
     draw = np.random.default_rng(0)
     x_XD, dev_XD, slopes_D = draw.normal(1, 3, (200, 4)), draw.normal(1, 3, (60, 4)), np.array([1.0, -2.0, 0.0, 0.5])
     values, dev = x_XD @ slopes_D + draw.normal(size=200), dev_XD @ slopes_D + draw.normal(size=60)
-    weight_CD, bias_C = simple.linear_map(x_XD, values, dev_XD, dev, 1)
-    models = [make_pipeline(StandardScaler(), Ridge(a)).fit(x_XD, values) for a in reversed(simple.PROBE_STRENGTHS)]
+    weight_CD, bias_C = baselines.linear_map(x_XD, values, dev_XD, dev, 1)
+    models = [make_pipeline(StandardScaler(), Ridge(a)).fit(x_XD, values) for a in reversed(baselines.PROBE_STRENGTHS)]
     scores = [metrics.METRICS["spearman"].compute(dev, model.predict(dev_XD)) for model in models]
     expected = models[int(np.argmax(scores))].predict(dev_XD)
     np.testing.assert_allclose(dev_XD @ weight_CD[0] + bias_C[0], expected, rtol=1e-4, atol=1e-4)

@@ -9,7 +9,6 @@ Shapes: S sequences of a split, D width of the encoder, C outputs of the head.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,13 @@ from torch import Tensor
 
 from ssl_suite.core import atomic
 from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
-from ssl_suite.evaluation import passes, simple
-from ssl_suite.evaluation.heads import Head
+from ssl_suite.evaluation import baselines, encode
+from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.stopping import StopSignals
-
-
-def is_linear(budget: Mapping[str, Any]) -> bool:
-    """Whether the budget's ``head`` says so; without that key heads start at random.
-
-    Raises:
-        SuiteError: it says neither ``linear`` nor ``random``.
-    """
-    wanted = budget.get("head", "random")
-    if wanted not in ("random", "linear"):
-        raise SuiteError(f"budget {budget['name']}: head={wanted} should be random or linear.")
-    return bool(wanted == "linear")
 
 
 def linear(
@@ -95,12 +81,12 @@ def _fitted(
     learner.eval()
     vectors, labels = {}, {}
     for split in ("train", "dev"):
-        part = data.parts[split]
-        vectors[split] = passes.over(data, modality, split, group.device, read)
-        labels[split] = head.targets(part.labels_I)[part.windows.records_S]
+        found = encode.over(encode.sequences_of(data, split), modality, group.device, read)
+        vectors[split] = np.stack([vector for _, vector in found])
+        labels[split] = head.start_targets(data.parts[split])
     learner.train()
-    return simple.linear_map(
-        vectors["train"], labels["train"], vectors["dev"], labels["dev"], head.outputs(len(data.classes)), select
+    return baselines.linear_map(
+        vectors["train"], labels["train"], vectors["dev"], labels["dev"], head.output.out_features, select
     )
 
 

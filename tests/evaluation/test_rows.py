@@ -17,7 +17,9 @@ import pytest
 
 from ssl_suite import resources
 from ssl_suite.errors import SuiteError
-from ssl_suite.leaderboard import rows
+from ssl_suite.evaluation import rows
+from ssl_suite.evaluation.predictions import Predictions, stored
+from ssl_suite.evaluation.row_schema import validate
 from tests.leaderboard import CLASSES, add, changed, classified, make_row, valued
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,10 +29,10 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def scored() -> rows.Predictions:
+def scored() -> Predictions:
     """Scores for class 1 of two classes: numbers, beside labels that are class numbers."""
     score_I = np.linspace(-3, 3, 60).astype(np.float32)
-    return rows.stored(np.arange(60) % 2, {100: score_I}, np.arange(60), ("no", "yes"))
+    return stored(np.arange(60) % 2, {100: score_I}, np.arange(60), ("no", "yes"))
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,14 @@ def scored() -> rows.Predictions:
     ],
 )
 def test_predictions_are_read_back_exactly(
-    tmp_path: Path, predictions: rows.Predictions, label: str, predicted: str
+    tmp_path: Path, predictions: Predictions, label: str, predicted: str
 ) -> None:
     # What is stored does not depend on the metric; the interval of one that takes scores takes seconds.
     row = make_row(predictions if predictions.classes != ("no", "yes") else valued(seeds=(100,)))
-    path = rows.write(tmp_path, row, predictions)
+    path = rows.write(tmp_path, row, {"test": predictions})
     row = rows.read(path)
     assert rows.read_all(tmp_path) == rows.read_all(tmp_path, "cross_domain") == [row]
-    labels_I, by_seed, items_I, classes = rows.read_predictions(tmp_path, row)
+    labels_I, by_seed, items_I, classes, *_ = rows.read_predictions(tmp_path, row)
     np.testing.assert_array_equal(labels_I, predictions.labels_I, strict=True)
     np.testing.assert_array_equal(items_I, predictions.items_I, strict=True)
     assert classes == predictions.classes
@@ -67,7 +69,7 @@ def test_the_same_row_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         add(tmp_path / name)
         add(tmp_path / name, valued(), task="stability@mutations")
-    assert len(files(tmp_path / "a")) == 4
+    assert len(files(tmp_path / "a")) == 5
     assert files(tmp_path / "a") == files(tmp_path / "b")
 
 
@@ -91,7 +93,7 @@ def test_of_writers_at_once_one_wins(tmp_path: Path) -> None:
         assert sum(pool.map(attempt, range(8))) == 1
     (row,) = rows.read_all(tmp_path)
     rows.read_predictions(tmp_path, row)
-    assert len(files(tmp_path)) == 2
+    assert len(files(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("call", [1, 2])
@@ -100,7 +102,9 @@ def test_a_kill_leaves_nothing_that_counts(tmp_path: Path, call: int) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from ssl_suite.leaderboard import rows
+from ssl_suite.evaluation import rows
+from ssl_suite.evaluation.predictions import Predictions, stored
+from ssl_suite.evaluation.row_schema import validate
 from tests.leaderboard import add
 calls, rename = [], os.replace
 def replace(*paths):
@@ -115,7 +119,11 @@ add(Path({str(tmp_path)!r}))
     assert len(files(tmp_path)) == call
     add(tmp_path)
     (row,) = rows.read_all(tmp_path)
-    assert set(files(tmp_path)) == {f"rows/cross_domain/{row['run_id']}.json", row["predictions"]["path"]}
+    assert set(files(tmp_path)) == {
+        f"rows/cross_domain/{row['run_id']}.json",
+        row["predictions"]["path"],
+        rows.MANIFEST,
+    }
     rows.read_predictions(tmp_path, row)
 
 
@@ -159,22 +167,25 @@ def test_predictions_that_are_gone_changed_or_no_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"schema_version": 2}, "schema_version 2 is newer than this ssl_suite reads"),
-        ({"run_id": "../x"}, "run_id is '../x' and should be letters"),
-        ({"benchmark": "a/b"}, "benchmark is 'a/b' and should be letters"),
-        ({"arm": " "}, "arm is ' ' and should be a text"),
-        ({"git_commit": "--help"}, "git_commit is '--help' and should be a git commit"),
-        ({"created": "2026-11-23T04:00:00"}, "created is .* and should be a time with its zone"),
-        ({"budget": None}, "budget should be an object"),
-        ({"task__n_test": 60.0}, "task.n_test is '60.0' and should be a whole number"),
-        ({"task__n_test": True}, "task.n_test is 'True' and should be a whole number"),
+        ({"schema_version": 3}, "schema_version 3 is newer than this ssl_suite reads"),
+        ({"run_id": "../x"}, "run_id=../x should match pattern"),
+        ({"benchmark": "a/b"}, "benchmark=a/b should match pattern"),
+        ({"arm": " "}, "arm=  should match pattern"),
+        ({"git_commit": "--help"}, "git_commit=--help should match pattern"),
+        ({"created": "2026-11-23T04:00:00"}, "created=.* should be a time with its zone"),
+        ({"budget": None}, "budget=None should be a valid dictionary"),
+        ({"task__n_test": 60.0}, "task.n_test=60.0 should be a valid integer"),
+        ({"task__n_test": True}, "task.n_test=True should be a valid integer"),
         ({"task__n_train": 9999}, "task.n_train=9999 is more than n_train_full=2871"),
-        ({"task__leakage": {"test_in_train": -1}}, "task.leakage is .* and should be whole numbers by name"),
-        ({"task__split_sha256": "b" * 63}, "task.split_sha256 is .* and should be a SHA-256"),
-        ({"budget__seconds": float("nan")}, "budget.seconds is 'nan' and should be a finite number"),
-        ({"seeds": []}, "seeds is .* and should be a list that is not empty"),
+        (
+            {"task__leakage": {"test_in_train": -1}},
+            "task.leakage.test_in_train=-1 should be greater",
+        ),
+        ({"task__split_sha256": "b" * 63}, "task.split_sha256=b+… should match pattern"),
+        ({"budget__seconds": float("nan")}, "budget.seconds=nan should be a finite number"),
+        ({"seeds": []}, "seeds=.* should have at least 1 item"),
         ({"seeds": [100, 100, 102]}, "seeds are not different whole numbers"),
-        ({"seeds": [100, 101]}, "per_seed of accuracy should be one number for each of the 2 seeds"),
+        ({"seeds": [100, 101]}, "per_seed of accuracy should be a number for each of the 2 seeds"),
         ({"selection__split": "test"}, "selection.split is 'test': choose on dev"),
     ],
 )
@@ -186,24 +197,24 @@ def test_faults_of_a_row(tmp_path: Path, changes: dict[str, Any], fault: str) ->
 
 def test_faults_of_a_metric_and_a_key_that_is_missing() -> None:
     row = make_row(classified(), schema_version=1, predictions={"path": "x", "sha256": "0" * 64, "bytes": 1})
-    rows.validate(row)
+    validate(row)
     for key, value, fault in (
         ("ci95", [0.9, 0.8], r"ci95 of accuracy is not \[low, high\]"),
-        ("per_seed", [0.9, None, 0.9], "per_seed of accuracy should be one number for each of the 3 seeds"),
-        ("value", float("inf"), r"metrics\[0\].value is 'inf' and should be a finite number"),
+        ("per_seed", [0.9, None, 0.9], "metrics.0.per_seed.1=None should be a valid number"),
+        ("value", float("inf"), "metrics.0.value=inf should be a finite number"),
     ):
         with pytest.raises(SuiteError, match=fault):
-            rows.validate(changed(row, metrics=[{**row["metrics"][0], key: value}]))
-    with pytest.raises(SuiteError, match=r"metrics is .* and should be a list that is not empty"):
-        rows.validate(changed(row, metrics=[]))
+            validate(changed(row, metrics=[{**row["metrics"][0], key: value}]))
+    with pytest.raises(SuiteError, match=r"metrics=\[\] should have at least 1 item"):
+        validate(changed(row, metrics=[]))
     with pytest.raises(SuiteError, match="metrics names one metric twice"):
-        rows.validate(changed(row, metrics=row["metrics"][:1] * 2))
+        validate(changed(row, metrics=row["metrics"][:1] * 2))
     row["task"]["tilte"] = row["task"].pop("title")
-    with pytest.raises(SuiteError, match=r"task.title is missing. Is it 'tilte'\?"):
-        rows.validate(row)
+    with pytest.raises(SuiteError, match=r"task\.title missing"):
+        validate(row)
     for other in ([], "row", None):
         with pytest.raises(SuiteError, match="it should be an object"):
-            rows.validate(other)
+            validate(other)
 
 
 @pytest.mark.parametrize("text", ["{", '{"a": ', "\udcff", "[" * 100_000, "[]", "1"])
@@ -235,11 +246,11 @@ def test_a_benchmark_without_rows(tmp_path: Path) -> None:
 def test_predictions_that_cannot_be_stored(tmp_path: Path) -> None:
     one = np.arange(3)
     with pytest.raises(SuiteError, match="1 of the 3 predictions of seed 5 are NaN or infinite"):
-        rows.stored(one, {5: np.array([0, np.nan, 1])}, one, ())
+        stored(one, {5: np.array([0, np.nan, 1])}, one, ())
     with pytest.raises(SuiteError, match="predictions of seed 5 are NaN or infinite"):
-        rows.stored(one, {5: np.array([0, 1e39, 1])}, one, ())  # beyond float32
+        stored(one, {5: np.array([0, 1e39, 1])}, one, ())  # beyond float32
     with pytest.raises(SuiteError, match="1 of the 3 labels are NaN"):
-        rows.stored(np.array([0, np.nan, 1]), {5: one}, one, ())
+        stored(np.array([0, np.nan, 1]), {5: one}, one, ())
     for labels_I, predicted_I, items_I in (
         (one, one + 1, one),
         (one - 1, one, one),
@@ -247,12 +258,9 @@ def test_predictions_that_cannot_be_stored(tmp_path: Path) -> None:
         (one, one[:2], one),
     ):
         with pytest.raises(ValueError, match=r"class number|two predictions|one shape"):
-            rows.stored(labels_I, {5: predicted_I}, items_I, CLASSES)
-    loose = valued()._replace(by_seed={seed: x_I + 1e-12 for seed, x_I in valued().by_seed.items()})
-    with pytest.raises(ValueError, match="not float32 values"):
-        rows.write(tmp_path, make_row(valued()), loose)
+            stored(labels_I, {5: predicted_I}, items_I, CLASSES)
     for changes in ({"seeds": [1, 2, 3]}, {"task__n_test": 59}):
-        with pytest.raises(ValueError, match="seeds or n_test are not those of its predictions"):
+        with pytest.raises(ValueError, match="seeds or items of test are not those of its predictions"):
             add(tmp_path, **changes)
     assert files(tmp_path) == {}
 
@@ -261,9 +269,9 @@ def test_what_write_adds(tmp_path: Path) -> None:
     row = make_row(classified())
     del row["created"]
     before = json.dumps(row)
-    written = rows.read(rows.write(tmp_path, row, classified()))
+    written = rows.read(rows.write(tmp_path, row, {"test": classified()}))
     assert json.dumps(row) == before
-    assert written["schema_version"] == 1
+    assert written["schema_version"] == 1 and rows.read_manifest(tmp_path)[0]["row"].startswith("rows/cross_domain/")
     assert written["created"].endswith("Z")
     assert {key: written[key] for key in row} == row
 
@@ -276,3 +284,15 @@ def test_names_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows.default_root() == ROOT / "leaderboards"
     monkeypatch.setattr(resources, "folder", lambda name: resources.PACKAGE / "_resources" / name)
     assert rows.default_root() == Path("leaderboards")
+
+
+def test_the_manifest_is_a_chain(tmp_path: Path) -> None:
+    add(tmp_path)
+    add(tmp_path, valued(), task="stability@mutations")
+    path = tmp_path / rows.MANIFEST
+    lines = path.read_text().splitlines()
+    assert [one["row"] for one in rows.read_manifest(tmp_path)] == [json.loads(line)["row"] for line in lines]
+    for damaged in (lines[1:], lines[::-1], [lines[0].replace("splice", "splise"), lines[1]], [lines[0], "{"]):
+        path.write_text("".join(line + "\n" for line in damaged))
+        with pytest.raises(SuiteError, match="is not what was written there"):
+            rows.read_manifest(tmp_path)

@@ -1,0 +1,104 @@
+"""The one checker of everything that people write or files hold: pydantic models, whose faults become one line."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar, get_args
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from ssl_suite.errors import SuiteError, nearest
+
+STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+"""Of every checked dataclass: no text becomes a number, no unknown key passes."""
+
+T = TypeVar("T")
+UNKNOWN, MISSING = ("unexpected_keyword_argument", "extra_forbidden"), ("missing", "missing_argument")
+SHOWN = 60  # letters of a wrong value
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def parse(kind: type[T], content: Any, where: str, prefix: str = "") -> T:
+    """An object of ``kind`` from plain values.
+
+    Args:
+        kind: a pydantic dataclass or model, or any type that pydantic checks.
+        content: what was read, as YAML and JSON have it.
+        where: the file or section, which begins the message.
+        prefix: before the keys of the message, such as ``train.``.
+
+    Raises:
+        SuiteError: the first fault in one line: an unknown key with the nearest known one, what is missing, or what a
+            value should be.
+    """
+    if not isinstance(content, Mapping) and hasattr(kind, "__dataclass_fields__"):
+        raise SuiteError(f"{where}: should hold keys and values: {', '.join(keys(kind))}.")
+    try:
+        if hasattr(kind, "__dataclass_fields__"):  # in strict mode an adapter takes instances alone, no dict
+            return kind(**{str(key): value for key, value in content.items()})
+        found: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]
+        return found
+    except ValidationError as error:
+        raise SuiteError(f"{where}: {_fault(kind, error, prefix)}") from None
+
+
+def _fault(kind: Any, error: ValidationError, prefix: str) -> str:
+    faults = error.errors(include_url=False)
+    for fault in faults:
+        if fault["type"] in UNKNOWN:
+            *above, key = map(str, fault["loc"])
+            hint = nearest(key, keys(_at(kind, above)))
+            return f"'{prefix}{'.'.join([*above, key])}' is not a known key.{hint}"
+    missing = [prefix + ".".join(map(str, fault["loc"])) for fault in faults if fault["type"] in MISSING]
+    if missing:
+        return f"{', '.join(missing)} missing."
+    # Of the alternatives of a union every one is listed; a key has one line.
+    first = [fault for fault in faults if _key(fault["loc"]) == _key(faults[0]["loc"])]
+    expected = " or ".join(dict.fromkeys(_expected(fault) for fault in first))
+    value = str(faults[0]["input"])
+    return f"{prefix}{_key(faults[0]['loc'])}={value[:SHOWN]}{'…' * (len(value) > SHOWN)} should {expected}."
+
+
+def _key(place: Iterable[Any]) -> str:
+    """The dotted key of a place, without the names that pydantic gives to the alternatives of a union."""
+    words = [str(part) for part in place]
+    kept = [word for i, word in enumerate(words) if i == 0 or not ("[" in word or word in TYPES)]
+    return ".".join(kept)
+
+
+TYPES = frozenset({"str", "int", "float", "bool", "none", "dict", "list", "tuple"})
+
+
+def _expected(fault: Mapping[str, Any]) -> str:
+    """What comes behind "should": "be a valid integer", "have at most 2 items"."""
+    text = re.sub(r" after validation, not \d+$", "", str(fault["msg"]).removeprefix("Value error, "))
+    _, found, tail = text.partition("should ")
+    return tail if found else f"be right: {text}"
+
+
+def keys(kind: Any) -> list[str]:
+    """The keys that a checked class takes."""
+    return [name for name, item in getattr(kind, "__dataclass_fields__", {}).items() if item.init]
+
+
+def _at(kind: Any, above: Iterable[str]) -> Any:
+    """The class that stands at the keys ``above`` of another."""
+    for key in above:
+        found = getattr(kind, "__annotations__", {}).get(key)
+        if isinstance(found, types.UnionType):
+            found = next((choice for choice in get_args(found) if choice is not type(None)), None)
+        kind = found
+    return kind
+
+
+def help_text(kind: Any) -> dict[str, str]:
+    """By key what it means: the docstring under each field."""
+    properties = _adapter(kind).json_schema().get("properties", {})
+    return {name: str(facts.get("description", "")) for name, facts in properties.items()}

@@ -1,0 +1,181 @@
+"""What a benchmark is: one YAML, ``conf/bench/NAME.yaml`` or a file in a user's own folder (``bench.path=``).
+
+Its columns are tasks, its lines arms; aggregates, contrasts and all words of its page stand in it too. Nothing else in
+the suite knows a benchmark by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from ssl_suite import resources
+from ssl_suite.core.schema import parse
+from ssl_suite.data.catalogue import LOADER
+from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.evaluation import references, tasks
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Arm(_Block):
+    """A line of the table."""
+
+    encoder: str
+    """A reference; ``{text}`` is the text encoder and ``{ssl}`` the ``ssl.MODALITY=RUN`` of the task's modality."""
+    protocol: str
+    """A key of ``protocols.PROTOCOLS``."""
+    text: str = ""
+    """What the arm is, for a reader who has not met it."""
+    role: Literal["pretrained", "random", "specific", "control"] = "pretrained"
+    """What it stands for; pages colour by it. A cell of a control is the line that others must be above."""
+
+
+class Contrast(_Block):
+    """Two arms that are compared in every column."""
+
+    a: str
+    b: str
+    main: bool = False
+    """The one contrast that the first screen of the page shows."""
+    text: str = ""
+    """What it asks, as a sentence."""
+    published: Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
+    """The two arms of ``leaderboards/references`` whose difference is marked beside it."""
+
+
+class Aggregate(_Block):
+    """A score over columns."""
+
+    name: str
+    kind: str = "mean"
+    """A key of ``leaderboard.aggregates.AGGREGATES``."""
+    tasks: list[str] = Field(default_factory=list)
+    """The columns that enter; all without it."""
+    text: str = ""
+    """What a reader must know of it."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """What its kind takes beside."""
+
+
+class Benchmark(_Block):
+    """A benchmark: the keys of its file."""
+
+    name: str
+    title: str
+    """Of the page, a few words."""
+    introduction: str = ""
+    """What is asked and how it is measured, in a paragraph."""
+    tasks: Annotated[list[str], Field(min_length=1)]
+    """Columns, in order: names of tasks, or their bases; ``BENCHMARK/NAME`` of another benchmark's folder."""
+    arms: dict[str, Arm]
+    """Lines, in order."""
+    controls: list[str] = Field(default_factory=list)
+    """The arms that are measured beside any ``encoder=``."""
+    contrasts: list[Contrast] = Field(default_factory=list)
+    """Pairs of arms."""
+    aggregates: list[Aggregate] = Field(default_factory=list)
+    """Scores over columns."""
+    text: str | None = None
+    """The default of ``{text}``."""
+    smoke: list[str] = Field(default_factory=list)
+    """Tasks whose data come with the package, measured by ``budget=smoke`` where the data of no column are here."""
+    plan: str | None = None
+    """A page of ``leaderboards/plans`` that was written before anything was measured."""
+
+
+def path_of(name: str, own: str | Path | None = None) -> Path:
+    """The file of a benchmark.
+
+    Raises:
+        SuiteError: there is none; the nearest is offered.
+    """
+    folders = [Path(own).expanduser()] if own else []
+    folders.append(resources.folder("conf") / "bench")
+    for folder in folders:
+        if not folder.is_dir():
+            raise SuiteError(f"bench.path={own} is not a folder; give one that holds NAME.yaml of your benchmarks.")
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    known = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
+    raise SuiteError(f"There is no benchmark '{name}'.{nearest(name, known)} Known: {', '.join(known)}.")
+
+
+def load(name: str, own: str | Path | None = None) -> Benchmark:
+    """A benchmark, checked but for its tasks' files.
+
+    Raises:
+        SuiteError: it does not exist, or a key or value is wrong; the nearest is offered.
+    """
+    path = path_of(name, own)
+    try:
+        content = yaml.load(path.read_text("utf-8"), LOADER)
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: is not YAML ({' '.join(str(error).split())[:120]}).") from None
+    if isinstance(content, dict):
+        content = {"name": path.stem, **content}
+    found = parse(Benchmark, content, str(path))
+    named = [(f"contrasts.{key}", arm) for pair in found.contrasts for key, arm in (("a", pair.a), ("b", pair.b))]
+    for key, arm in [*named, *(("controls", arm) for arm in found.controls)]:
+        if arm not in found.arms:
+            raise SuiteError(f"{path}: {key}={arm} is no arm.{nearest(arm, found.arms)}")
+    if found.contrasts and sum(pair.main for pair in found.contrasts) != 1:
+        raise SuiteError(f"{path}: exactly one of the contrasts should say main: true.")
+    return found
+
+
+def tasks_of(benchmark: Benchmark, names: Sequence[str] | None, folders: Sequence[Path]) -> list[tasks.Task]:
+    """The tasks of its columns, or those named; the name of another folder stands for all tasks in it.
+
+    Raises:
+        SuiteError: there is no such task, or it is wrong.
+    """
+    found = []
+    for word in names or benchmark.tasks:
+        home, _, name = word.rpartition("/")
+        if names and word in tasks.benchmarks(folders) and word != benchmark.name:
+            found += tasks.all_tasks(word, folders)
+            continue
+        if home:
+            found.append(tasks.find(home, name, folders))
+            continue
+        columns = {column.rpartition("/")[2]: column for column in benchmark.tasks}
+        by_base = {column.partition("@")[0]: column for column in columns}
+        column = columns.get(name) or columns.get(by_base.get(name, ""), name)
+        home, _, name = column.rpartition("/")
+        found.append(tasks.find(home or benchmark.name, name, folders))
+    return found
+
+
+def arm_of(encoder: str, protocol: str, benchmark: Benchmark) -> str:
+    """The name of the arm that an encoder named by the user stands for; a line of its own where there is none."""
+    reference = references.parse(encoder)
+    for name, arm in benchmark.arms.items():
+        if arm.protocol != protocol:
+            continue
+        if "{ssl}" in arm.encoder:
+            if reference.kind == "run" and reference.reembed == arm.encoder.endswith("+reembed"):
+                return name
+            continue
+        template = references.parse(arm.encoder.replace("{text}", "hf:x"))
+        same = (template.map, template.reembed) == (reference.map, reference.reembed)
+        fixed = "{" in arm.encoder or template.name == reference.name
+        if same and template.kind == reference.kind and fixed:
+            return name
+    return f"{reference.short} {protocol}"
+
+
+def encoder_of(arm: Arm, task: tasks.Task, text: str | None, ssl: Mapping[str, str]) -> str | None:
+    """The arm's encoder for a task; None where ``text=`` or ``ssl.MODALITY=`` was not given."""
+    run = ssl.get(task.modality["name"])
+    if ("{ssl}" in arm.encoder and run is None) or ("{text}" in arm.encoder and text is None):
+        return None
+    return arm.encoder.replace("{text}", text or "").replace("{ssl}", run or "")

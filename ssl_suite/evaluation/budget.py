@@ -1,0 +1,107 @@
+"""What a trial may spend: ``conf/budget/NAME.yaml`` or a file of one's own, with overrides ``budget.KEY=VALUE``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from ssl_suite import config
+from ssl_suite.core.schema import STRICT, parse
+from ssl_suite.data.catalogue import LOADER
+from ssl_suite.errors import SuiteError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Budget:
+    """The settings of all trials of a measurement; every encoder gets the same."""
+
+    name: str
+    """Its name in rows and on pages."""
+    limits: dict[str, Count | None]
+    """Items of each split that are used; null is all."""
+    length: Count | None
+    """Most tokens of a sequence, its [CLS] and [SEP] included; null is as the task has it."""
+    chunks: Count | None
+    """Most pieces of an item that is cut into pieces, evenly over it; null is all."""
+    epochs: Annotated[float, Field(gt=0)]
+    """Passes over the training items …"""
+    tokens: Count | None
+    """… but at most this many positions of a trial."""
+    batch: Count
+    """Items of an optimiser step."""
+    lr: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    """Peak rates to choose from on dev; every encoder gets as many trials."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Of weights, order and mapping; the rate is chosen with the first."""
+    evaluations: Count
+    """On dev during a trial."""
+    schedule: Literal["linear", "cosine", "constant", "wsd"]
+    """Of the learning rate after the warm-up."""
+    warmup: Share
+    """Share of the steps."""
+    weight_decay: Annotated[float, Field(ge=0)]
+    """On matrices and kernels."""
+    dropout: Share | None
+    """In a transformers encoder; null is its own."""
+    pooling: Literal["mean", "cls"]
+    """A sequence's vector: the mean of its states, or that of [CLS]."""
+    probe_steps: Count
+    """Optimiser steps of a probe's head, on features that are computed once."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer's rate is this share of the one above it (ELECTRA, arXiv:2003.10555); 1 gives all the same."""
+    head: Literal["random", "linear"] = "random"
+    """Where a head starts: at random, or at a linear model of the features (LP-FT, arXiv:2202.10054)."""
+    choose: Literal["best", "last"] = "best"
+    """Which step of a trial is tested: the best on dev, or the last."""
+    arm_lr: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
+    """By arm the rates that take the place of ``lr``, where a plan has frozen them."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """What ``budget.KEY=VALUE`` changed; set by the suite."""
+
+    def facts(self) -> dict[str, Any]:
+        """What determines a number: all but the name and how it came about."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("name", "overrides")}
+
+    def digest(self) -> str:
+        """SHA-256 of ``facts``."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
+
+    def with_seeds(self, seeds: list[int]) -> Budget:
+        """The same with other seeds."""
+        return dataclasses.replace(self, seeds=seeds, overrides=self.overrides | {"seeds": seeds})
+
+
+def load(name: str, overrides: Mapping[str, str] | None = None) -> Budget:
+    """A budget by its name in ``conf/budget/``, or by the path of a YAML file.
+
+    Args:
+        overrides: values as the command line has them, by key; they are recorded.
+
+    Raises:
+        SuiteError: no such budget, a key that does not exist (with the nearest), or a value of the wrong kind.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        try:
+            content = yaml.load(path.read_text("utf-8"), LOADER)
+        except OSError as error:
+            raise SuiteError(f"budget={name}: cannot be read ({error.strerror}).") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SuiteError(f"budget={name}: is not YAML ({' '.join(str(error).split())[:120]}).") from None
+        content = {"name": path.stem, **content} if isinstance(content, dict) else content
+    else:
+        content = config.option("budget", name)
+    changed = {key: yaml.load(value, LOADER) for key, value in (overrides or {}).items()}
+    whole = {**content, **changed, **({"overrides": changed} if changed else {})}
+    return parse(Budget, whole, f"budget={name}", "budget.")

@@ -1,0 +1,223 @@
+"""What stands on an encoder for a task: a supervised objective, trained by the trainer of everything else.
+
+A head says how its targets are read from a task's label columns, what it computes from an encoder, its loss, and how
+outputs become the predictions that metrics are computed from.
+
+Shapes: S sequences of a split, I items (a piece of music is an item of several sequences), C outputs of a head; B, N
+and D as in ``data.batch``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.data.rng import Rng
+from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation import items
+from ssl_suite.models.flops import encoder_flops
+from ssl_suite.objectives.base import Metrics, Objective
+
+if TYPE_CHECKING:
+    from ssl_suite.evaluation.tables import Rows
+    from ssl_suite.evaluation.task_data import Part, TaskData
+    from ssl_suite.evaluation.tasks import Task
+    from ssl_suite.modalities.base import Modality
+
+IGNORED = -100
+Granularity = Literal["sequence", "pair", "token", "frame"]
+
+
+class Labels(NamedTuple):
+    """The labels of all rows, and the names of the classes.
+
+    Attributes:
+        values_R: (rows,) class numbers, values, or objects as the head's predictions are; anything for rows of no part.
+        classes: of the full train split, sorted as text; the place of a class is its number. () where there are none.
+        more_R: (rows,) objects that training needs beside the values.
+    """
+
+    values_R: np.ndarray
+    classes: tuple[str, ...] = ()
+    more_R: np.ndarray | None = None
+
+
+class Head(Objective):
+    """The base of all heads.
+
+    Args:
+        encoder: whose width it reads.
+        data: the task's; the labels of its training items are the targets.
+        pooling: what a sequence's vector is: the ``mean`` of its states, or that of [CLS].
+        dropout: before the last map.
+        noisy: the encoder has dropout of its own, whose draws are then a function of the seed and the step.
+        norm: a LayerNorm without parameters before the last map. Vectors of an encoder that was tuned for cosines
+            differ by 0.05 from one sequence to another, and a map that starts at 0.02 hardly sees them: MiniLM on
+            splice reached 85 % of dev with it and 61 % without, after 110,000 tokens at 3e-4.
+
+    Attributes:
+        version: changes with anything in the head that changes a number; it is part of the protocol in a row.
+        granularity: what it reads of an encoder: a vector a ``sequence``, those of two sequences (``pair``), or the
+            states of ``token`` or ``frame`` positions.
+        layout: how an item becomes sequences, of one input and of two.
+        trained: False where there is nothing to train, as in retrieval.
+        positions: its outputs are of positions, not of sequences.
+    """
+
+    pooled: ClassVar[bool] = True
+    predicts_ids: ClassVar[bool] = False
+    version: ClassVar[int] = 2
+    granularity: ClassVar[Granularity] = "sequence"
+    layout: ClassVar[tuple[type[items.Single], type[items.Single]]] = (items.Single, items.Joined)
+    trained: ClassVar[bool] = True
+    positions: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        encoder: Any,
+        data: TaskData,
+        pooling: Literal["mean", "cls"] = "mean",
+        dropout: float = 0.0,
+        noisy: bool = False,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.pooling, self.noisy, self._seeded = pooling, noisy or dropout > 0, -1
+        self.drop = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(encoder.width, elementwise_affine=False) if norm else nn.Identity()
+        self.output = nn.Linear(encoder.width, self.outputs(data))
+        nn.init.trunc_normal_(self.output.weight, std=0.02)
+        nn.init.zeros_(self.output.bias)
+
+    @classmethod
+    def read_labels(cls, task: Task, rows: Rows) -> Labels:
+        """The labels of the task's columns.
+
+        Raises:
+            SuiteError: one is missing, of the wrong kind, or a class that no row of train has.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_item(cls, label: Any, inputs: tuple[Any, ...], where: str) -> None:
+        """Refuse an item whose label does not fit its inputs; ``where`` begins the message."""
+
+    @classmethod
+    def majority(cls, data: TaskData, part: Part) -> np.ndarray:
+        """(I,) predictions that need no input: what is commonest in train.
+
+        Raises:
+            SuiteError: the head has no such answer.
+        """
+        raise SuiteError(f"task {data.task}: there is no answer without an input; leave out protocol=majority.")
+
+    def start_targets(self, part: Part) -> np.ndarray:
+        """(S,) what a linear model is fitted to where a budget starts heads from one.
+
+        Raises:
+            SuiteError: the head has no such start.
+        """
+        raise SuiteError(f"{type(self).__name__} heads start at random; choose a budget without head: linear.")
+
+    def answer(
+        self, encoder: Any, modality: Modality, data: TaskData, task: Task
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
+        """By part the (I,) predictions of a head with nothing to train, and what was chosen on dev, as a row has it."""
+        raise NotImplementedError
+
+    def outputs(self, data: TaskData) -> int:
+        """C."""
+        raise NotImplementedError
+
+    def read(self, encoder: Any, batch: Batch) -> Tensor:
+        """(B, C) of sequences or (N, C) of positions: the head's outputs."""
+        return self.output(self.drop(self.vectors(encoder, batch)))
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
+        """The sum over targets, their count, and metrics, from float32 outputs; training sequences are ``keys_B``."""
+        raise NotImplementedError
+
+    def decode(self, outputs_S: Sequence[np.ndarray], data: TaskData, part: Part) -> np.ndarray:
+        """(I,) predictions of a part's items.
+
+        Args:
+            outputs_S: of each sequence: (C,), or (length, C) of its positions between [CLS] and [SEP].
+        """
+        raise NotImplementedError
+
+    def forward(self, encoder: Any, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
+        """The loss of the sequences whose numbers (``keys_B``) are training sequences'."""
+        if self.noisy and rng.step != self._seeded:  # the passes of one step go on in one stream
+            torch.manual_seed(hash((rng.seed, rng.step, batch.tokens, batch.squares)) % 2**63)
+            self._seeded = rng.step
+        return self.loss(self.read(encoder, batch).float(), batch)
+
+    def vectors(self, encoder: Any, batch: Batch) -> Tensor:
+        """(B, D) or (N, D): what the last map reads."""
+        if self.positions:
+            return self.norm(encoder(batch))
+        if self.pooling == "cls":
+            vectors_BD = encoder(batch)[batch.offsets_B1[:-1].long().clamp(max=len(batch.values) - 1)]
+        else:
+            vectors_BD = encoder.pooled(batch)
+        return self.norm(vectors_BD)
+
+    def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
+        """Of the encoder, and of the last map."""
+        count = batch.tokens if self.positions else len(batch.lengths)
+        return 3 * (encoder_flops(model, batch) + 2.0 * count * self.output.weight.numel())
+
+    def settings(self) -> dict[str, Any]:
+        """What a row says of the head beside its name and version."""
+        return {"pooling": self.pooling, "norm": not isinstance(self.norm, nn.Identity)}
+
+
+def of_sequences(values_I: np.ndarray, part: Part) -> np.ndarray:
+    """(S,): the value of each sequence's item."""
+    return values_I[part.windows.records_S]
+
+
+def places_in_values(batch: Batch, starts_S: Tensor) -> tuple[Tensor, Tensor]:
+    """(N,) int64: of each position between [CLS] and [SEP] its place in the data's ``values``; (N,) bool: whether it
+    is such a position of a sequence that carries data.
+
+    Args:
+        starts_S: where each training sequence begins in ``values``.
+    """
+    ids_N, places_N = batch.sequence_ids_N(), batch.positions_N()
+    keys_N = batch.keys_B[ids_N]
+    size_N = batch.offsets_B1.diff()[ids_N]
+    inside_N = (keys_N >= 0) & (places_N > 0) & (places_N < size_N - 1)
+    return torch.where(inside_N, starts_S[keys_N.clamp(min=0)] + places_N - 1, 0), inside_N
+
+
+def class_numbers(task: Task, rows: Rows, values_R: Sequence[Any], what: str = "label") -> Labels:
+    """Class numbers of a column of labels.
+
+    Raises:
+        SuiteError: a label is missing, or does not occur in train.
+    """
+    where, used = f"task {task.name}", rows.used()
+    for row in used:
+        if values_R[row] in (None, "") or values_R[row] != values_R[row]:
+            raise SuiteError(f"{where}: {rows.places[row]} has no {what} (column '{', '.join(task.label)}').")
+    classes = tuple(sorted({str(values_R[row]) for row in rows.of("train")}))
+    numbers = {label: i for i, label in enumerate(classes)}
+    unseen = Counter((rows.names[rows.parts[row]], str(values_R[row])) for row in used)
+    for (part, label), count in sorted(unseen.items(), key=lambda pair: -pair[1]):
+        if label not in numbers:
+            more = len({other for _, other in unseen if other not in numbers}) - 1
+            others = f" (and {more} {'other' if more == 1 else 'others'})" if more else ""
+            raise SuiteError(
+                f"{where}: {count:,} {'row' if count == 1 else 'rows'} of {part} have the {what} '{label}'{others}, "
+                "which no row of train has; no model could learn it: correct the table or leave them out of the split."
+            )
+    found = np.zeros(len(values_R), np.int64)
+    found[used] = [numbers[str(values_R[row])] for row in used]
+    return Labels(found, classes)

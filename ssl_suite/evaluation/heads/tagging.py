@@ -1,0 +1,105 @@
+"""A tag for each word, read at its first sub-word (Devlin et al. 2019, arXiv:1810.04805, section 5.3)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_suite.data.batch import Batch
+from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation import items
+from ssl_suite.evaluation.heads.base import IGNORED, Granularity, Head, Labels, places_in_values
+from ssl_suite.evaluation.predictions import objects
+from ssl_suite.objectives.base import Metrics
+
+UNSEEN = "<not in train>"  # a tag that only dev or test have: it counts as wrong, whatever is answered
+
+
+class Tagging(Head):
+    """A softmax over tags at the first sub-word of each word. Items are sentences; a label is a list of tags."""
+
+    granularity: ClassVar[Granularity] = "token"
+    positions: ClassVar[bool] = True
+    layout: ClassVar[Any] = (items.Words, items.Words)
+
+    def __init__(self, encoder: Any, data: Any, *others: Any, **more: Any) -> None:
+        super().__init__(encoder, data, *others, **more)
+        part = data.parts["train"]
+        words_T, targets_T = data.marks[:, 0], np.full(len(data.values), IGNORED, np.int64)
+        for item, start, length in part.windows.each():
+            inside = words_T[start : start + length]
+            targets_T[start : start + length][inside >= 0] = part.labels_I[item][inside[inside >= 0]]
+        self.register_buffer("targets_T", torch.from_numpy(targets_T), persistent=False)
+        self.register_buffer("starts_S", torch.from_numpy(np.array(part.windows.starts_S)), persistent=False)
+
+    @classmethod
+    def read_labels(cls, task: Any, rows: Any) -> Labels:
+        column = rows.columns[task.label[0]]
+        tags: dict[int, list[str]] = {}
+        for row in rows.used():
+            value = column[row]
+            tags[row] = [str(tag) for tag in value] if isinstance(value, (list, tuple)) else str(value or "").split()
+            if not tags[row] or any(not tag for tag in tags[row]):
+                raise SuiteError(
+                    f"task {task.name}: {rows.places[row]} has no tags, or an empty one (column '{task.label[0]}')."
+                )
+        classes = tuple(sorted({tag for row in rows.of("train") for tag in tags[row]}))
+        unseen = Counter(tag for row in rows.used() for tag in tags[row] if tag not in classes)
+        names = (*classes, UNSEEN) if unseen else classes
+        numbers = {tag: i for i, tag in enumerate(classes)}
+        found = np.empty(len(column), object)
+        for row, each in tags.items():
+            found[row] = np.array([numbers.get(tag, len(classes)) for tag in each], np.int64)
+        return Labels(found, names)
+
+    @classmethod
+    def check_item(cls, label: np.ndarray, inputs: tuple[Any, ...], where: str) -> None:
+        """Refuse an item whose words and tags are not as many."""
+        if len(label) != len(inputs[0]):
+            raise SuiteError(f"{where} has {len(inputs[0])} words and {len(label)} tags; each word needs one.")
+
+    @classmethod
+    def majority(cls, data: Any, part: Any) -> np.ndarray:
+        """Of each word (by its first sub-word) its commonest tag in train; of others the commonest of all."""
+        counts: dict[int, Counter[int]] = defaultdict(Counter)
+        for item, word, token in _words(data, data.parts["train"]):
+            counts[token][int(data.parts["train"].labels_I[item][word])] += 1
+        usual = sum(counts.values(), Counter()).most_common(1)[0][0]
+        best = {token: max(found, key=lambda tag: (found[tag], -tag)) for token, found in counts.items()}
+        answers = objects([np.zeros(len(label), np.int64) for label in part.labels_I])
+        for item, word, token in _words(data, part):
+            answers[item][word] = best.get(token, usual)
+        return answers
+
+    def outputs(self, data: Any) -> int:
+        return len(data.classes) - (UNSEEN in data.classes)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
+        targets, starts = self.get_buffer("targets_T"), self.get_buffer("starts_S")
+        places_N, inside_N = places_in_values(batch, starts)
+        targets_N = torch.where(inside_N, targets[places_N], IGNORED)
+        count = (targets_N != IGNORED).sum()
+        right = (outputs.argmax(1) == targets_N).sum()
+        loss = F.cross_entropy(outputs, targets_N, ignore_index=IGNORED, reduction="sum")
+        return loss, count, {"accuracy": (right, count)}
+
+    def decode(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> np.ndarray:
+        found = objects([np.zeros(len(label), np.int64) for label in part.labels_I])
+        for outputs, (item, start, length) in zip(outputs_S, part.windows.each(), strict=True):
+            words = data.marks[start : start + length, 0]
+            found[item][words[words >= 0]] = outputs[words >= 0].argmax(1)
+        return found
+
+
+def _words(data: Any, part: Any) -> Iterator[tuple[int, int, int]]:
+    """The item, the number and the first sub-word of every word."""
+    for item, start, length in part.windows.each():
+        words = data.marks[start : start + length, 0]
+        for place in np.flatnonzero(words >= 0).tolist():
+            yield item, int(words[place]), int(data.values[start + place])

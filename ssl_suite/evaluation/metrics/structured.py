@@ -1,0 +1,69 @@
+"""Metrics of items that are lists: tags of words, slots of an utterance, speakers of frames, ranked candidates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ssl_suite.evaluation.metrics.base import Metric, shares
+
+
+def _right(label: Any, given: Any) -> tuple[float, float]:
+    """Of all tags: items are sentences, and a longer one counts for more."""
+    label, given = np.asarray(label), np.asarray(given)
+    return float((label == given).sum()), float(len(label))
+
+
+def _all_right(label: Any, given: Any) -> tuple[float, float]:
+    """An item is right where every slot is (SUPERB's intent classification)."""
+    return float(np.array_equal(label, given)), 1.0
+
+
+def diarisation_errors(label_T: Any, given_T: Any) -> tuple[float, float]:
+    """Wrong speaker-frames under the best assignment of given speakers to true ones, and the true speaker-frames.
+
+    Missed speech, false alarms and confusions, as NIST defines the diarisation error rate, without a collar.
+
+    Args:
+        label_T, given_T: of each frame its speakers as bits of a number.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    label_T, given_T = np.asarray(label_T, np.int64), np.asarray(given_T, np.int64)
+    speakers = max(int(max(label_T.max(initial=0), given_T.max(initial=0))).bit_length(), 1)
+    label_TK = label_T[:, None] >> np.arange(speakers) & 1
+    given_TK = given_T[:, None] >> np.arange(speakers) & 1
+    true_T, said_T = label_TK.sum(1), given_TK.sum(1)
+    both_KK = label_TK.T @ given_TK
+    most = both_KK[linear_sum_assignment(both_KK, maximize=True)].sum()
+    return float(np.maximum(true_T, said_T).sum() - most), float(true_T.sum())
+
+
+def _average_precision(label: Any, given: Any) -> tuple[float, float]:
+    """Of one query's ranked candidates; a query without a right one counts for nothing. Ties are broken against us."""
+    label, given = np.asarray(label), np.asarray(given, np.float64)
+    if not label.any():
+        return 0.0, 0.0
+    order = np.lexsort((label, -given))  # of equal scores the wrong candidate first
+    hits = label[order].cumsum()
+    return float((hits / np.arange(1, len(label) + 1))[label[order] == 1].mean()), 1.0
+
+
+def _reciprocal_rank(label: Any, given: Any) -> tuple[float, float]:
+    """1 / the first right candidate's rank, equal scores sharing the middle of their ranks."""
+    label, given = np.asarray(label), np.asarray(given, np.float64)
+    if not label.any():
+        return 0.0, 0.0
+    best = given[label == 1].max()
+    return 1.0 / ((given > best).sum() + ((given == best).sum() + 1) / 2), 1.0
+
+
+METRICS = (
+    Metric("tag_accuracy", True, "tags", shares(_right)),
+    Metric("all_slots", True, "slots", shares(_all_right)),
+    Metric("slot_accuracy", True, "slots", shares(_right)),
+    Metric("der", False, "activity", shares(diarisation_errors)),
+    Metric("map", True, "rankings", shares(_average_precision)),
+    Metric("mrr", True, "rankings", shares(_reciprocal_rank)),
+)
