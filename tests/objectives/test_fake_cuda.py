@@ -21,9 +21,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ssl_suite import config, registry
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.rng import Rng
-from ssl_suite.data.store import Store
-from ssl_suite.evaluation import encoders, features, references
+from ssl_suite.data.store import Store, Windows
+from ssl_suite.evaluation import encoders, frozen, references
 from ssl_suite.evaluation.heads import HEADS, head_class
+from ssl_suite.evaluation.predictions import objects
+from ssl_suite.evaluation.task_data import Part, TaskData
 from ssl_suite.modalities import speech_features
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import build
@@ -159,6 +161,28 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return text_models.save(tmp_path_factory.mktemp("bert"), "bert")
 
 
+def task_data_of(store: Store, kind: str) -> TaskData:
+    """The store's training windows as the items of a task, every position a word, with labels of a kind."""
+    windows = store.split("train")
+    lengths_S = np.array(windows.lengths_S)
+    items_S = np.arange(len(windows), dtype=np.int32)
+    places_T = np.zeros(len(store.values), np.int64)
+    for _, start, length in windows.each():
+        places_T[start : start + length] = np.arange(length)
+    labels: dict[str, Any] = {
+        "classes": items_S % 3,
+        "values": np.arange(len(windows), dtype=np.float64),
+        "slots": objects([np.array([i % 2, 2 + i % 3]) for i in items_S]),
+        "tags": objects([np.arange(length) % 3 for length in lengths_S]),
+        "answers": objects([["AB"] for _ in items_S]),
+    }
+    names = ("a=0", "a=1", "b=0", "b=1", "b=2") if kind == "slots" else ("a", "b", "c")
+    part = Part(items_S, labels[kind], Windows(np.array(windows.starts_S), lengths_S, items_S), len(windows))
+    part = dataclasses.replace(part, contexts=("ABAB",) * len(part), more=(0,) * len(part))
+    marks_T2 = np.stack([places_T, places_T + 1], 1).astype(np.int32)
+    return TaskData("made@once", store.values, {"train": part}, names, "", "", {}, None, None, marks_T2)
+
+
 HEAD_CASES = [("random:tiny", head, pooling) for head in HEADS for pooling in ("mean", "cls")]
 HEAD_CASES += [(encoder, "classification", "mean") for encoder in ("cnn", "hf+map", "hf+reembed", "layers", "fbank")]
 
@@ -167,12 +191,11 @@ HEAD_CASES += [(encoder, "classification", "mean") for encoder in ("cnn", "hf+ma
 def test_a_head_stays_on_the_device(encoder: str, head: str, pooling: Any, text_folder: Path) -> None:
     name = "speech" if encoder == "fbank" else "protein"
     cfg, modality, store = prepared(name)
-    labels_I = np.arange(len(store.split("train").starts_S)) % 3
-    model: Any = features.LayerMix(torch.zeros(3, 4), torch.ones(3, 4))  # a probe of three layers' vectors
+    model: Any = frozen.LayerMix(torch.zeros(3, 4), torch.ones(3, 4))  # a probe of three layers' vectors
     if encoder != "layers":
         reference = references.parse(encoder.replace("hf", f"hf:{text_folder}"))
         model = encoders.open_encoder(reference, modality, seed=1).encoder
-    built = head_class(head)(model, labels_I, np.arange(len(labels_I)), 3, pooling=pooling, dropout=0.1)
+    built = head_class(head)(model, task_data_of(store, HEADS[head].kind), pooling=pooling, dropout=0.1)
     one_pass(name, Learner(model, built), cfg, frames=12 if encoder == "layers" else 0)
 
 

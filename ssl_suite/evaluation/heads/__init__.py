@@ -28,11 +28,6 @@ HEADS: dict[str, Entry] = {
     "multi_slot": Entry("slots", "ssl_suite.evaluation.heads.multi_slot:MultiSlot"),
     "tagging": Entry("tags", "ssl_suite.evaluation.heads.tagging:Tagging"),
     "span": Entry("answers", "ssl_suite.evaluation.heads.span:Span"),
-    "ctc": Entry("texts", "ssl_suite.evaluation.heads.ctc:CTC"),
-    "frame_multilabel": Entry("activity", "ssl_suite.evaluation.heads.frame_multilabel:FrameMultilabel"),
-    "verification": Entry("scores", "ssl_suite.evaluation.heads.verification:Verification"),
-    "retrieval": Entry("rankings", "ssl_suite.evaluation.heads.retrieval:Retrieval"),
-    "choice": Entry("classes", "ssl_suite.evaluation.heads.choice:Choice"),
 }
 
 
