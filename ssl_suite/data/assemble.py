@@ -14,6 +14,7 @@ import numpy as np
 from ssl_suite.data import split, windows
 from ssl_suite.data.seals import seal
 from ssl_suite.data.shards import SHORT, SMALL_VOCABULARY, Task, finished
+from ssl_suite.data.sides import Sides
 from ssl_suite.data.sources import Sources
 from ssl_suite.data.store import FORMAT, INDEX, SPLITS
 from ssl_suite.errors import SuiteError
@@ -89,9 +90,12 @@ def assemble(
             raise SuiteError(one_sided(name, sources, counts, left_out, fraction))
     left_out[SHORT] = totals.counts.pop(SHORT, 0)
     left_out["test records"] = int(np.count_nonzero(table.given == split.TEST))
+    left_out["repeated records"] = int(np.count_nonzero(table.given == split.COPY))
     if plan.keep is not None:
         left_out["repeated records"] = totals.records - int(np.count_nonzero(plan.keep)) - left_out["test records"]
-    facts = {"split": plan.described, "windows": counts, "window_tokens": window, "overlap": modality.overlap}
+    sides = Sides.load(tasks[0].folder)
+    facts = {"split": sides.described if sides else plan.described, "windows": counts, "window_tokens": window}
+    facts["overlap"] = modality.overlap
     report = facts | summary(modality, sources, totals) | {"left_out": dict(left_out), "shards_reused": reused}
     report |= speed(report, time.monotonic() - begun)
     index = {"format": FORMAT, "key": key, "dtype": dtype.name, "files": sources.labels(), "report": report}

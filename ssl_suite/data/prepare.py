@@ -21,7 +21,8 @@ from ssl_suite.data import cache, parallel
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.seals import discard_damaged
-from ssl_suite.data.shards import tasks_of
+from ssl_suite.data.shards import tagged, tasks_of
+from ssl_suite.data.sides import decide
 from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, INDEX, Store
 from ssl_suite.errors import SuiteError
@@ -195,25 +196,32 @@ def reading(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sources, work: Path) -> None:
-    """Train the tokeniser, or take the one that the finished shards of a killed preparation were made with."""
-    folder = work / "tokenizer"
+    """Train the tokeniser on what the split leaves for training, or take the one that the finished shards of a killed
+    preparation were made with."""
+    folder, on_error = work / "tokenizer", data.get("on_error", "stop")
     if folder.is_dir():
         modality.load(folder)
         return
 
-    def records() -> Iterator[Record]:
-        for path in sources.paths:
-            try:
-                yield from modality.read(path, FaultCounter(data.get("on_error", "stop")), **reading(data))
-            except SuiteError:
-                if data.get("on_error", "stop") != "skip":
-                    raise
+    def read(file: int) -> Iterator[Record]:
+        path = sources.paths[file]
+        try:
+            for record in modality.read(path, FaultCounter(on_error), **reading(data)):
+                yield tagged(record, sources.tags.get(path))
+        except SuiteError:
+            if on_error != "skip":
+                raise
 
-    modality.fit(records())
-    beside = work / "tokenizer.new"
-    shutil.rmtree(beside, ignore_errors=True)
-    modality.save(beside)
-    beside.rename(folder)
+    if modality.learns:
+        sides = decide(modality, read, len(sources.paths), data.get("valid_fraction", 0.05), sources.described)
+        sides.save(work)
+        modality.fit(sides.training(modality, read))
+    else:
+        modality.fit(iter(()))
+    unfinished = work / "tokenizer.new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    modality.save(unfinished)
+    unfinished.rename(folder)
 
 
 class Progress:

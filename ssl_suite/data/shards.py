@@ -20,6 +20,7 @@ import numpy as np
 
 from ssl_suite.core.atomic import sync
 from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.data.sides import Sides
 from ssl_suite.data.split import given_split
 from ssl_suite.data.windows import MINIMUM
 from ssl_suite.modalities.base import Encoded, Modality, Record
@@ -249,11 +250,11 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
     faults = FaultCounter(task.on_error)
     try:
         faults.paused = consumed > 0  # what comes before the first new record was counted by the earlier shards
-        for place, (file, record) in enumerate(records(task, faults), start=1):
+        for place, (file, record, side) in enumerate(records(task, faults), start=1):
             if place <= consumed:
                 faults.paused = place < consumed
                 continue
-            use(shard, file, record, faults)
+            use(shard, file, record, side, faults)
             if shard.full():
                 shard.finish(place, faults, last=False)
                 progress(shard.tokens)
@@ -273,11 +274,21 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
     return reused
 
 
-def records(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
-    """(file, record) of all files, with the tags that hold for a whole file."""
+def records(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record, int | None]]:
+    """(file, record, side) of all files, with the tags that hold for a whole file; the side where it is settled."""
+    sides, places = Sides.load(task.folder), Counter[int]()
     for number, record in untagged(task, faults):
-        more = task.tags.get(number)
-        yield number, replace(record, tags={**record.tags, **more}) if more else record
+        record = tagged(record, task.tags.get(number))
+        if sides is None:
+            yield number, record, None
+            continue
+        place, places[number] = places[number], places[number] + 1
+        yield from ((number, part, side) for part, side in sides.parts(task.modality, number, place, record))
+
+
+def tagged(record: Record, more: dict[str, str] | None) -> Record:
+    """A record with the tags of its file."""
+    return replace(record, tags={**record.tags, **more}) if more else record
 
 
 def untagged(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
@@ -303,10 +314,11 @@ def without_file(task: Task) -> Shard:
     return Shard(task, 0)
 
 
-def use(shard: Shard, file: int, record: Record, faults: FaultCounter) -> None:
+def use(shard: Shard, file: int, record: Record, side: int | None, faults: FaultCounter) -> None:
     """Encode one record into the shard, or count why not."""
     try:
         given = given_split(record)
+        given = given if side is None else side
         encoded = shard.task.modality.encode(record)
     except BadRecord as error:
         faults(error)

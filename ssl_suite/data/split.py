@@ -15,6 +15,7 @@ from ssl_suite.modalities.base import Record
 
 GIVEN = {"train": 1, "training": 1, "valid": 2, "validation": 2, "val": 2, "dev": 2, "test": 3, "testing": 3}
 NONE, TRAIN, VALID, TEST = 0, 1, 2, 3
+COPY = 4  # of an earlier record, which could be on the other side: see ``data.sides``
 ENOUGH_RECORDS = 200  # at the default 5 % that is ten records; with fewer, one odd record is the validation loss
 BLOCKS = 8  # validation comes from at least so many places, so that no single gene is the validation loss
 LARGEST_BLOCK = 64  # windows
@@ -28,7 +29,7 @@ class RecordTable:
     Attributes:
         lengths: int64 tokens; records stand end to end.
         digests: (records, 2) uint64 identities.
-        given: uint8, NONE, TRAIN, VALID or TEST.
+        given: uint8, NONE, TRAIN, VALID, TEST or COPY.
     """
 
     lengths: np.ndarray
@@ -148,7 +149,7 @@ def segments(plan: Plan, table: RecordTable) -> Iterator[Segments]:
             yield cut(plan, Segments(starts, lengths, records, valid), counts)
             continue
         is_valid = given == VALID if plan.mode == "column" else table.digests[part, 0] < np.uint64(plan.valid_below)
-        use = given != TEST
+        use = given < TEST
         yield Segments(starts[use], lengths[use], records[use], is_valid[use])
 
 

@@ -28,7 +28,7 @@ from ssl_suite.files import read_json
 
 INDEX = "store.json"
 AT_ONCE = 1 << 20  # windows checked together: 50 MB of memory
-FORMAT = 3  # part of the cache key: a change of this layout prepares anew
+FORMAT = 4  # part of the cache key: a change of this layout prepares anew
 SPLITS = ("train", "valid")
 WINDOW_FIELDS = {"starts": np.int64, "lengths": np.int32, "records": np.int32}
 

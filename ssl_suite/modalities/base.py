@@ -165,8 +165,25 @@ class Modality:
         """
         raise NotImplementedError
 
+    @property
+    def learns(self) -> bool:
+        """Whether ``fit`` would learn from the records it is given, which are those of the training split alone."""
+        return type(self).fit is not Modality.fit
+
     def fit(self, records: Iterator[Record]) -> None:
         """Train the tokeniser where it is trained on the input; does nothing otherwise."""
+
+    def content(self, record: Record) -> tuple[bytes, int]:
+        """What ``identity`` tells of tokens, before there are any: a digest of 16 bytes, and the number of letters.
+
+        Raises:
+            BadRecord: as ``encode``.
+        """
+        return hashlib.blake2b(repr(record.data).encode("utf-8", "replace"), digest_size=16).digest(), len(record.data)
+
+    divide: Callable[[Any, int, int], list[Any]] | None = None
+    """Cuts ``Record.data`` into ``count`` parts of about ``size`` letters, of which the last takes what is left; None
+    where only whole records can be held back from a tokeniser that ``learns``."""
 
     def encode(self, record: Record) -> Encoded:
         """Tokenise (or decode) one record.

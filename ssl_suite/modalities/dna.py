@@ -135,6 +135,16 @@ class DNA(LetterModality):
         all_tokens = (*SPECIAL_TOKENS, *AMBIGUOUS, *tokens)
         self._take_bpe(tokenizers.bpe(all_tokens, merges, tokenizers.letter_map(self._spelling), self._pieces()))
 
+    def content(self, record: Record) -> tuple[bytes, int]:
+        """Of the letters or their reverse complement."""
+        text = self._spell_out(self._letters(record)[0]).encode("ascii")
+        forward, backward = text, text.translate(OPPOSITE_LETTERS)[::-1]
+        return hashlib.blake2b(min(forward, backward), digest_size=16).digest(), len(text)
+
+    def divide(self, data: str | bytes, count: int, size: int) -> list[str | bytes]:  # type: ignore[override]
+        """Stretches of ``size`` bases."""
+        return [data[i * size : (i + 1) * size if i + 1 < count else None] for i in range(count)]
+
     def _text_or_nothing(self, record: Record) -> str:
         try:
             return self._spell_out(self._letters(record)[0])

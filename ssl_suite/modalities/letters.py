@@ -35,6 +35,10 @@ class LetterModality(Modality):
             raise SuiteError("the BPE tokeniser has not been trained: prepare the data or load a run first.")
         return self._vocabulary
 
+    @property
+    def learns(self) -> bool:
+        return self.tokenizer == "bpe" and self._bpe is None
+
     def read(
         self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
     ) -> Iterator[Record]:

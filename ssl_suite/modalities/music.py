@@ -115,6 +115,15 @@ class Music(Modality):
         """The records of one file, see ``music_files.read``."""
         return music_files.read(path, fault, column, id_column)
 
+    @property
+    def learns(self) -> bool:
+        return self.vocab_size is not None and self._bpe is None
+
+    def content(self, record: Record) -> tuple[bytes, int]:
+        """Of the ids before BPE."""
+        values = self._base(record)[0]
+        return self.identity(values), len(values)
+
     def fit(self, records: Iterator[Record]) -> None:
         """Train the BPE, unless it has been trained or loaded; without one ``records`` are not touched."""
         if self.vocab_size is None or self._bpe is not None:

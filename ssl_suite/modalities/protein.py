@@ -111,6 +111,11 @@ class Protein(LetterModality):
         all_tokens = (*SPECIAL_TOKENS, *REST, *tokens)
         self._take_bpe(tokenizers.bpe(all_tokens, merges, self._normaliser(), self._pieces()))
 
+    def content(self, record: Record) -> tuple[bytes, int]:
+        """Of the letters as they are read."""
+        read = self._letters(record)[0].translate(self._table)
+        return hashlib.blake2b(read, digest_size=16).digest(), len(read)
+
     def _chunks(self, records: Iterator[Record]) -> Iterator[str]:
         """Proteins joined by gaps, ``CHUNK`` letters each: a sample counts pieces, and most proteins are short."""
         held, size = [], 0

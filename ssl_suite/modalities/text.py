@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ TRAINED = {"bpe": "BPE", "wordpiece": "WordPiece", "unigram": "Unigram"}
 PREFIX = "hf:"
 SMALLEST, LARGEST = 64, 1 << 20  # vocab_size
 AT_ONCE = 1 << 18  # letters tokenised at a time: some 40 MB
+SPACE = re.compile(r"\s")
 
 
 class Text(Modality):
@@ -123,6 +125,26 @@ class Text(Modality):
     ) -> Iterator[Record]:
         """The records of one file, see ``text_read.read``."""
         return text_read.read(path, fault, self.documents, self.language, column, id_column)
+
+    @property
+    def learns(self) -> bool:
+        return self.tokenizer in TRAINED and self._words is None
+
+    def content(self, record: Record) -> tuple[bytes, int]:
+        """Of the text without regard to case and white space; with white space in the number of letters."""
+        text = record.data if isinstance(record.data, str) else " ".join(record.data)
+        plain = "".join(text.lower().split()).encode("utf-8", "replace")
+        return hashlib.blake2b(plain, digest_size=16).digest(), len(text)
+
+    def divide(self, data: str | list[str], count: int, size: int) -> list[Any]:  # type: ignore[override]
+        """Cut at white space (a list of sentences: between them), or anywhere in a stretch of ``size`` without any."""
+        places = [size * i for i in range(1, count)]
+        if isinstance(data, str):
+            spaces = (SPACE.search(data, place, place + size) for place in places)
+            cuts = [space.start() if space else place for space, place in zip(spaces, places, strict=True)]
+        else:
+            cuts = np.searchsorted(np.cumsum([len(sentence) + 1 for sentence in data]), places).tolist()
+        return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
     def fit(self, records: Iterator[Record]) -> None:
         """Train the tokeniser, unless it has been trained or loaded; a pretrained one is fetched."""

@@ -163,7 +163,7 @@ def test_a_file_of_a_folder_without_the_column_is_a_fault_of_that_file(tmp_path:
     with pytest.raises(BadRecord, match=r"a\.parquet: has no column 'text'"):
         prepare(Text(vocab_size=100), data)
     store = prepare(Text(vocab_size=100), data | {"on_error": "skip"}, report=lines.append)
-    assert store.report["skipped"] == {"file: no text column": 3} and store.report["records"] == 20
+    assert store.report["skipped"] == {"file: no text column": 3} and store.report["records"] == 60  # three blocks each
     assert "3 file: no text column" in lines[-1]
 
 
