@@ -1,7 +1,7 @@
 """Say what a run will take before you start it: parameters, tokens, FLOPs, memory, steps and time.
 
 Takes the words of `run`. The data are prepared (and stay prepared for the run); the time comes from a two-second probe
-of the real training step on this machine.
+of the real training step on this machine, on fewer positions where a step takes longer.
 
 examples:
   ssl_suite plan modality=dna objective=mlm model=base

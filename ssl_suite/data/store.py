@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,16 @@ class Store:
 
     def __reduce__(self) -> tuple[type[Store], tuple[Path]]:
         return Store, (self.folder,)  # a process that gets a store opens it; the default would copy the tokens
+
+    def shortened(self, longest: int) -> Store:
+        """The same store, its windows cut to their first ``longest`` tokens."""
+        found = object.__new__(Store)
+        vars(found).update(vars(self))
+        found._windows = {
+            split: replace(windows, lengths_S=np.minimum(windows.lengths_S, longest))
+            for split, windows in self._windows.items()
+        }
+        return found
 
     def _map(self, name: str, dtype: Any, count: int) -> np.ndarray:
         path = self.folder / name

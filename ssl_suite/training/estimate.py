@@ -13,20 +13,25 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from ssl_suite import config, machine, runs, settings
 from ssl_suite.data.batch import Batch
-from ssl_suite.data.loader import Collator
+from ssl_suite.data.loader import FRAME, Collator
 from ssl_suite.data.prepare import Report, prepare
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.models import build
 from ssl_suite.training import start, units
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
+from ssl_suite.training.meters import matmul_flops
 from ssl_suite.training.optimiser import make_optimiser
 from ssl_suite.training.trainer import batches, training_rows, warn_of_few
 
 PROBE_SECONDS = 2.0
+BUSY = 0.5  # of a large matrix product's FLOP/s, a pass reaches half at least (benchmarks/RESULTS.md: 65 to 76 %)
+SHORTEST = 130  # positions: with 66, `base` comes out 1.4 times as slow as with 512, for weights are read and written
+UPDATED = 1 << 25  # parameters that the optimiser's step is timed on
 STATE = 2  # numbers that AdamW keeps for each parameter
 FORWARD_SHARE = 1 / 3  # of a training pass: the backward pass costs twice the forward one
 FLOAT = 4  # bytes; weights, gradients and optimiser state are float32 in every precision
@@ -183,51 +188,75 @@ def activation_bytes(learner: nn.Module, sequences: Callable[[int], Batch], grou
 
 
 def _saved_bytes(learner: nn.Module, batch: Batch, group: Processes) -> tuple[int, int]:
-    """Bytes of all distinct storages that a forward pass keeps for its backward pass, without parameters; positions."""
-    kept: dict[int, Tensor] = {}  # by address; the tensors are held, or an address could be used again
-    own = {weight.untyped_storage().data_ptr() for weight in learner.parameters()}
+    """Bytes of all distinct storages that a forward pass keeps for its backward pass, without parameters; positions.
+
+    On fake tensors, which compute nothing, but where shapes depend on numbers (views of sequences on the CPU).
+    """
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            return _kept_bytes(learner, batch._map(mode.from_tensor), group), batch.values.shape[0]
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        return _kept_bytes(learner, batch, group), batch.values.shape[0]
+
+
+def _kept_bytes(learner: nn.Module, batch: Batch, group: Processes) -> int:
+    kept: dict[int, Any] = {}  # by identity; the storages are held, or an identity could be used again
+    own = {weight.untyped_storage()._cdata for weight in learner.parameters()}
 
     def pack(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
         return tensor
 
     rng = Rng(0, 0, torch.arange(batch.rows, device=group.device))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), group.autocast():
         learner(batch, rng)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), batch.values.shape[0]
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def measure(
     cfg: Mapping[str, Any], learner: nn.Module, collator: Collator, first: Batch, group: Processes, seconds: float
 ) -> Probe:
-    """Time the real step: forward, backward, clipping and the optimiser on real rows.
-
-    On a machine where one forward pass of the run would exceed the budget, a single window stands for it.
-    """
+    """Time the real step for about ``seconds``: forward, backward, clipping and the optimiser on real rows."""
     train = cfg["train"]
     encoder: Any = learner.encoder
     if train["compile"] is True or (train["compile"] == "auto" and group.device.type == "cuda"):
         encoder.compile(dynamic=False)
     optimiser = make_optimiser(learner, train)
-    parameters = [weight for weight in learner.parameters() if weight.requires_grad]
-    few = 2 if cast(Any, learner).objective.whole else 1  # contrasts need another sequence, batch norms too
-    windows = np.resize(first.keys_B[first.real_B].numpy(), (few, 1))
-    small = dataclasses.replace(collator, n=collator.max_length, slots=1).rows(list(windows))
-    batch = small.to(group.device)
-    timed = [_pass(learner, batch, group)]
-    if timed[0] < 4 * seconds:  # the first pass of a process is up to ten times slower: it allocates and sets up
-        timed = [_pass(learner, batch, group)]
-    if timed[0] * first.values.shape[0] / small.values.shape[0] < seconds or group.device.type == "cuda":
-        batch, timed = first.to(group.device), []
-        _pass(learner, batch, group)
-    until = time.monotonic() + seconds - sum(timed)
-    while time.monotonic() < until or not timed:
+    flops, spec = cast(Any, learner).objective.flops, vars(encoder.spec)
+    timed_batch = probed(learner, collator, first, group.device, seconds)
+    batch, until = timed_batch.to(group.device), time.monotonic() + seconds
+    timed = [_pass(learner, batch, group)]  # it allocates and sets up: up to ten times slower, and not counted
+    while len(timed) < 2 or time.monotonic() + timed[-1] < until:
         timed.append(_pass(learner, batch, group))
-    optimiser_seconds = min(_update(optimiser, parameters, train, group) for _ in range(2))  # the first allocates
+    optimiser_seconds = _update(optimiser, learner, train, group)
     learner.zero_grad(set_to_none=True)
     n = batch.values.shape[0]
-    return Probe(n, float(np.median(timed)) / n, optimiser_seconds, len(timed))
+    # Short sequences need less attention: a position costs as much more as it has more operations.
+    weight = flops(spec, first) / first.values.shape[0] / (flops(spec, timed_batch) / n)
+    return Probe(n, float(np.median(timed[1:])) / n * weight, optimiser_seconds, len(timed) - 1)
+
+
+def probed(learner: Any, collator: Collator, first: Batch, device: torch.device, seconds: float) -> Batch:
+    """What to time: ``first``, or on a CPU that would need more than a quarter of ``seconds`` for it a smaller batch.
+
+    That is as many windows as there is time for, one at least (two for contrasts and batch norms), and shorter ones
+    where that is still too long; not below ``SHORTEST`` positions, where weights cost as much, nor parts of pictures.
+    """
+    objective, spec = learner.objective, learner.encoder.spec
+    n = first.values.shape[0]
+    flops = objective.flops(vars(spec), first) / n
+    room = n if device.type == "cuda" else int(seconds / 4 * BUSY * matmul_flops(device, n=1024) / max(1.0, flops))
+    few = 2 if objective.whole else 1
+    if room >= n or n <= few * SHORTEST:
+        return first
+    length = collator.max_length
+    if room < few * length and spec.kind != "convnet" and getattr(spec, "grid", None) is None:
+        length = min(length, max(SHORTEST, room // few))
+    windows = np.resize(first.keys_B[first.real_B].numpy(), (max(few, room // length), 1))
+    store = collator.store.shortened(length - FRAME)
+    return dataclasses.replace(collator, store=store, n=length, slots=1).rows(list(windows))
 
 
 def _pass(learner: nn.Module, batch: Batch, group: Processes) -> float:
@@ -241,15 +270,21 @@ def _pass(learner: nn.Module, batch: Batch, group: Processes) -> float:
     return time.perf_counter() - start
 
 
-def _update(
-    optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], train: Mapping[str, Any], group: Processes
-) -> float:
-    count = torch.ones((), dtype=torch.float64, device=group.device)
-    start = time.perf_counter()
-    reduce_gradients(parameters, count, train["clip"], group)
-    optimiser.step()
-    _wait(group.device)
-    return time.perf_counter() - start
+def _update(optimiser: torch.optim.Optimizer, learner: nn.Module, train: Mapping[str, Any], group: Processes) -> float:
+    """Seconds of clipping and the optimiser's step, by as many parameters as take a part of a second."""
+    parameters = [weight for weight in learner.parameters() if weight.grad is not None]
+    sizes = np.cumsum([weight.numel() for weight in parameters])
+    some = int(np.searchsorted(sizes, UPDATED)) + 1
+    for weight in parameters[some:]:
+        weight.grad = None
+    count, taken = torch.ones((), dtype=torch.float64, device=group.device), []
+    for _ in range(2):  # the first allocates
+        start = time.perf_counter()
+        reduce_gradients(parameters[:some], count, train["clip"], group)
+        optimiser.step()
+        _wait(group.device)
+        taken.append(time.perf_counter() - start)
+    return min(taken) * float(sizes[-1] / sizes[:some][-1])
 
 
 def _wait(device: torch.device) -> None:

@@ -115,7 +115,9 @@ def test_memory_of_weights_and_optimiser_is_what_torch_allocates(cfg: dict, lear
     assert halved["total"] == pytest.approx((memory["total"] - 1000) / 2 + 1000, abs=8)
 
 
-def test_activations_are_what_the_allocator_gives_out(cfg: dict, learner: Learner) -> None:
+def test_activations_are_what_the_allocator_gives_out(
+    cfg: dict, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The profiler sums up what a forward pass allocates and does not free while its graph is alive."""
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     vocabulary = modality.vocabulary
@@ -131,6 +133,13 @@ def test_activations_are_what_the_allocator_gives_out(cfg: dict, learner: Learne
 
     expected = estimate.activation_bytes(learner, short, CPU) * batch.values.shape[0]
     assert expected == pytest.approx(allocated, rel=0.15)
+    with monkeypatch.context() as real:  # fake tensors, which compute nothing, are as large
+        real.setattr(estimate, "FakeTensorMode", _no_fakes)
+        assert estimate.activation_bytes(learner, short, CPU) * batch.values.shape[0] == expected
+
+
+def _no_fakes(**settings: bool) -> None:
+    raise estimate.DataDependentOutputException("aten.item")
 
 
 def test_the_probe_agrees_with_steps_timed_by_hand(facts: dict, learner: Learner, cfg: dict) -> None:
@@ -153,10 +162,40 @@ def test_the_probe_agrees_with_steps_timed_by_hand(facts: dict, learner: Learner
     assert probe["passes"] >= 1
 
 
-def test_a_pass_too_long_for_the_budget_is_measured_on_one_window(cfg: dict) -> None:
-    facts = estimate.plan(cfg, report=lambda line: None, seconds=1e-9)
-    assert facts["probe"]["positions"] == 128
-    assert facts["eta_seconds"] > 0
+@pytest.mark.parametrize(
+    ("words", "positions"),
+    [
+        ("modality.max_length=512 train.tokens_per_row=512", 130),  # a part of one window
+        ("modality.max_length=128", 128),  # one window
+        ("modality.max_length=512 objective=simclr train.tokens_per_row=512", 260),  # two parts
+        ("modality=image objective=simclr", 2 * 66),  # two pictures, which are not cut
+    ],
+)
+def test_a_pass_too_long_for_the_budget_is_measured_on_less(words: str, positions: int, tmp_path: Path) -> None:
+    """Of a step of 2,048 positions, by a budget for none."""
+    cfg = config.compose([*words.split(), "train.tokens_per_batch=2112" if "image" in words else SMALL[5], SMALL[7]])
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    store = prepare(modality, cfg["data"], report=lambda line: None)
+    learner = build.learner(cfg, modality)
+    collator, rows = estimate.training_rows(store, modality, cfg, CPU, learner.objective)
+    first = next(estimate.batches(collator, rows, 0, 1))[0][1]
+    assert estimate.probed(learner, collator, first, CPU.device, 1e-9).values.shape == (positions,)
+    assert estimate.probed(learner, collator, first, CPU.device, 1e9) is first
+
+
+def test_a_part_of_a_window_stands_for_the_row() -> None:
+    """Within a factor of four, as other work on the machine moves both."""
+    shapes = ["model.layers=2", "model.width=512", "model.heads=8", "model.mlp_width=1024", "train.threads=1"]
+    cfg = config.compose([*shapes, "train.tokens_per_row=512"])
+    modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
+    store = prepare(modality, cfg["data"], report=lambda line: None)
+    learner = build.learner(cfg, modality)
+    collator, rows = estimate.training_rows(store, modality, cfg, CPU, learner.objective)
+    first = next(estimate.batches(collator, rows, 0, 1))[0][1]
+    probe = estimate.measure(cfg, learner, collator, first, CPU, seconds=0.02)
+    by_hand = estimate._pass(learner, first, CPU) / 512
+    assert (probe.positions, probe.passes) == (130, 1)
+    assert by_hand / 4 < probe.seconds_per_position < by_hand * 4
 
 
 def test_times_add_up(cfg: dict) -> None:
