@@ -112,11 +112,10 @@ def predict(loaded: Loaded, ids: list[int], top: int) -> list[dict[str, Any]]:
     batch = ragged([np.array(ids)], vocabulary, loaded.modality.max_length).to(device)
     picks_K = (batch.values == vocabulary.mask).nonzero().flatten()
     encoder: Any = loaded.encoder
-    head: Any = loaded.objective.head
     with torch.inference_mode(), autocast(device):
         hidden_KD = encoder(batch)[picks_K]
-        logits_KV = head(hidden_KD, encoder.embeddings.tok_embeddings.weight)
-    best = torch.softmax(logits_KV.float(), -1).topk(min(top, len(vocabulary)))
+        logits_KV = loaded.objective.logits(encoder, hidden_KD)
+    best = torch.softmax(logits_KV.float(), -1)[:, : len(vocabulary)].topk(min(top, len(vocabulary)))
     return [
         {
             "position": int(pick),  # [CLS] stands at 0, so the first token of the sequence is 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.modalities.text_pretrained import refuse_code
 from ssl_suite.models import hub, weights
 from ssl_suite.models.fingerprint import digest
-from ssl_suite.models.wrapped import Wrapped, unread, untrained
+from ssl_suite.models.wrapped import Wrapped, dropouts, native_ids, positions_of, quiet, specials, unread, untrained
 
 FIRST_WORD = 1000  # ids below are special or [unused] in BERT's vocabulary; Kao & Lee leave them out
 
@@ -54,13 +52,8 @@ def _in_the_place_of_words(
 
 def check_positions(model: Any, needed: int, reference: Reference) -> None:
     """Raise ``SuiteError`` where the encoder has fewer positions than the longest sequence."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None or positions < 0:  # XLNet says -1
-        return
-    # RoBERTa, MPNet and the first ESM begin to count behind their padding id.
-    behind = getattr(getattr(getattr(model, "embeddings", None), "position_embeddings", None), "padding_idx", None)
-    positions -= 0 if behind is None else behind + 1
-    if needed > positions:
+    positions = positions_of(model)
+    if positions is not None and needed > positions:
         raise SuiteError(
             f"encoder={reference.short} has {positions} positions, the task needs {needed}: "
             f"choose an encoder with more, or a task with shorter sequences."
@@ -134,28 +127,6 @@ def _check_sizes(folder: Path) -> None:
             raise SuiteError(f"{wrong} is not of its weights")
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bar and no report of ``transformers``: what is missing is judged here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def dropouts(settings: Any) -> list[str]:
-    """The keys of a ``transformers`` configuration that hold a dropout probability."""
-    shares = {key: value for key, value in vars(settings).items() if "dropout" in key or key.endswith("pdrop")}
-    return [key for key, value in shares.items() if isinstance(value, int | float) and not isinstance(value, bool)]
-
-
 def mapping(
     v: Vocabulary, tokenizer: Any, rows: int, reference: Reference, seed: int, keep_special: bool
 ) -> np.ndarray:
@@ -179,51 +150,25 @@ def mapping(
         )
     words_V = np.random.default_rng(seed).permutation(words)[: len(v)]
     if keep_special:
-        for own, theirs in _specials(v, tokenizer).items():
+        for own, theirs in specials(v, tokenizer).items():
             words_V[own] = theirs
     return words_V
 
 
 def native(v: Vocabulary, tokenizer: Any, rows: int, reference: Reference) -> np.ndarray:
-    """(V,) int64: the encoder's own id of each of the domain's tokens, spelled alike or in lower case.
-
-    Args:
-        rows: of the encoder's embeddings; a tokeniser may know more words.
+    """(V,) int64: ``wrapped.native_ids``.
 
     Raises:
         SuiteError: a token that can be predicted has none.
     """
-    own = {token: i for token, i in tokenizer.get_vocab().items() if i < rows}
-    specials = _specials(v, tokenizer)
-    found = np.full(len(v), specials[v.unk], np.int64)
-    low, high = v.targets
-    lacking = []
-    for i, token in enumerate(v.tokens):
-        place = specials.get(i, own.get(token, own.get(token.lower())))
-        if place is not None:
-            found[i] = place
-        elif low <= i < high:
-            lacking.append(token)
+    found, lacking = native_ids(v, tokenizer, rows)
     if lacking:
-        shown = ", ".join(lacking[:5])
         raise SuiteError(
-            f"encoder={reference.short} has no token for {len(lacking):,} of the task's symbols ({shown}): "
-            f"write encoder={reference.short}+map to put random words in their place, or +reembed."
+            f"encoder={reference.short} has no token for {len(lacking):,} of the task's symbols "
+            f"({', '.join(lacking[:5])}): write encoder={reference.short}+map to put random words in their place, or "
+            "+reembed."
         )
-    return found
-
-
-def _specials(v: Vocabulary, tokenizer: Any) -> dict[int, int]:
-    """The domain's special ids and the text encoder's; one that it lacks is its [UNK], or else its padding."""
-    spare = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id or 0
-    pairs = {
-        v.pad: tokenizer.pad_token_id,
-        v.unk: tokenizer.unk_token_id,
-        v.cls: tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id,
-        v.sep: tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id,
-        v.mask: tokenizer.mask_token_id,
-    }
-    return {own: spare if theirs is None else theirs for own, theirs in pairs.items()}
+    return np.array(found)
 
 
 def note(name: str) -> str:

@@ -16,10 +16,11 @@ from ssl_suite import registry
 from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import carry, hub, weights
+from ssl_suite.models import carry, foreign, hub, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
+from ssl_suite.models.wrapped import Wrapped, WrappedSpec
 from ssl_suite.objectives.base import Objective
 
 
@@ -37,7 +38,7 @@ def learner(
     objective = build_objective(cfg["objective"], modality, encoder)
     if found is not None:
         copy_head(objective, found.head, found.rows_V)
-        report(carry.described(found.rows_V, cfg["model"]["init"]))
+        report(f"model.init={cfg['model']['init']}: {found.words}")
     return Learner(encoder, objective)
 
 
@@ -167,13 +168,12 @@ class _Transformer:
     opening = staticmethod(hub.opening)
 
     @staticmethod
-    def start(
-        model: Mapping[str, Any], modality: Modality, objective: type[Objective]
-    ) -> tuple[Encoder, hub.Start | None]:
+    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[Any, hub.Start | None]:
         habits = _habits(model)
         if model.get("init"):
-            encoder, found = hub.read_modernbert(model["init"], modality, objective)
-            encoder.spec = replace(encoder.spec, **habits)
+            encoder, found = hub.read(model["init"], model, modality, objective)
+            if isinstance(encoder, Encoder):
+                encoder.spec = replace(encoder.spec, **habits)
             return encoder, found
         v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
         size = len(v) + objective.extra_tokens
@@ -233,6 +233,28 @@ class _Convnet:
         check_model(model, modality, objective)
 
 
-KINDS: dict[str, Any] = {"transformer": _Transformer, "convnet": _Convnet}
+class _Wrapped:
+    """``transformers``' of other layouts; it starts as ``model.init`` of the suite's own kind."""
+
+    library, larger = "transformers", "mini"
+
+    write = staticmethod(foreign.write)
+    moved = staticmethod(foreign.moved)
+
+    @staticmethod
+    def opening(spec: Any, modality: Modality) -> str:
+        return foreign.OPENING
+
+    @staticmethod
+    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> Wrapped:
+        return foreign.empty(WrappedSpec(**facts))
+
+
+def keeps_tokens(encoder: Any) -> bool:
+    """Whether its tokens cannot be exchanged for others."""
+    return isinstance(encoder, Wrapped)
+
+
+KINDS: dict[str, Any] = {"transformer": _Transformer, "convnet": _Convnet, "wrapped": _Wrapped}
 """How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with; the
 library that opens its exported folder, and a larger model of the kind."""

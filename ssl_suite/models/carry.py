@@ -43,12 +43,12 @@ def over(weight: Tensor, trained: Tensor, rows_V: Tensor) -> None:
     weight[: len(rows_V)][held_V] = trained[rows_V[held_V]].to(weight)
 
 
-def described(rows_V: Tensor, place: str) -> str:
+def described(rows_V: Tensor) -> str:
     """How many rows were carried over, in a line."""
     known, total = int((rows_V >= 0).sum()), len(rows_V)
     if known == total:
-        return f"model.init={place}: the embeddings of all {total:,} tokens are carried over."
+        return f"the embeddings of all {total:,} tokens are carried over."
     return (
-        f"model.init={place}: the embeddings of {known:,} of {total:,} tokens are carried over by their strings; "
+        f"the embeddings of {known:,} of {total:,} tokens are carried over by their strings; "
         f"{total - known:,} start at random."
     )

@@ -23,7 +23,7 @@ from ssl_suite.files import read_json
 from ssl_suite.modalities import text_pretrained
 from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.modalities.signals import SignalModality
-from ssl_suite.models import carry, decoder_hub, weights
+from ssl_suite.models import carry, decoder_hub, foreign, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
@@ -109,27 +109,33 @@ class Start:
     Attributes:
         head: the head's weights under ``transformers``' names.
         rows_V: the folder's id of each token, see ``models.carry``.
+        words: what could be kept, for a user.
     """
 
     head: Mapping[str, Tensor]
     rows_V: Tensor
+    words: str
 
 
-def read_modernbert(
-    reference: str, modality: Modality, objective: type[Objective] = Objective
-) -> tuple[Encoder, Start]:
-    """A starting point: the encoder of a ModernBERT folder (``hf:NAME_OR_PATH``, or an exported one).
+def read(reference: str, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[Any, Start]:
+    """A starting point: the encoder of a folder of ``transformers`` (``hf:NAME_OR_PATH``, or an exported one).
 
-    What embeds a signal's frames comes along from the same modality and starts at random otherwise. Embeddings are
-    carried over by the strings of the folder's tokenizer; without one they start at random.
+    ModernBERT's layout is converted, any other kind is wrapped (``models.foreign``).
+
+    Args:
+        model: the ``model`` section.
 
     Raises:
-        SuiteError: no such folder, another architecture, or weights that do not fill the encoder.
+        SuiteError: no such folder, weights that do not fill the encoder, or an objective that cannot train it.
     """
     folder = _folder(reference)
     text_pretrained.refuse_code(folder, f"model.init={reference}")
     try:
-        return _filled(folder, modality, objective)
+        facts = read_json(folder / "config.json", "copy it again, or choose another start")
+        if facts.get("model_type") in ("modernbert", decoder_hub.MODEL_TYPE):
+            return _filled(folder, modality, objective)
+        wrapped = foreign.start(folder, model, modality, objective)
+        return wrapped, Start({}, torch.empty(0), foreign.described(wrapped, modality.vocabulary))
     except SuiteError as error:
         raise SuiteError(f"model.init={reference}: {error}") from None
 
@@ -140,11 +146,17 @@ def hub_sizes(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tuple[Encoder, Start]:
+    """The encoder of a folder of ModernBERT's layout.
+
+    What embeds a signal's frames comes along from the same modality and starts at random otherwise. Embeddings are
+    carried over by the strings of the folder's tokenizer; without one they start at random.
+
+    Raises:
+        SuiteError: weights that do not fill it.
+    """
     remedy = "copy it again, or choose another start"
     cfg = read_json(folder / "config.json", remedy)
     kind = cfg.get("model_type")
-    if kind not in ("modernbert", decoder_hub.MODEL_TYPE):
-        raise SuiteError(f"is a {kind} model; only modernbert can be a start.")
     check_sides(kind == decoder_hub.MODEL_TYPE, objective)
     stored = weights.read(folder / "model.safetensors", remedy)
     if wrong := weights.implausible(hub_sizes(cfg), stored):
@@ -173,7 +185,7 @@ def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tup
     encoder.load_state_dict(body, strict=False)
     rows_V = _rows(folder, modality, len(trained))
     carry.over(encoder.get_parameter(table), trained, rows_V)
-    return encoder, Start(head, rows_V)
+    return encoder, Start(head, rows_V, carry.described(rows_V))
 
 
 def check_sides(causal: bool, objective: type[Objective]) -> None:
@@ -221,7 +233,7 @@ def _folder(reference: str) -> Path:
     from huggingface_hub import snapshot_download
 
     with contextlib.suppress(Exception):  # offline, unknown and unreachable all end in the same remedy
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors", *foreign.FILES]))
     raise SuiteError(
         f"model.init={reference} is neither a local folder nor to be had from the hub (offline, or no such name); "
         "download its config.json and model.safetensors and give the folder: model.init=hf:FOLDER."

@@ -9,14 +9,20 @@ Shapes: T positions of a padded group, J sequences in it; N, B, D and V as in ``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssl_suite.data.batch import Batch
+from ssl_suite.errors import SuiteError
+from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.models.pooling import mean_pool
 
 BUCKET = 64  # on the CPU sequences whose lengths lie in one multiple of it are padded to the longest of them
@@ -31,6 +37,8 @@ class WrappedSpec:
         layers, width, vocabulary, pad: L, D, V of the domain, and its [PAD].
         mlp_width: such that ``models.flops`` counts this layer right; see ``counted_mlp``.
         features: of signals none is read.
+        settings: the model's ``config.json``, of one that is trained; empty where it is only evaluated.
+        native: the model's id of each of the domain's tokens, of one that is trained.
     """
 
     kind: ClassVar[str] = "wrapped"
@@ -42,6 +50,29 @@ class WrappedSpec:
     pad: int
     features: int = 0
     grid: None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    native: tuple[int, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The shapes for a reader."""
+        return f"{self.layers} layers, {self.width} wide, {self.settings.get('model_type')} of transformers"
+
+    @property
+    def init_std(self) -> float:
+        """Of the weights that an objective adds."""
+        return float(self.settings.get("initializer_range", 0.02))
+
+    @property
+    def eps(self) -> float:
+        """Of the norms that an objective adds."""
+        return 1e-5
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], pad: int, native: Sequence[int]) -> WrappedSpec:
+        """Of a model that is trained; ``mlp_width`` is known once the model is built."""
+        shape = settings["num_hidden_layers"], settings["hidden_size"]
+        return cls(*shape, 1, len(native), pad, settings=settings, native=tuple(native))
 
 
 class Table(nn.Embedding):
@@ -78,6 +109,12 @@ class Wrapped(nn.Module):
         assert (native_V is None) != (table is None)
         config: Any = model.config
         self.model = model
+        self.files: Path | None = None  # where the model's tokenizer files are
+        self.head: nn.Module | None = None  # of masked language modelling, (K, D) -> (K, U)
+        self.prefix = self.head_name = self.architecture = ""  # of the whole model, see ``with_head``
+        self.fresh_head = self.identical = self.covered = False
+        takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+        self.takes_segments = takes_types and getattr(config, "type_vocab_size", 0) > 1
         self.origin: str | None = None  # digest of the weights before a table took the words' place
         self.native_V: Tensor | None
         self.register_buffer("native_V", native_V)
@@ -89,6 +126,53 @@ class Wrapped(nn.Module):
         size = len(table if table is not None else native_V)  # type: ignore[arg-type]
         layers, width = config.num_hidden_layers, config.hidden_size
         self.spec = WrappedSpec(layers, width, counted_mlp(model, layers, width), size, pad)
+
+    @classmethod
+    def with_head(cls, whole: Any, spec: WrappedSpec) -> Wrapped:
+        """A masked language model of ``transformers``, its head apart from its encoder.
+
+        Raises:
+            SuiteError: its head is not one module.
+        """
+        prefix = whole.base_model_prefix
+        heads = [(name, part) for name, part in whole.named_children() if name != prefix]
+        if len(heads) != 1:
+            raise SuiteError(f"{type(whole).__name__} has no head of one module; convert it to BERT's layout.")
+        _untie(whole)
+        found = cls(whole.base_model, spec.pad, native_V=torch.tensor(spec.native))
+        found.prefix, found.architecture, (found.head_name, found.head) = prefix, type(whole).__name__, heads[0]
+        found.spec = replace(spec, mlp_width=round(found.spec.mlp_width))
+        seen_U = torch.zeros(whole.config.vocab_size, dtype=torch.bool)
+        seen_U[list(spec.native)] = True
+        first: dict[int, int] = {}
+        again_V = torch.tensor([first.setdefault(i, place) != place for place, i in enumerate(spec.native)])
+        found.register_buffer("again_V", again_V, persistent=False)
+        found.register_buffer("seen_U", seen_U, persistent=False)
+        found.identical = spec.native == tuple(range(len(seen_U)))
+        found.covered = len(set(spec.native)) == len(seen_U)
+        return found
+
+    def predict(self, x_KD: Tensor) -> Tensor:
+        """(K, V) logits of the domain's tokens from the model's own head.
+
+        Where the model has further tokens, a column more holds what they have together, so that a cross-entropy is the
+        model's own. Of several tokens that are one to the model, the first has its logit.
+        """
+        assert self.head is not None and self.native_V is not None
+        logits_KU = self.head(x_KD).float()
+        if self.identical:
+            return logits_KU
+        own_KV = logits_KU[:, self.native_V].masked_fill(self.again_V, -torch.inf)
+        if self.covered:
+            return own_KV
+        rest_K1 = logits_KU.masked_fill(self.seen_U, -torch.inf).logsumexp(1, keepdim=True)
+        return torch.cat((own_KV, rest_K1), 1)
+
+    def hub_weights(self) -> dict[str, Tensor]:
+        """The weights under the names of the whole model, tied ones left out."""
+        parts = {self.prefix: self.model, self.head_name: self.head}
+        found = {f"{name}.{key}": x for name, part in parts.items() if part for key, x in part.state_dict().items()}
+        return {name: x.detach().float().cpu().clone() for name, x in found.items() if x.is_floating_point()}
 
     @property
     def width(self) -> int:
@@ -124,13 +208,48 @@ class Wrapped(nn.Module):
                 attention_mask=None if whole else _mask(seen_JT),
                 output_hidden_states=every,
                 return_dict=True,
+                **self._types(batch, place_JT, seen_JT),
             )
             parts.append(list(found.hidden_states) if every else [found.last_hidden_state])
             places.append((place_JT, seen_JT))
         return scattered(batch, places, parts)
 
+    def _types(self, batch: Batch, place_JT: Tensor, seen_JT: Tensor) -> dict[str, Tensor]:
+        """The segments of pairs, where the model has embeddings for them."""
+        if batch.segments_N is None or not self.takes_segments:
+            return {}
+        return {"token_type_ids": batch.segments_N[place_JT] * seen_JT}
+
     def _ids(self, ids_JT: Tensor) -> Tensor:
         return ids_JT + ABOVE if self.native_V is None else self.native_V[ids_JT]
+
+
+class Tied(nn.Module):
+    """(K, D) -> (K, U): the table of a model's embeddings as the last map of its head, in the place of ``decoder``.
+
+    It has no table of its own, which would be two weights to FSDP2 and to a checkpoint, and no bias where ``owner``
+    has the decoder's. What it looks at is held in a tuple, and so is no part of it.
+    """
+
+    def __init__(self, embedding: nn.Module, decoder: Any, owner: nn.Module) -> None:
+        super().__init__()
+        shared = decoder.bias is not None and getattr(owner, "bias", None) is decoder.bias
+        if decoder.bias is not None and not shared:
+            self.bias = decoder.bias
+        self._held: tuple[Any, Any] = (embedding, owner if shared else self)
+
+    def forward(self, x_KD: Tensor) -> Tensor:
+        embedding, holder = self._held
+        return F.linear(x_KD, embedding.weight, getattr(holder, "bias", None))
+
+
+def _untie(whole: Any) -> None:
+    """Put ``Tied`` in the place of a decoder that shares the embeddings' table."""
+    decoder, embedding = whole.get_output_embeddings(), whole.get_input_embeddings()
+    if decoder is not None and decoder.weight is embedding.weight:
+        places = ((part, name) for part in whole.modules() for name, child in part.named_children() if child is decoder)
+        owner, name = next(places)
+        setattr(owner, name, Tied(embedding, decoder, owner))
 
 
 def groups(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
@@ -197,6 +316,8 @@ def unread(model: nn.Module) -> set[str]:
 
     They are never to be trained: DDP asks that all that is trained is used.
     """
+    if next(model.parameters()).device.type == "meta":  # shapes alone, of which nothing is trained
+        return set()
     model.eval()
     with torch.enable_grad():
         ids = torch.zeros((1, 2), dtype=torch.int64)
@@ -225,3 +346,69 @@ def untrained(model: nn.Module) -> bool:
     return bool(small) and all(
         bool((x == (1.0 if name.endswith("weight") else 0.0)).all()) for name, x in small.items()
     )
+
+
+def positions_of(model: Any) -> int | None:
+    """How many positions a sequence may have; None where there is no end to them."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions < 0:  # XLNet says -1
+        return None
+    # RoBERTa, MPNet and the first ESM begin to count behind their padding id.
+    behind = getattr(getattr(getattr(model, "embeddings", None), "position_embeddings", None), "padding_idx", None)
+    return positions - (0 if behind is None else behind + 1)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bar and no report of ``transformers``: what is missing is judged here."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def dropouts(settings: Any) -> list[str]:
+    """The keys of a ``transformers`` configuration that hold a dropout probability."""
+    shares = {key: value for key, value in vars(settings).items() if "dropout" in key or key.endswith("pdrop")}
+    return [key for key, value in shares.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def native_ids(v: Vocabulary, tokenizer: Any, rows: int) -> tuple[list[int], list[str]]:
+    """V ids: the model's own of each of the domain's tokens, spelled alike or in lower case; its [UNK] where it has
+    none. And the tokens that can be predicted and have none.
+
+    Args:
+        rows: of the model's embeddings; a tokeniser may know more words.
+    """
+    own = {token: i for token, i in tokenizer.get_vocab().items() if i < rows}
+    special, (low, high) = specials(v, tokenizer), v.targets
+    found, lacking = [special[v.unk]] * len(v), []
+    for i, token in enumerate(v.tokens):
+        place = special.get(i, own.get(token, own.get(token.lower())))
+        if place is None and token == f"[no token {i}]" and i < rows:  # a gap in the model's own vocabulary
+            place = i
+        if place is not None:
+            found[i] = place
+        elif low <= i < high:
+            lacking.append(token)
+    return found, lacking
+
+
+def specials(v: Vocabulary, tokenizer: Any) -> dict[int, int]:
+    """The domain's special ids and the model's; one that it lacks is its [UNK], or else its padding."""
+    spare = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id or 0
+    pairs = {
+        v.pad: tokenizer.pad_token_id,
+        v.unk: tokenizer.unk_token_id,
+        v.cls: tokenizer.cls_token_id if tokenizer.cls_token_id is not None else tokenizer.bos_token_id,
+        v.sep: tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id,
+        v.mask: tokenizer.mask_token_id,
+    }
+    return {own: spare if theirs is None else theirs for own, theirs in pairs.items()}

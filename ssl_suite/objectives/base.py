@@ -36,6 +36,8 @@ class Objective(nn.Module):
         pooled: it uses ``encoder.pooled`` alone, so a convnet can be trained with it.
         compares: what a count model can be held against: ``masked`` positions, the ``next`` id, or nothing.
         command: what a finished run is tried with: ``fill``, ``generate``, or nothing.
+        wraps: it asks an encoder for states and ``predict`` alone, so that it trains those of ``transformers`` that are
+            wrapped (``models.wrapped``).
         arranger: lays a sequence out on the host before it becomes part of a batch; None leaves it as it is.
     """
 
@@ -50,6 +52,7 @@ class Objective(nn.Module):
     pooled: ClassVar[bool] = False
     compares: ClassVar[Literal["masked", "next", ""]] = ""
     command: ClassVar[Literal["fill", "generate", ""]] = ""
+    wraps: ClassVar[bool] = False
     arranger: Arranger | None = None
 
     @classmethod

@@ -42,6 +42,7 @@ class Electra(MaskedLM):
             or overlapping k-mers.
     """
 
+    wraps = False
     command = ""  # the encoder that is kept fills nothing
     selects = False  # the better the generator, the harder the choice: the lowest sum is not the best encoder
 

@@ -5,11 +5,18 @@ Shapes: K positions, D width, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_suite.models.encoder import EncoderSpec
+
+
+def prediction_head(spec: Any) -> PredictionHead | None:
+    """A head of the objective's own; None where the encoder brings one (``models.wrapped``)."""
+    return None if spec.kind == "wrapped" else PredictionHead(spec)
 
 
 class PredictionHead(nn.Module):

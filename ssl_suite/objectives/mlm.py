@@ -22,7 +22,7 @@ from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import training_flops
 from ssl_suite.objectives import blocks, masking
 from ssl_suite.objectives.base import Metrics, Objective
-from ssl_suite.objectives.heads import PredictionHead
+from ssl_suite.objectives.heads import prediction_head
 
 
 class MaskedLM(Objective):
@@ -44,6 +44,7 @@ class MaskedLM(Objective):
 
     compares: ClassVar[Literal["masked", "next", ""]] = "masked"
     command: ClassVar[Literal["fill", "generate", ""]] = "fill"
+    wraps: ClassVar[bool] = True
     by_run: ClassVar[bool] = False  # the three cases are drawn once for each run of hidden positions
 
     def __init__(
@@ -74,7 +75,7 @@ class MaskedLM(Objective):
             )
         self.mask_share, self.random_share = mask_share, random_share
         self.masker = blocks.masker(modality, mask_rate, span, whole_word, static)
-        self.head = PredictionHead(spec)
+        self.head: Any = prediction_head(spec)
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """Cross-entropy in nats summed over the predicted positions, and their count.
@@ -85,9 +86,15 @@ class MaskedLM(Objective):
         rng = self.masker.draws(batch, rng)
         picks_K, labels_K, shown_N = self.corrupt(batch, rng)
         hidden_ND = self.states(encoder, batch, picks_K, shown_N, rng)
-        logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.table_VD).float()
+        logits_KV = self.logits(encoder, hidden_ND[picks_K]).float()
         loss_K, metrics = self.score(logits_KV, labels_K, shown_N[picks_K])
         return loss_K.sum(), (labels_K != -100).sum(), metrics
+
+    def logits(self, encoder: Any, states_KD: Tensor) -> Tensor:
+        """(K, V), by the objective's head or the encoder's own, which may add a column (``Wrapped.predict``)."""
+        if self.head is None:
+            return encoder.predict(states_KD)
+        return self.head(states_KD, encoder.embeddings.table_VD)
 
     def states(self, encoder: Encoder, batch: Batch, picks_K: Tensor, shown_N: Tensor, rng: Rng) -> Tensor:
         """(N, D): what the encoder makes of the batch as ``corrupt`` shows it."""
@@ -151,6 +158,8 @@ class MaskedLM(Objective):
 
     def hub_weights(self) -> tuple[str, dict[str, Tensor]]:
         """The head under the names of ``ModernBertForMaskedLM``; the decoder's weight is tied to the embeddings."""
+        if self.head is None:
+            return "", {}
         return "ModernBertForMaskedLM", {
             "head.dense.weight": self.head.dense.weight,
             "head.norm.weight": self.head.norm.weight,

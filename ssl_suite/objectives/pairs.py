@@ -4,7 +4,7 @@
 arXiv:1810.04805)? ``SentenceOrder``: do the two stand in their order, or have they changed places (Lan et al. 2020,
 ALBERT, arXiv:1909.11942)? A window is parted where a sentence begins, or at a drawn place where none does ("next
 window" of DNA or proteins). Nothing but the content may tell the two classes apart, so both are cut alike: see the
-two arrangers. There are no segment embeddings, as ModernBERT has none: the [SEP] in between marks the segments.
+two arrangers. ModernBERT has no segment embeddings: the [SEP] in between marks the segments; a wrapped BERT has them.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ class PairTask(MaskedLM):
         assert batch.labels_B is not None
         picks_K, labels_K, shown_N = self.corrupt(batch, rng)
         hidden_ND = self.states(encoder, batch, picks_K, shown_N, rng)
-        logits_KV = self.head(hidden_ND[picks_K], encoder.embeddings.table_VD).float()
+        logits_KV = self.logits(encoder, hidden_ND[picks_K]).float()
         loss_K, metrics = self.score(logits_KV, labels_K, shown_N[picks_K])
         logits_B2 = self.pair_logits(hidden_ND, batch)
         pair_B = F.cross_entropy(logits_B2, batch.labels_B, reduction="none", ignore_index=NONE)

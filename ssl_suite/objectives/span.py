@@ -33,6 +33,7 @@ class SpanBERT(MaskedLM):
     """
 
     by_run: ClassVar[bool] = True
+    wraps: ClassVar[bool] = False
 
     def __init__(
         self,

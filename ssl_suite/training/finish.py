@@ -118,6 +118,11 @@ def _git(folder: Path, *words: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
 
+def started(model: Mapping[str, Any]) -> str:
+    """The model's name: the preset's, or that of what it started from."""
+    return f"from {Path(model['init']).name}" if model.get("init") else model["name"]
+
+
 def card(cfg: Mapping[str, Any], summary: Mapping[str, Any], learner: Learner, modality: Modality) -> str:
     """The README of the exported folder: what it is, how it was made, how to open it."""
     valid, kind = summary.get("best_valid_loss"), build.KINDS[learner.encoder.spec.kind]
@@ -128,7 +133,7 @@ tags: [ssl_suite, {cfg["modality"]["name"]}, {cfg["objective"]["name"]}]
 ---
 # {cfg["modality"]["name"]} encoder, pre-trained with {cfg["objective"]["name"]}
 
-{cfg["model"]["name"]}: {learner.encoder.spec.words}.
+{started(cfg["model"])}: {learner.encoder.spec.words}.
 Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported at step {summary["best_step"]:,}:
 validation loss {loss}.
 

@@ -16,9 +16,10 @@ from ssl_suite import registry
 from ssl_suite.errors import SuiteError
 from ssl_suite.files import read_json
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import build, weights
+from ssl_suite.models import build, foreign, weights
 from ssl_suite.models.encoder import Encoder
 from ssl_suite.models.learner import Learner
+from ssl_suite.models.wrapped import Wrapped
 from ssl_suite.run_reference import CONFIG, split
 from ssl_suite.training import checkpoint
 
@@ -80,6 +81,8 @@ def load_run(
     if fault:
         raise SuiteError(f"{place / checkpoint.WEIGHTS}: {fault}. Is it of another run? Else {REMEDY}.")
     learner.load_state_dict(found)
+    if isinstance(learner.encoder, Wrapped):
+        learner.encoder.files = folder / MODALITY / foreign.KEPT
     return Loaded(learner.to(device).eval(), modality, cfg, checkpoint.manifest(place)["step"], folder)
 
 
@@ -133,5 +136,7 @@ def refuse_other_data(out: Path, key: str) -> None:
 def save_modality(learner: Learner, modality: Modality, out: Path) -> None:
     """What ``load`` needs beside a checkpoint: the tokeniser and the encoder's shapes. Written when a run starts."""
     modality.save(out / MODALITY)
+    if isinstance(learner.encoder, Wrapped):
+        foreign.keep(learner.encoder, out / MODALITY / foreign.KEPT)
     shapes = json.dumps(build.shapes(learner.encoder), indent=1)
     (out / MODALITY / SPEC).write_text(shapes, encoding="utf-8")

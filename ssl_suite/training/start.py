@@ -96,9 +96,14 @@ def _from_run(cfg: Mapping[str, Any], init: str, modality: Modality, report: Cal
     torch.manual_seed(cfg["seed"])
     encoder = build.continued(source.encoder, cfg, modality)
     found = Learner(encoder, build.build_objective(cfg["objective"], modality, encoder))
+    if build.keeps_tokens(encoder) and source.modality.vocabulary.tokens != modality.vocabulary.tokens:
+        raise SuiteError(
+            f"model.init={init} is a wrapped model, which keeps its tokens: leave modality.tokenizer and "
+            "model.init_tokens out."
+        )
     rows_V = carry.rows(source.modality.vocabulary, modality.vocabulary, _same_meaning(source.modality, modality))
     _copy(source, found, rows_V, modality)
-    report(carry.described(rows_V, init))
+    report(f"model.init={init}: {carry.described(rows_V)}")
     return found
 
 

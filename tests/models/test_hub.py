@@ -141,7 +141,7 @@ def test_starting_points_that_cannot_be_are_one_clear_line(tmp_path):
     save_file(weights, tmp_path / "bert" / "model.safetensors")
     for reference, words in [
         (f"hf:{tmp_path / 'short'}", "do not fit"),
-        (f"hf:{tmp_path / 'bert'}", "is a bert model"),
+        (f"hf:{tmp_path / 'bert'}", "has no token of its own"),
         (str(tmp_path / "nothing"), "no config.json"),
     ]:
         cfg, dna = parts(f"model.init={reference}")

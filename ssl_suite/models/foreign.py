@@ -1,0 +1,174 @@
+"""Encoders of ``transformers`` of another layout than this suite's, as starts of runs: opened, wrapped, written back.
+
+A model continues with its own tokenizer, and masked language modelling with its own head. What is exported is a folder
+of the model's own architecture, with its own tokenizer files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from ssl_suite.errors import SuiteError
+from ssl_suite.files import read_json
+from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.models import weights
+from ssl_suite.models.learner import Learner
+from ssl_suite.models.wrapped import Wrapped, WrappedSpec, dropouts, native_ids, positions_of, quiet
+from ssl_suite.objectives.base import Objective
+
+FILES = (  # of a tokenizer, in any of the formats that transformers reads
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
+    *("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"),
+)
+KEPT = "tokenizer"  # the folder in a run's ``modality/`` with the model's own tokenizer files
+OPENING = """from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this folder")
+model = AutoModelForMaskedLM.from_pretrained("this folder")"""
+
+
+def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> Wrapped:
+    """The encoder of a folder, wrapped, with its weights.
+
+    Raises:
+        SuiteError: the objective cannot train it, it cannot be opened, has too few positions, lacks a token that the
+            modality predicts, or its weights are damaged.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    remedy = "copy the folder again, or choose another start"
+    sizes = read_json(folder / "config.json", remedy)
+    check(model, modality, objective, str(sizes.get("model_type")))
+    stored = weights.read(folder / "model.safetensors", remedy)
+    if wrong := weights.implausible(_sizes(sizes), stored) or weights.unfit(stored):
+        raise SuiteError(f"weights do not fit {folder / 'config.json'}: {wrong}; {remedy}.")
+    try:
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # of many kinds
+        reason = " ".join(str(error).split())[:160]
+        raise SuiteError(f"transformers opens no configuration and tokenizer there ({reason}); {remedy}.") from None
+    if tokenizer.mask_token_id is None:
+        raise SuiteError("its tokenizer has no mask token, so nothing can be hidden from it.")
+    native, lacking = native_ids(modality.vocabulary, tokenizer, settings.vocab_size)
+    low, high = modality.vocabulary.targets
+    if lacking or len(set(native[low:high])) < high - low:
+        shown = f" ({', '.join(lacking[:5])})" if lacking else ""
+        raise SuiteError(
+            f"has no token of its own for each of the modality's{shown}; a wrapped model keeps its tokens: for text "
+            "leave modality.tokenizer out, for proteins use tokenizer=residue."
+        )
+    facts = json.loads(json.dumps(settings.to_dict()))
+    encoder = _filled(folder, WrappedSpec.of(facts, modality.vocabulary.pad, native))
+    needed, held = modality.max_length, positions_of(encoder.model)
+    if held is not None and needed > held:
+        raise SuiteError(f"has {held} positions, modality.max_length={needed} is more: set modality.max_length={held}.")
+    encoder.files = folder
+    return encoder
+
+
+def check(model: Mapping[str, Any], modality: Modality, objective: type[Objective], kind: str) -> None:
+    """Raise ``SuiteError`` where a wrapped model of this kind cannot be trained so."""
+    if not objective.wraps or modality.frame is not None:
+        raise SuiteError(
+            f"is a {kind} model, which is wrapped as it is; that trains with objective=mlm, whole_word, nsp or sop on "
+            "tokens. For others start from a ModernBERT folder or a run."
+        )
+    for key in ("dropout", "checkpointing"):
+        if model.get(key):
+            raise SuiteError(f"is a {kind} model, which is wrapped and knows no model.{key}; leave it out.")
+
+
+def _sizes(facts: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
+    return {own: facts[name] for own, name in names.items() if name in facts}
+
+
+def _settings(facts: Mapping[str, Any]) -> Any:
+    """The configuration with which a model is trained: nothing is dropped, so that a run resumes to the bit."""
+    from transformers import AutoConfig
+
+    settings = AutoConfig.for_model(**facts)
+    for key in dropouts(settings):
+        setattr(settings, key, 0.0)
+    return settings
+
+
+def empty(spec: WrappedSpec) -> Wrapped:
+    """The wrapped encoder of these shapes, with random weights."""
+    from transformers import AutoModelForMaskedLM
+
+    whole = AutoModelForMaskedLM.from_config(_settings(spec.settings), trust_remote_code=False, dtype=torch.float32)
+    return Wrapped.with_head(whole, spec)
+
+
+def _filled(folder: Path, spec: WrappedSpec) -> Wrapped:
+    """The wrapped encoder with the weights of a folder, of a bare model or of one with a head.
+
+    Raises:
+        SuiteError: weights of the encoder are missing, or there is no masked language model of this kind.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    given: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
+    given["config"] = _settings(spec.settings)
+    try:
+        with quiet():
+            whole, report = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=False, **given)
+    except Exception as error:  # of many kinds: no such class among them
+        reason = " ".join(str(error).split())[:160]
+        raise SuiteError(f"transformers opens no masked language model there ({reason}).") from None
+    missing, prefix = {str(key) for key in report["missing_keys"]}, f"{whole.base_model_prefix}."
+    wrong = sorted(name for name in missing if name.startswith(prefix))
+    wrong += sorted(str(key[0]) for key in report["mismatched_keys"])
+    if wrong:
+        raise SuiteError(f"{folder}: {len(wrong)} of its weights are missing or of other shapes, such as {wrong[0]}.")
+    encoder = Wrapped.with_head(whole, spec)
+    encoder.fresh_head = bool(missing)
+    return encoder
+
+
+def moved(spec: WrappedSpec, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> WrappedSpec:
+    """The shapes of another run's wrapped encoder for this run.
+
+    Raises:
+        SuiteError: the objective cannot train it, or the tokens are others.
+    """
+    check(model, modality, objective, str(spec.settings.get("model_type")))
+    if len(modality.vocabulary) != spec.vocabulary:
+        raise SuiteError("is a wrapped model, which keeps its own tokens; leave model.init_tokens and tokenizers out.")
+    return spec
+
+
+def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
+    """Put the model's own ``config.json``, ``model.safetensors`` and tokenizer files into a folder."""
+    encoder: Any = learner.encoder
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)  # the modality's, which has other ids
+    keep(encoder, folder)
+    cfg = encoder.spec.settings | {"architectures": [encoder.architecture], "dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(cfg, indent=2), encoding="utf-8")
+    save_file(encoder.hub_weights(), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def keep(encoder: Wrapped, folder: Path) -> None:
+    """Copy the model's tokenizer files into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        if encoder.files is not None and (encoder.files / name).is_file() and encoder.files != folder:
+            shutil.copyfile(encoder.files / name, folder / name)
+
+
+def described(encoder: Wrapped, vocabulary: Vocabulary) -> str:
+    """What was taken of a folder, in a line."""
+    head = "its head starts at random (the folder has none)" if encoder.fresh_head else "its own head"
+    own, total = len(set(encoder.spec.native)), len(vocabulary)
+    rest = "" if own == total else f" of {total:,}, the others are its [UNK]"
+    return f"{encoder.architecture} with {head}, wrapped; it knows {own:,} tokens{rest}."
