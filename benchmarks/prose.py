@@ -14,10 +14,10 @@ import math
 from typing import Any
 
 import torch
+from kneser_ney import KneserNey
 
 from ssl_suite.data.prepare import prepare
 from ssl_suite.models import markov
-from ssl_suite.models.kneser_ney import KneserNey
 from ssl_suite.training.distributed import processes
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.restore import load_run

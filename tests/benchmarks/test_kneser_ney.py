@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-
-from ssl_suite.models.kneser_ney import KneserNey
+from kneser_ney import KneserNey
 
 
 class Slow:
