@@ -242,7 +242,7 @@ class _Wrapped:
     moved = staticmethod(foreign.moved)
 
     @staticmethod
-    def opening(spec: Any, modality: Modality) -> str:
+    def opening(spec: Any, modality: Modality, architecture: str) -> str:
         return foreign.OPENING
 
     @staticmethod
