@@ -25,10 +25,11 @@ Records longer than the model's window are cut into windows; their vector is the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ KEYS = {
     "data.cache": Key(None, example="/big/cache"),
 }
 READERS = {"data.path": "input", **{f"data.{key}": key for key in ("column", "id_column", "on_error")}}
+EVERY = 10.0  # seconds between lines where there is no terminal
 ROWS = 1024  # records written at a time: 3 MB at 768 numbers
 
 
@@ -91,9 +93,9 @@ def run(settings: dict[str, Any]) -> str:
     how = (settings["pooling"], settings["layer"], settings["batch_tokens"])
     facts = {key: settings[key] for key in ("encoder", "pooling", "layer")} | {"step": loaded.step}
     start, count, tokens, cut = time.monotonic(), 0, 0, 0
-    with vector_files.writing(output, facts) as add:
+    with vector_files.writing(output, facts) as add, counting(sys.stderr.isatty()) as passed:
         records = _read(loaded.modality, sources, faults, columns)
-        results = embed(records, loaded.encoder, loaded.modality, faults, *how)
+        results = embed(records, loaded.encoder, loaded.modality, faults, *how, passed)
         while some := list(itertools.islice(results, ROWS)):
             add(some)
             count += len(some)
@@ -105,6 +107,29 @@ def run(settings: dict[str, Any]) -> str:
     if cut:
         text += f"; {cut:,} longer than {loaded.modality.max_length - 2} tokens, cut into windows and averaged"
     return text + (f"; {_skipped(faults)}" if faults.counts else "")
+
+
+@contextlib.contextmanager
+def counting(terminal: bool) -> Iterator[Callable[[int], None]]:
+    """Gives what takes the tokens of each forward pass: a live line on a terminal, one every ten seconds elsewhere."""
+    from rich.console import Console
+
+    status = Console(stderr=True).status("embedding …") if terminal else None
+    begun = last = time.monotonic()
+    done = 0
+
+    def passed(tokens: int) -> None:
+        nonlocal done, last
+        done, now = done + tokens, time.monotonic()
+        text = f"embedding: {done:,} tokens, {done / max(now - begun, 1e-9):,.0f} tokens/s"
+        if status is not None:
+            status.update(text)
+        elif now - last > EVERY:
+            last = now
+            print(text, file=sys.stderr, flush=True)
+
+    with status or contextlib.nullcontext():
+        yield passed
 
 
 def device() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -43,6 +43,7 @@ def embed(
     pooling: Literal["mean", "cls"] = "mean",
     layer: int = -1,
     batch_tokens: int = AT_ONCE,
+    report: Callable[[int], None] | None = None,
 ) -> Iterator[Embedded]:
     """One result a record, in order.
 
@@ -56,6 +57,7 @@ def embed(
         layer: 0 is the embedding, 1..L the layers, -1 the last one after the final norm (so is L), -2 the one before.
             A convnet has one vector a picture and no states of positions: ``mean`` and -1 stand for it.
         batch_tokens: positions of a forward pass.
+        report: takes the tokens of each forward pass when it is done.
 
     Raises:
         SuiteError: the encoder has no such layer, or no [CLS].
@@ -63,7 +65,7 @@ def embed(
     check(encoder, pooling, layer)
     sum_D: Any = 0.0
     pieces = _pieces(records, modality, fault)
-    for piece, vector_D in states(encoder, modality, pieces, "sequence", layer, pooling, batch_tokens):
+    for piece, vector_D in states(encoder, modality, pieces, "sequence", layer, pooling, batch_tokens, report):
         sum_D = sum_D + vector_D.astype(np.float64) * piece.length
         if piece.last:
             record = piece.record

@@ -45,6 +45,7 @@ def over(
     compute: Callable[[Batch], Tensor],
     granularity: Granularity = "sequence",
     at_once: int = AT_ONCE,
+    report: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Key, np.ndarray]]:
     """Each sequence's rows of what ``compute`` gives, in order.
 
@@ -52,6 +53,7 @@ def over(
         compute: (B, …) of a batch's sequences, or (N, …) of its positions.
         granularity: which of the two; of positions those between [CLS] and [SEP] are kept.
         at_once: positions of a forward pass; a longer sequence is one of its own.
+        report: takes the tokens of each forward pass when it is done.
     """
     for pool in _pools(sequences, POOL * at_once):
         found: dict[int, np.ndarray] = {}
@@ -62,6 +64,8 @@ def over(
             values = [np.asarray(sequence.values) for sequence in given]
             batch = ragged(values, modality.vocabulary, modality.max_length, pairs or None).to(device)
             rows = compute(batch).float().cpu().numpy()
+            if report is not None:
+                report(sum(map(len, values)))
             if granularity == "sequence":
                 found |= dict(zip(some, rows, strict=True))
                 continue
@@ -105,6 +109,7 @@ def states(
     layer: int | None = None,
     pooling: Literal["mean", "cls"] = "mean",
     at_once: int = AT_ONCE,
+    report: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Key, np.ndarray]]:
     """Hidden states of an encoder that stands still: (L + 1, D) a sequence, or (length, L + 1, D) its positions.
 
@@ -133,7 +138,7 @@ def states(
     def layer_of(batch: Batch) -> Tensor:
         return encoder.layer_states(batch)[layer]
 
-    yield from over(sequences, modality, device, compute, granularity, at_once)
+    yield from over(sequences, modality, device, compute, granularity, at_once, report)
 
 
 def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once: int = AT_ONCE) -> np.ndarray:

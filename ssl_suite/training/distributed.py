@@ -65,6 +65,11 @@ class Processes:
         return box[0]
 
 
+def device_name(device: torch.device) -> str:
+    """A name for a reader."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
 @contextlib.contextmanager
 def processes(train: Mapping[str, Any]) -> Iterator[Processes]:
     """Join the group that ``torchrun`` started (or stand alone), and leave it at the end.

@@ -23,7 +23,7 @@ from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
 from ssl_suite.models import build
 from ssl_suite.training import start, units
-from ssl_suite.training.distributed import Processes, processes, reduce_gradients
+from ssl_suite.training.distributed import Processes, device_name, processes, reduce_gradients
 from ssl_suite.training.meters import matmul_flops
 from ssl_suite.training.optimiser import make_optimiser
 from ssl_suite.training.trainer import batches, training_rows, warn_of_few
@@ -332,8 +332,3 @@ def times(cfg: Mapping[str, Any], facts: Mapping[str, Any], share: int) -> dict[
 def device_memory(device: torch.device) -> int | None:
     """Bytes of the device's memory, None where the system does not say."""
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else machine.memory()
-
-
-def device_name(device: torch.device) -> str:
-    """A name for a reader."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

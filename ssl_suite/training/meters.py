@@ -107,8 +107,11 @@ def _wandb(out: Path, config: Mapping[str, Any]) -> Any:
     return wandb.init(project="ssl_suite", name=out.name, dir=out, config=dict(config), resume="allow")
 
 
+QUIET = 10.0  # seconds after which a step that logs nothing is told all the same
+
+
 class Progress:
-    """One live line on a terminal; plain lines, one at each log step, elsewhere."""
+    """One live line on a terminal; plain lines elsewhere: one at each log step, and after ``QUIET`` seconds without."""
 
     def __init__(self, steps: int, quiet: bool) -> None:
         self._steps, self._quiet, self._began, self._first = steps, quiet, 0.0, 0
@@ -117,6 +120,7 @@ class Progress:
     def start(self, done: int) -> None:
         """Training goes on after step ``done``."""
         self._began, self._first = time.monotonic(), done
+        self._told = self._began
         if not self._quiet and sys.stdout.isatty():
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -128,14 +132,17 @@ class Progress:
     def step(self, step: int) -> None:
         if self._bar:
             self._bar.update(self._task, completed=step)
+        elif time.monotonic() - self._told > QUIET:
+            self.log(step, {})
 
     def log(self, step: int, scalars: Mapping[str, float | int | None]) -> None:
+        self._told = time.monotonic()
         facts = "  ".join(text for key, form in _FORMS.items() if (text := _show(key, form, scalars)))
         if self._bar:
             self._bar.update(self._task, completed=step, facts=facts)
         elif not self._quiet:
             left = (time.monotonic() - self._began) / max(1, step - self._first) * (self._steps - step)
-            print(f"step {step}/{self._steps}  {facts}  ETA {left:.0f} s", flush=True)
+            print("  ".join(filter(None, (f"step {step}/{self._steps}", facts, f"ETA {left:.0f} s"))), flush=True)
 
     def say(self, text: str) -> None:
         """A line above the bar."""

@@ -28,7 +28,7 @@ from ssl_suite.models import build, weights
 from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.base import Objective
 from ssl_suite.training import checkpoint, restore, start, units
-from ssl_suite.training.distributed import Processes, gradient_sync, processes, reduce_gradients, spread
+from ssl_suite.training.distributed import Processes, device_name, gradient_sync, processes, reduce_gradients, spread
 from ssl_suite.training.divergence import Watch
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.finish import finish
@@ -93,6 +93,7 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     collator, rows = training_rows(store, modality, cfg, group, objective)
     if group.main:
         warn_of_few(rows, cfg, objective, print)
+        print(opening_line(cfg, out, learner, store, group), flush=True)
         restore.save_modality(learner, modality, out)
     evaluate = Evaluator(store, modality, cfg["train"], group, objective)
 
@@ -103,6 +104,18 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
         return valid.get("valid_loss") if objective.selects else None
 
     return Job(learner, collator, rows, evaluate, score, end, store.key)
+
+
+def opening_line(cfg: Mapping[str, Any], out: Path, learner: Learner, store: Store, group: Processes) -> str:
+    """What is about to be trained, where, and on what."""
+    train, windows = cfg["train"], store.split("train")
+    parameters = sum(weight.numel() for weight in learner.parameters())
+    world = f" x {group.world} processes" if group.world > 1 else ""
+    return (
+        f"run: {out} on {device_name(group.device)}{world}; {parameters:,} parameters; "
+        f"{len(windows):,} training windows of {int(windows.lengths_S.sum()):,} tokens; "
+        f"{train['steps']:,} steps of {train['tokens_per_batch']:,} positions"
+    )
 
 
 def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignals) -> None:

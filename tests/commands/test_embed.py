@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ssl_suite import cli
+from ssl_suite.commands import embed as embed_command
 from ssl_suite.commands import export
 from ssl_suite.evaluation.embedding import embed as embedded
 from ssl_suite.modalities.base import Record
@@ -211,3 +212,19 @@ def test_a_bad_record_stops_or_is_skipped(run_folder: Path, tmp_path: Path, caps
     assert embed(*words, "on_error=skip") == 0
     assert "skipped: 1 " in capsys.readouterr().err
     assert list(read(tmp_path / "x.parquet")) == ["good", "fine"]
+
+
+def test_a_long_way_is_told(
+    run_folder: Path,
+    fasta: tuple[Path, dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """After each forward pass where there is always time for it; the last line before the result tells of all."""
+    monkeypatch.setattr(embed_command, "EVERY", -1.0)
+    path, records = fasta
+    assert embed(f"encoder={run_folder}", f"input={path}", f"output={tmp_path / 'x.npz'}", "batch_tokens=200") == 0
+    *told, _ = capsys.readouterr().err.splitlines()
+    tokens = sum(map(len, records.values()))
+    assert len(told) > 3 and told[-1].startswith(f"embedding: {tokens:,} tokens, ")

@@ -204,3 +204,24 @@ def test_too_few_contrasts_are_told_with_a_remedy_that_works(genome: Path, tmp_p
             sequences, remedy = int(found[1]), found[2]
             assert 16 <= sequences < 64  # 1,024 positions of windows of 64 at most
             assert int(remedy.split("=")[1]) % 256 == 0
+
+
+def test_what_is_trained_is_told_before_the_first_step(genome: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    """Where, on what, how large, on how much data; and a step that logs nothing is told when it has been long."""
+    monkeypatch.setattr("ssl_suite.training.meters.QUIET", -1.0)
+    out = tmp_path / "run"
+    work(compose(genome, "train.steps=3", "train.log_every=3"), out)
+    printed = capsys.readouterr().out.splitlines()
+    (place,) = (i for i, line in enumerate(printed) if line.startswith("run: "))
+    assert printed[place].startswith(f"run: {out} on CPU, 1 thread")
+    last = out / "checkpoints" / "step_00000003" / "model.safetensors"
+    found = re.findall(r"([\d,]+) (parameters|training windows|tokens|steps|positions)", printed[place])
+    counts = {name: int(number.replace(",", "")) for number, name in found}
+    assert counts["parameters"] == sum(weight.numel() for weight in load_file(last).values())
+    store = prepare(
+        registry.build(registry.MODALITIES, "modality", compose(genome)["modality"]), compose(genome)["data"]
+    )
+    windows = store.split("train")
+    assert (counts["training windows"], counts["tokens"]) == (len(windows), int(windows.lengths_S.sum()))
+    assert (counts["steps"], counts["positions"]) == (3, 1024)
+    assert [line.split("  ")[0] for line in printed[place + 1 : place + 4]] == ["step 1/3", "step 2/3", "step 3/3"]
