@@ -18,6 +18,7 @@ settings:
   batch_tokens=8192   positions of a forward pass: speed and memory, never the result
   column=, id_column= of a table, when they are not called sequence and id
   on_error=stop       stop at a bad record, or skip and count it
+  max_record_mb=256   a larger record is a fault
 
 Records longer than the model's window are cut into windows; their vector is the windows' mean, weighted by length.
 """
@@ -51,10 +52,11 @@ KEYS = {
     "column": Key(None),
     "id_column": Key(None),
     "on_error": Key("stop", choices=("stop", "skip")),
+    "max_record_mb": Key(None, int, least=1, example="1024"),
     "data.root": Key(None, example="/data"),
     "data.cache": Key(None, example="/big/cache"),
 }
-READERS = {"data.path": "input", **{f"data.{key}": key for key in ("column", "id_column", "on_error")}}
+READERS = {"data.path": "input", **{f"data.{key}": key for key in ("column", "id_column", "on_error", "max_record_mb")}}
 EVERY = 10.0  # seconds between lines where there is no terminal
 ROWS = 1024  # records written at a time: 3 MB at 768 numbers
 
@@ -144,7 +146,7 @@ def _sources(modality: Modality, settings: dict[str, Any]) -> tuple[Sources, dic
     from ssl_suite import config, resources
     from ssl_suite.data.sources import is_there, resolve_entry, resolve_path
 
-    name, columns = settings["input"], {key: settings[key] for key in ("column", "id_column")}
+    name, columns = settings["input"], {key: settings[key] for key in ("column", "id_column", "max_record_mb")}
     place = {"root": settings["data.root"], "cache": settings["data.cache"]}
     known = {path.stem for path in (resources.folder("conf") / "data").glob("*.yaml")}
     section = config.compose([f"data={name}"])["data"] if name in known and not is_there(Path(name)) else {}

@@ -53,6 +53,7 @@ KEYS = {
     "output": Key(None, example="made.txt"),
 }
 FASTA, MIDI = (".fa", ".fasta"), (".mid", ".midi")
+SILENT = "what the model wrote makes no whole note; train it longer, or take another seed= or a lower temperature="
 TOGETHER = 1 << 16  # positions written at a time: 1 GB of keys and values at 12 layers of 768
 
 
@@ -70,8 +71,10 @@ def main(args: argparse.Namespace) -> int:
     loaded, results = run(settings, prompts)
     modality = loaded.modality
     if settings["output"]:
-        for path in write(modality, results, Path(settings["output"]).expanduser()):
-            print(f"wrote {path}")
+        for path, made in write(modality, results, Path(settings["output"]).expanduser()).items():
+            print(f"wrote {path}" + (f" ({made} note{'s' * (made != 1)})" if made is not None else ""))
+            if made == 0:
+                print(f"warning: {path} has no notes: {SILENT}.", file=sys.stderr)
     elif args.json:
         print(json.dumps([as_dict(modality, result) for result in results], indent=1))
     else:
@@ -183,22 +186,22 @@ def check(modality: Modality, output: Path) -> None:
         raise SuiteError(f"output={output} is a folder: name a file.")
 
 
-def write(modality: Any, results: list[Generated], output: Path) -> list[Path]:
-    """Write all results; gives the files."""
+def write(modality: Any, results: list[Generated], output: Path) -> dict[Path, int | None]:
+    """Write all results; gives the files, with the number of notes where it is music."""
     try:
         if output.suffix.lower() in MIDI:
             several = len(results) > 1
-            for number, result in enumerate(results, 1):
-                path = output.with_stem(f"{output.stem}-{number}") if several else output
-                modality.write_midi(_array(result.ids), path)
-            return [output.with_stem(f"{output.stem}-{n + 1}") for n in range(len(results))] if several else [output]
+            paths = [output.with_stem(f"{output.stem}-{n}") if several else output for n in range(1, len(results) + 1)]
+            return {
+                path: modality.write_midi(_array(result.ids), path) for path, result in zip(paths, results, strict=True)
+            }
         texts = [modality.spell(_array(result.ids)) for result in results]
         if output.suffix.lower() in FASTA:
             texts = [f">sample_{number}\n{text}" for number, text in enumerate(texts, 1)]
         output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     except OSError as error:
         raise SuiteError(f"output={output} cannot be written ({error.strerror or error}).") from error
-    return [output]
+    return {output: None}
 
 
 def as_dict(modality: Modality, result: Generated) -> dict[str, Any]:

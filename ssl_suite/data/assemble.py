@@ -87,7 +87,7 @@ def assemble(
     )
     for name in SPLITS:
         if counts[name] == 0:
-            raise SuiteError(one_sided(name, sources, counts, left_out, fraction))
+            raise SuiteError(one_sided(name, sources, counts, left_out, fraction, modality.max_ambiguous))
     left_out[SHORT] = totals.counts.pop(SHORT, 0)
     left_out["test records"] = int(np.count_nonzero(table.given == split.TEST))
     left_out["repeated records"] = int(np.count_nonzero(table.given == split.COPY))
@@ -182,9 +182,17 @@ def nothing(sources: Sources, totals: Totals) -> str:
     return f"{sources.described}: holds no usable record: {why}{first}; give longer sequences."
 
 
-def one_sided(name: str, sources: Sources, counts: dict[str, int], left_out: Counter[str], fraction: float) -> str:
+def one_sided(
+    name: str, sources: Sources, counts: dict[str, int], left_out: Counter[str], fraction: float, ambiguous: float
+) -> str:
     """The message for an input whose split leaves one side without a window."""
     dropped = left_out["ambiguous windows"]
+    if dropped > sum(counts.values()):
+        return (
+            f"{sources.described}: {dropped} of {dropped + sum(counts.values())} windows are left out: more than "
+            f"modality.max_ambiguous={ambiguous} of their tokens are N or unknown, from which nothing is learnt; give "
+            "other data, or raise the key to keep them."
+        )
     also = f" ({dropped} ambiguous ones left out)" if dropped else ""
     side = "validation" if name == "valid" else "training"
     return (

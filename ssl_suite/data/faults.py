@@ -6,6 +6,7 @@ from collections import Counter
 
 from ssl_suite.errors import SuiteError
 
+SKIP = "data.on_error=skip"
 EXAMPLES = 10  # messages kept for the report; the counts are always complete
 
 
@@ -27,6 +28,13 @@ class BadRecord(SuiteError):
             self.reason,
         )  # exceptions cross processes; the default forgets ``reason``
 
+    def advised(self) -> BadRecord:
+        """The fault with the key that leaves such records out, once."""
+        text = str(self)
+        if SKIP in text:
+            return self
+        return BadRecord(f"{text} To leave bad records out and count them, set {SKIP}.", self.reason)
+
 
 class FaultCounter:
     """The ``Fault`` callback of ``data.on_error``: ``stop`` raises the first fault, ``skip`` counts them all.
@@ -46,7 +54,7 @@ class FaultCounter:
     def __call__(self, error: SuiteError) -> None:
         """Raise or count ``error``."""
         if self.on_error != "skip":
-            raise error
+            raise error.advised() if isinstance(error, BadRecord) else error
         if self.paused:
             return
         self.counts[getattr(error, "reason", "unreadable")] += 1

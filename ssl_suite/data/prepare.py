@@ -111,9 +111,9 @@ def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> 
     for path in sources.paths:
         try:
             contents.append(cache.content_hash(path, data.get("cache")))
-        except BadRecord:
+        except BadRecord as error:
             if data.get("on_error") != "skip":
-                raise
+                raise error.advised() if len(sources.paths) > 1 else error from None
             contents.append("unreadable")  # counted when it is read
     parts = {
         "format": FORMAT,
@@ -121,7 +121,8 @@ def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> 
         "modality": modality.fingerprint(),
         "window": [modality.max_length, modality.overlap, modality.max_ambiguous],
         "tags": [sources.tags.get(path) for path in sources.paths],
-        "data": {name: data.get(name) for name in ("column", "id_column", "on_error", "valid_fraction")},
+        "data": {name: data.get(name) for name in ("column", "id_column", "on_error", "valid_fraction")}
+        | ({"max_record_mb": data["max_record_mb"]} if data.get("max_record_mb") else {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8")).hexdigest()
 
@@ -192,7 +193,7 @@ def begun_with(work: Path, before: list[list[int]], report: Report) -> None:
 
 def reading(data: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of ``modality.read`` that are set; only modalities with tables know them."""
-    return {name: data[name] for name in ("column", "id_column") if data.get(name) is not None}
+    return {name: data[name] for name in ("column", "id_column", "max_record_mb") if data.get(name) is not None}
 
 
 def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sources, work: Path) -> None:
@@ -208,9 +209,9 @@ def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sour
         try:
             for record in modality.read(path, FaultCounter(on_error), **reading(data)):
                 yield tagged(record, sources.tags.get(path))
-        except SuiteError:
+        except BadRecord as error:
             if on_error != "skip":
-                raise
+                raise error.advised() if len(sources.paths) > 1 else error from None
 
     if modality.learns:
         sides = decide(modality, read, len(sources.paths), data.get("valid_fraction", 0.05), sources.described)

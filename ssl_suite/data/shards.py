@@ -11,7 +11,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ SMALL, GROUP, MOST = (
 )  # a synced shard a file would cost 5 ms for each of 10,000 MIDI files
 SMALL_VOCABULARY = 64  # up to here the composition is counted
 SHORT = f"records shorter than {MINIMUM} tokens"  # where they are counted
+HELD = 1 << 26  # letters or bytes of a small file's records: 4 MB of gzip may hold a thousand times as much
 PIECE = 1 << 20  # tokens counted at a time
 
 
@@ -49,6 +50,7 @@ class Task:
         on_error: ``stop`` or ``skip``.
         reading: further keywords of ``modality.read``.
         tags: by file, tags of all its records; they win over a record's own.
+        alone: whether the first file is all of the input: to skip it would leave nothing.
     """
 
     modality: Modality
@@ -58,6 +60,7 @@ class Task:
     on_error: str
     reading: dict[str, Any]
     tags: dict[int, dict[str, str]] = field(default_factory=dict)
+    alone: bool = False
 
     @property
     def dtype(self) -> np.dtype:
@@ -85,7 +88,16 @@ def tasks_of(
     groups = [[(number, paths[number]) for number in group] for group in grouped(sizes_of(paths))]
     tagged = {i: (tags or {})[path] for i, path in enumerate(paths) if path in (tags or {})}
     return [
-        Task(modality, i, tuple(group), folder, on_error, reading, {n: tagged[n] for n, _ in group if n in tagged})
+        Task(
+            modality,
+            i,
+            tuple(group),
+            folder,
+            on_error,
+            reading,
+            {n: tagged[n] for n, _ in group if n in tagged},
+            alone=len(paths) == 1,
+        )
         for i, group in enumerate(groups)
     ]
 
@@ -263,7 +275,7 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
     except BadRecord as error:  # of a file that has a task of its own
         shard.discard()
         if task.on_error != "skip":
-            raise
+            raise error if task.alone else error.advised() from None
         shard, faults, consumed = without_file(task), FaultCounter("skip"), 0
         faults(BadRecord(str(error), f"file: {error.reason}"))
     except BaseException:
@@ -299,12 +311,23 @@ def untagged(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
             return
         counts, examples = faults.counts.copy(), list(faults.examples)
         try:
-            whole = list(task.modality.read(path, faults, **task.reading))
+            whole = all_of(task, path, faults)
         except BadRecord as error:
             faults.counts, faults.examples = counts, examples
             faults(BadRecord(str(error), f"file: {error.reason}"))
             continue
         yield from ((number, record) for record in whole)
+
+
+def all_of(task: Task, path: Path, faults: FaultCounter) -> Iterable[Record]:
+    """The records of a small file, once all of it has been read; one that unpacks to more than ``HELD`` is read again,
+    its faults being counted by now."""
+    held, size = [], 0
+    for record in task.modality.read(path, faults, **task.reading):
+        size += len(record.data) if not isinstance(record.data, list) else sum(map(len, record.data))
+        if size <= HELD:
+            held.append(record)
+    return held if size <= HELD else task.modality.read(path, FaultCounter("skip"), **task.reading)
 
 
 def without_file(task: Task) -> Shard:
@@ -321,8 +344,11 @@ def use(shard: Shard, file: int, record: Record, side: int | None, faults: Fault
         given = given if side is None else side
         encoded = shard.task.modality.encode(record)
     except BadRecord as error:
+        if shard.task.alone and shard.task.on_error != "skip" and record.name == Path(record.source).stem:
+            raise  # the file's only record
         faults(error)
         return
+    shard.counts.update(record.counts)
     if len(encoded.values) < MINIMUM:
         # Not a fault of the input: assemblies and read sets hold such scraps, and no window can be made of them.
         shard.counts[SHORT] += 1

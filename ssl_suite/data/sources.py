@@ -14,6 +14,7 @@ from typing import Any
 
 from ssl_suite.data.cache import cache_folder
 from ssl_suite.data.catalogue import ROOT_VARIABLE, File, Source, locate, places, read_source
+from ssl_suite.data.limits import special
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.registry import MODALITIES
@@ -89,6 +90,8 @@ def resolve_path(
         return Sources([image_sets.as_parquet(text, place, cache_folder(given_cache), report)], text)
     path = Path(text).expanduser()
     if is_there(path):
+        if not path.is_dir() and (what := special(path)):
+            raise SuiteError(f"data.path={text}: {what}.")
         return resolve_folder(text, path, suffixes) if path.is_dir() else Sources([path.absolute()], str(path))
     if glob.has_magic(text):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.evaluation.tasks import CARVED, COLUMN, FILE, Task
-from ssl_suite.modalities.tables import ROW_NUMBERS
+from ssl_suite.modalities.tables import ROW_NUMBERS, separator
 from ssl_suite.modalities.text_files import open_lines, packing, unreadable
 
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.bgz", ".tsv.bgz")
@@ -148,13 +148,16 @@ def read_columns(path: Path, task: Task, wanted: list[str]) -> dict[str, list]:
     if not path.name.lower().endswith(TABLES):
         raise SuiteError(f"task {task.name}: {path} is no table; a task reads parquet, CSV and TSV.")
     with open_lines(path, packed) as lines:
-        delimiter = "\t" if "\t" in lines.peek_text() else ","
+        delimiter = separator(lines, set(wanted))
         csv.field_size_limit(sys.maxsize)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
             check_columns(path, task, wanted, header)
-            rows = list(reader)
+            rows = []
+            for row in reader:
+                rows.append(row)
+                lines.begin(lines.number + 1)  # the limit is of a row
         except csv.Error as error:
             raise SuiteError(f"{path}: line {lines.number} cannot be read ({error}); repair it.") from None
     for i, row in enumerate(rows):

@@ -66,12 +66,14 @@ class Record:
             MIDI, image or sound file.
         source: the file it came from, for error messages.
         tags: what else is known of it, kept in the store: ``split``, ``language``, ``speaker``, ``label``.
+        counts: what was met on the way to it (comment lines); the store adds them up and reports.
     """
 
     name: str
     data: Any
     source: str
     tags: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,16 @@ class Modality:
         raise NotImplementedError
 
     def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+        self,
+        path: Path,
+        fault: Fault,
+        column: str | None = None,
+        id_column: str | None = None,
+        max_record_mb: int | None = None,
     ) -> Iterator[Record]:
         """Stream the records of one file; ``column`` and ``id_column`` name columns of a table.
+
+        A record of more than ``max_record_mb`` (see ``data.limits``) is a fault, found before it is in memory.
 
         Raises:
             BadRecord: the file as a whole cannot be read.

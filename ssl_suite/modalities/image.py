@@ -109,10 +109,15 @@ class Image(SignalModality):
                 raise SuiteError(f"modality.{key}={value} should be {expected}.")
 
     def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+        self,
+        path: Path,
+        fault: Fault,
+        column: str | None = None,
+        id_column: str | None = None,
+        max_record_mb: int | None = None,
     ) -> Iterator[Record]:
         """The pictures of one file, undecoded, see ``image_files.read``."""
-        return image_files.read(path, fault, column, id_column)
+        return image_files.read(path, fault, column, id_column, max_record_mb)
 
     def encode(self, record: Record) -> Encoded:
         """(P, 3 * patch²) uint8 patches in raster order; a patch is its rows of RGB pixels.

@@ -8,6 +8,7 @@ Ghostscript for others. Colour profiles are not applied.
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,9 +28,10 @@ from PIL import (
 )
 
 from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.limits import Limit, open_file, unreadable
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.tables import Wanted, read_parquet
-from ssl_suite.modalities.text_files import PARQUET, unreadable
+from ssl_suite.modalities.text_files import PARQUET
 
 PLUGINS = (  # imported, so that Pillow need not look for them
     PngImagePlugin,
@@ -43,13 +45,18 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".parquet")
 PICTURES = Wanted(("image", "jpeg", "png", "img", "jpg", "picture", "bytes"), "image", "bytes")
 SPLITS = ("train", "training", "valid", "validation", "val", "dev", "test", "testing")
-LARGEST_FILE = 1 << 30  # bytes of one picture, which is in memory as a whole
 LARGEST = 178_956_970  # pixels: Pillow opens none beyond, twice its own limit for a warning
 ORIENTATION = 0x0112  # the EXIF tag
 UNKNOWN_RANGE = ("I", "F")  # modes of 32 bits: nobody says which number is white
 
 
-def read(path: Path, fault: Fault, column: str | None = None, id_column: str | None = None) -> Iterator[Record]:
+def read(
+    path: Path,
+    fault: Fault,
+    column: str | None = None,
+    id_column: str | None = None,
+    max_record_mb: int | None = None,
+) -> Iterator[Record]:
     """The pictures of one file, undecoded: one of a picture file, one a row of a parquet file.
 
     A picture file's tags are ``label``, the name of its folder (the ImageFolder layout), and ``split`` where its
@@ -58,21 +65,20 @@ def read(path: Path, fault: Fault, column: str | None = None, id_column: str | N
     Raises:
         BadRecord: the file cannot be read, is empty, or too large for a picture.
     """
+    limit = Limit(max_record_mb)
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(len(PARQUET))
-            size = path.stat().st_size
-            file.seek(0)
-            data = file.read() if head != PARQUET and size <= LARGEST_FILE else b""
+            if head != PARQUET:
+                limit.check(f"{path}:", os.fstat(file.fileno()).st_size)
+            data = head + file.read() if head != PARQUET else b""
     except OSError as error:
         raise unreadable(path, error) from None
     if head == PARQUET:
-        yield from read_parquet(path, fault, PICTURES, column, id_column)
+        yield from read_parquet(path, fault, PICTURES, column, id_column, max_record_mb)
         return
     if not head:
         raise BadRecord(f"{path}: is empty; remove it or give a picture.", "empty file")
-    if size > LARGEST_FILE:
-        raise BadRecord(f"{path}: has {size:,} bytes, too many for a picture; remove it.", "too large")
     yield Record(path.stem, data, str(path), folder_tags(path))
 
 

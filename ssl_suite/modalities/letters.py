@@ -40,10 +40,15 @@ class LetterModality(Modality):
         return self.tokenizer == "bpe" and self._bpe is None
 
     def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+        self,
+        path: Path,
+        fault: Fault,
+        column: str | None = None,
+        id_column: str | None = None,
+        max_record_mb: int | None = None,
     ) -> Iterator[Record]:
         """The records of one file, see ``sequence_files.read``."""
-        return sequence_files.read(path, fault, column, id_column)
+        return sequence_files.read(path, fault, column, id_column, max_record_mb)
 
     def _take_bpe(self, tokenizer: Any) -> None:
         ids = tokenizer.get_vocab()

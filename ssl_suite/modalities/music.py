@@ -110,10 +110,15 @@ class Music(Modality):
         return self._vocabulary
 
     def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+        self,
+        path: Path,
+        fault: Fault,
+        column: str | None = None,
+        id_column: str | None = None,
+        max_record_mb: int | None = None,
     ) -> Iterator[Record]:
         """The records of one file, see ``music_files.read``."""
-        return music_files.read(path, fault, column, id_column)
+        return music_files.read(path, fault, column, id_column, max_record_mb)
 
     @property
     def learns(self) -> bool:
@@ -226,9 +231,11 @@ class Music(Modality):
         """A ``symusic.Score`` of ids; pitches alone become even eighths. Incomplete notes are passed over."""
         return music_decode.score(self._flat(values), self._ids, self._miditok, self.tokenizer)
 
-    def write_midi(self, values: np.ndarray, path: Path) -> None:
-        """Write ``decode``'s score as a MIDI file."""
-        atomic.write(path, self.decode(values).dumps_midi())
+    def write_midi(self, values: np.ndarray, path: Path) -> int:
+        """Write ``decode``'s score as a MIDI file; gives the number of its notes."""
+        score = self.decode(values)
+        atomic.write(path, score.dumps_midi())
+        return int(score.note_num())
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that change ids; for a trained BPE its digest, before that only how it will be trained."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.modalities.music_files import DRUMS
+from ssl_suite.modalities.music_files import LONGEST as LATEST
 from ssl_suite.modalities.music_grid import BARS
 from ssl_suite.modalities.music_tokens import FIRST, OCTUPLE, Ids
 
@@ -28,11 +29,26 @@ def score(values: np.ndarray, ids: Ids, chosen: Any, kind: str) -> Any:
     if kind == "pitch":
         return even(values - FIRST)
     if kind == "octuple":
-        return octuples(whole_notes(values, ids), ids, chosen)
+        return ordered(octuples(whole_notes(values, ids), ids, chosen))
     if not len(values):
         return even(values)
     sequence = TokSequence(tokens=[ids.tokens[i] for i in values.tolist()])
-    return chosen.decode(sequence if chosen.one_token_stream else [sequence])
+    return ordered(chosen.decode(sequence if chosen.one_token_stream else [sequence]))
+
+
+def ordered(result: Any) -> Any:
+    """A score that can be written: MIDI counts time from one event to the next, and a step back becomes 2^28 ticks.
+
+    What a model has placed before the beginning, or hours after it, is left out. symusic puts the events of all lists
+    in order when it writes them, but only where there is a track.
+    """
+    from symusic import Track
+
+    if not result.tracks:
+        result.tracks.append(Track())
+    for events in (result.tempos, result.time_signatures, *(track.notes for track in result.tracks)):
+        events.filter(lambda event: 0 <= event.time <= LATEST * result.tpq, inplace=True)
+    return result
 
 
 def even(pitches: np.ndarray) -> Any:

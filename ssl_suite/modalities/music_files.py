@@ -7,6 +7,8 @@ accepts but cannot be played (no ticks, notes hours apart) is refused here.
 from __future__ import annotations
 
 import functools
+import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.limits import Limit, open_file, unreadable
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.tables import Wanted, read_parquet
-from ssl_suite.modalities.text_files import PARQUET, unreadable
+from ssl_suite.modalities.text_files import PARQUET
 
 SUFFIXES = (".mid", ".midi", ".parquet")
 MIDI_BYTES = Wanted(("midi", "bytes", "file"), "MIDI file", "bytes")
 MAGIC, RIFF = b"MThd", b"RIFF"  # a RIFF file wraps a MIDI file (.rmi, often renamed)
-LARGEST = 64 << 20  # bytes of a MIDI file; the largest known are a tenth of it
 LONGEST = 1 << 16  # quarter notes up to the last onset, 9 hours at 120 a minute; a note behind a wrong gap lies further
 METRES = 4096  # changes of metre; miditok's cost grows with their square
 DRUMS = -1  # the part of all percussion, as miditok numbers it
@@ -57,24 +59,31 @@ class Piece:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def read(path: Path, fault: Fault, column: str | None = None, id_column: str | None = None) -> Iterator[Record]:
+def read(
+    path: Path,
+    fault: Fault,
+    column: str | None = None,
+    id_column: str | None = None,
+    max_record_mb: int | None = None,
+) -> Iterator[Record]:
     """The records of one file: a MIDI file is one, named by its stem; parquet holds one a row. Bytes are not decoded.
 
     Raises:
         BadRecord: the file cannot be read, or is neither.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(12)
             if head[:4] == PARQUET:
                 data = b""
             else:
                 check_magic(head, str(path))
-                data = head + file.read(LARGEST + 1)
+                Limit(max_record_mb, "midi").check(f"{path}:", os.fstat(file.fileno()).st_size)
+                data = head + file.read()
     except OSError as error:
         raise unreadable(path, error) from None
     if not data:
-        yield from read_parquet(path, fault, MIDI_BYTES, column, id_column)
+        yield from read_parquet(path, fault, MIDI_BYTES, column, id_column, max_record_mb, "midi")
     else:
         yield Record(path.stem, data, str(path))
 
@@ -97,13 +106,13 @@ def parse(record: Record) -> Piece:
         BadRecord: not MIDI, damaged, without a note, or with a map of time that nothing can be played by.
     """
     where = f"{record.source}: record '{record.name}'"
-    score = load(record.data, where)
+    score = load(record, where)
     if score.tpq <= 0:
         raise BadRecord(f"{where} has {score.tpq} ticks to a quarter note; export it again.", "wrong time map")
     parts = [track.notes.numpy() for track in score.tracks]
     sizes = [len(part["time"]) for part in parts]
     if not sum(sizes):
-        raise BadRecord(f"{where} has no notes; remove it.", "no notes")
+        raise without_notes(score, where)
     time, duration, pitch, velocity = (
         np.concatenate([part[key] for part in parts]).astype(np.int64)
         for key in ("time", "duration", "pitch", "velocity")
@@ -124,15 +133,53 @@ def parse(record: Record) -> Piece:
     return Piece(score.tpq, time, duration, pitch, velocity, np.repeat(programs, sizes), tempos, metres, counts)
 
 
-def load(data: bytes, where: str) -> Any:
-    """The ``symusic.Score`` of a MIDI file's bytes."""
+def without_notes(score: Any, where: str) -> BadRecord:
+    """The fault of a file in which no note begins and ends, with what it holds instead."""
+    tempos, metres = len(score.tempos), len(score.time_signatures)
+    last = max((abs(event.time) for events in (score.tempos, score.time_signatures) for event in events), default=0)
+    if last > LONGEST * score.tpq:
+        held = f"{last / score.tpq:,.0f} quarter notes between its events, which were written out of order"
+        return BadRecord(f"{where} has no notes, and {held}; make it again.", "no notes")
+    held = f" (tempos: {tempos}, metres: {metres})" if tempos or metres else ""
+    return BadRecord(f"{where} has no notes that begin and end{held}; remove it.", "no notes")
+
+
+def smpte(where: str, source: str, frames: int, ticks: int) -> BadRecord:
+    """The fault of a file timed by the frames of a film, which knows no beats.
+
+    Args:
+        where: file and record.
+        source: the file.
+        frames: a second.
+        ticks: of a frame.
+    """
+    quarter = max(1, frames * ticks // 2)  # of 0.5 s, the tempo of a file that names none
+    new = Path(source).with_suffix(".ppq.mid")
+    octal = "".join(f"\\{byte:03o}" for byte in divmod(quarter, 256))
+    command = (
+        f"cp {shlex.quote(source)} {shlex.quote(str(new))} && "
+        f"printf '{octal}' | dd of={shlex.quote(str(new))} bs=1 seek=12 conv=notrunc"
+    )
+    how = "in a sequencer" + (
+        f", or take it as {quarter} ticks: `{command}`" if source.lower().endswith(SUFFIXES[:2]) else ""
+    )
+    return BadRecord(
+        f"{where} counts time in SMPTE frames ({frames} a second, {ticks} ticks each), not in beats: it has no bars; "
+        f"export it with ticks per quarter note {how}.",
+        "SMPTE time",
+    )
+
+
+def load(record: Record, where: str) -> Any:
+    """The ``symusic.Score`` of a record's bytes."""
     from symusic import Score
 
+    data = record.data
     check_magic(data[:12], where)
     if data[:4] == RIFF:
         data = data[max(0, data.find(MAGIC)) :]
-    if len(data) > LARGEST:
-        raise BadRecord(f"{where} has more than {LARGEST >> 20} MB, too much for a MIDI file; split it.", "too large")
+    if len(data) > 13 and data[12] > 127:
+        raise smpte(where, record.source, 256 - data[12], data[13])
     try:
         return Score.from_midi(data)
     except (RuntimeError, ValueError, IndexError, OverflowError) as error:

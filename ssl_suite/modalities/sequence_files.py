@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from Bio.GenBank.Scanner import GenBankScanner
-from Bio.SeqIO.FastaIO import SimpleFastaParser
 from Bio.SeqIO.QualityIO import FastqGeneralIterator
 
 from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.limits import Limit
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.names import SeenNames
-from ssl_suite.modalities.tables import SEQUENCES, read_delimited, read_parquet
+from ssl_suite.modalities.tables import DELIMITERS, SEQUENCES, read_delimited, read_parquet
 from ssl_suite.modalities.text_files import Lines, empty, open_lines, packing
 
 FASTA = (".fa", ".fasta", ".fas", ".fna", ".ffn", ".frn")
@@ -24,6 +24,8 @@ FASTQ = (".fq", ".fastq")
 GENBANK = (".gb", ".gbk", ".gbff", ".genbank")
 TABLES = (".parquet", ".csv", ".tsv")
 PACKED = ("", ".gz", ".bgz")
+COMMENT = (";", "#")  # how a comment line of FASTA begins
+JOIN = 1024  # lines of a sequence held apart
 
 
 def suffixes(*names: str) -> tuple[str, ...]:
@@ -34,7 +36,13 @@ def suffixes(*names: str) -> tuple[str, ...]:
 SUFFIXES = suffixes(*FASTA, *FASTQ, *GENBANK, *TABLES)
 
 
-def read(path: Path, fault: Fault, column: str | None = None, id_column: str | None = None) -> Iterator[Record]:
+def read(
+    path: Path,
+    fault: Fault,
+    column: str | None = None,
+    id_column: str | None = None,
+    max_record_mb: int | None = None,
+) -> Iterator[Record]:
     """Stream the records of one file.
 
     Args:
@@ -43,6 +51,7 @@ def read(path: Path, fault: Fault, column: str | None = None, id_column: str | N
         column: the sequence column of a table; by default ``sequence`` or ``seq``.
         id_column: the name column of a table; by default ``id``, ``name``, ``accession`` or ``chrom``, else row
             numbers, which ``row`` asks for.
+        max_record_mb: the largest record, see ``data.limits``.
 
     Yields:
         Records whose ``data`` is the sequence as text; a table's ``split`` column is ``tags["split"]``.
@@ -52,15 +61,20 @@ def read(path: Path, fault: Fault, column: str | None = None, id_column: str | N
     """
     packed = packing(path)
     if packed == "parquet":
-        yield from read_parquet(path, fault, SEQUENCES, column, id_column)
+        yield from read_parquet(path, fault, SEQUENCES, column, id_column, max_record_mb)
         return
-    with open_lines(path, packed) as lines:
+    table = any(path.name.lower().endswith(end) for end in suffixes(".csv", ".tsv"))
+    with open_lines(path, packed, Limit(max_record_mb, "row" if table else "record")) as lines:
         first = lines.peek_text()
+        while first.startswith(COMMENT) and not looks_delimited(path, first, column):
+            lines.readline()
+            lines.comments += 1
+            first = lines.peek_text()
         if not first:
             raise empty(path)
         parse = PARSERS.get(first[0]) or (parse_genbank if first.startswith("LOCUS") else None)
         if parse is not None:
-            yield from named(path, parse(path, lines), fault, keep_title=parse is parse_fastq)
+            yield from named(path, lines, parse(path, lines), fault, keep_title=parse is parse_fastq)
         elif looks_delimited(path, first, column):
             yield from read_delimited(path, lines, fault, SEQUENCES, column, id_column)
         else:
@@ -71,8 +85,8 @@ def looks_delimited(path: Path, first: str, column: str | None) -> bool:
     """Whether a file is CSV or TSV: by its name, or by a first line that names a sequence column."""
     if any(path.name.lower().endswith(end) for end in suffixes(".csv", ".tsv")):
         return True
-    fields = [field.strip(' "\n') for field in first.replace("\t", ",").split(",")]
-    return column in fields or any(field.lower() in SEQUENCES.columns for field in fields)
+    names = {field.strip(' "\n') for mark in DELIMITERS for field in first.split(mark)}
+    return column in names or any(name.lower() in SEQUENCES.columns for name in names)
 
 
 def no_header(path: Path, number: int, line: str) -> BadRecord:
@@ -90,16 +104,44 @@ Titled = Iterator[tuple[int, str, str]]
 
 
 def parse_fasta(path: Path, lines: Lines) -> Titled:
-    """FASTA through Biopython's fast parser."""
-    yield from with_line(lines, SimpleFastaParser(lines))
+    """FASTA, with comment lines (``;`` or ``#``) anywhere.
+
+    Biopython's parser knows none, and holds a record as a list of its lines: of two letters, thirty times the file.
+    """
+    number, title = 0, ""
+    joined: list[str] = []
+    parts: list[str] = []
+    for line in lines:
+        if line[0] == ">":
+            if number:
+                yield number, title, sequence_of(joined, parts)
+            lines.begin(lines.number)
+            number, title, joined, parts = lines.number, line[1:].strip(), [], []
+        elif line[0] in COMMENT:
+            lines.comments += 1
+        else:
+            parts.append(line.rstrip())
+            if len(parts) == JOIN:
+                joined.append("".join(parts))
+                parts.clear()
+    if number:
+        yield number, title, sequence_of(joined, parts)
+
+
+def sequence_of(joined: list[str], parts: list[str]) -> str:
+    """The letters of a record's lines, without the blanks and tabs between them."""
+    return "".join((*joined, *parts)).replace(" ", "").replace("\t", "")
 
 
 def parse_fastq(path: Path, lines: Lines) -> Titled:
     """FASTQ through Biopython's fast parser; qualities are dropped."""
-    parser = FastqGeneralIterator(lines)  # type: ignore[arg-type]  # it only iterates and calls readline and read
+    number = lines.number + 1
     try:
-        for number, (title, sequence, _) in with_line(lines, parser, 3):
+        # It only iterates and calls readline and read.
+        for title, sequence, _ in FastqGeneralIterator(lines):  # type: ignore[arg-type]
             yield number, title, sequence
+            number = lines.number  # the parser has just read the next header
+            lines.begin(number)
     except ValueError as error:
         if isinstance(error, UnicodeError):
             raise
@@ -116,6 +158,7 @@ def parse_genbank(path: Path, lines: Lines) -> Titled:
             sequence = str(record.seq) if record.seq is not None and record.seq.defined else ""
             yield number, record.id or record.name, sequence
             number = lines.number + 1
+            lines.begin(number)
     except (ValueError, AssertionError) as error:
         if isinstance(error, UnicodeError):
             raise
@@ -129,19 +172,12 @@ PARSERS: dict[str, Callable[[Path, Lines], Titled]] = {
 }
 
 
-def with_line(lines: Lines, parser: Iterator, fields: int = 2) -> Iterator:
-    """Put the line number of its header before each item of a parser that has just read the next header."""
-    number = lines.number + 1
-    for item in parser:
-        yield (number, *item) if fields == 2 else (number, item)
-        number = lines.number
-
-
-def named(path: Path, titled: Titled, fault: Fault, keep_title: bool = False) -> Iterator[Record]:
+def named(path: Path, lines: Lines, titled: Titled, fault: Fault, keep_title: bool = False) -> Iterator[Record]:
     """Records with a unique name each: the first word of the header.
 
     Args:
         path: for messages.
+        lines: of the file, for the comments passed over.
         titled: what a parser gives.
         fault: told of empty and repeated names and of empty sequences.
         keep_title: fall back to the whole header where first words repeat (both mates of a read pair in one FASTQ).
@@ -171,4 +207,4 @@ def named(path: Path, titled: Titled, fault: Fault, keep_title: bool = False) ->
                 )
             )
         else:
-            yield Record(name, sequence, source)
+            yield Record(name, sequence, source, counts=lines.counts())

@@ -28,6 +28,7 @@ class Speech(SignalModality):
 
     Args:
         peak: samples beyond full scale are cut (``clip``), or every recording is scaled to it (``normalise``).
+        max_hours: a longer recording is a fault: a small file may decode to gigabytes.
         max_length: positions of a window, [CLS] and [SEP] included; 50 a second.
         overlap: positions that neighbouring windows of a long recording share.
         codes: entries of the codebook.
@@ -49,6 +50,7 @@ class Speech(SignalModality):
     def __init__(
         self,
         peak: Peak = "clip",
+        max_hours: float = speech_files.HOURS,
         max_length: int = 512,
         overlap: int = 0,
         codes: int = 100,
@@ -67,6 +69,7 @@ class Speech(SignalModality):
         self.frame = Frame("int16", POSITION, features=2 * BANDS)
         self._units(codes, units)
         self.peak: Peak = peak
+        self.max_hours = max_hours
         self.max_length, self.overlap, self.noise = max_length, overlap, noise
         self.views = speech_views.ViewSettings(
             crop, gain, noise_rate, snr_low, snr_high, time_masks, time_width, frequency_masks, frequency_width
@@ -93,10 +96,15 @@ class Speech(SignalModality):
                 raise SuiteError(f"modality.{key}={getattr(use, key)} should be {expected}.")
 
     def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+        self,
+        path: Path,
+        fault: Fault,
+        column: str | None = None,
+        id_column: str | None = None,
+        max_record_mb: int | None = None,
     ) -> Iterator[Record]:
         """The records of one file, see ``speech_files.read``."""
-        return speech_files.read(path, fault, column, id_column)
+        return speech_files.read(path, fault, column, id_column, max_record_mb)
 
     def encode(self, record: Record) -> Encoded:
         """(positions, 320) int16 at 16 kHz, the last position filled up with zeros.
@@ -104,7 +112,7 @@ class Speech(SignalModality):
         Raises:
             BadRecord: see ``speech_files.decode``.
         """
-        sound, counts = speech_files.decode(record, self.peak)
+        sound, counts = speech_files.decode(record, self.peak, self.max_hours)
         sound += bytes(-len(sound) % (2 * POSITION))
         return Encoded(np.frombuffer(sound, np.int16).reshape(-1, POSITION), counts)
 
@@ -146,7 +154,8 @@ class Speech(SignalModality):
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that change samples."""
-        return {"name": self.name, "rate": RATE, "position": POSITION, "peak": self.peak, "zeros": speech_files.ZEROS}
+        found = {"name": self.name, "rate": RATE, "position": POSITION, "peak": self.peak, "zeros": speech_files.ZEROS}
+        return found if self.max_hours == speech_files.HOURS else found | {"max_hours": self.max_hours}
 
     def settings(self) -> dict[str, Any]:
         """How samples become features, in the words of ``transformers``' feature extractors where it has them."""

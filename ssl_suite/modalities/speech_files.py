@@ -20,18 +20,20 @@ import torch
 from torch import Tensor
 
 from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.limits import open_file, unreadable
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.tables import Wanted, read_parquet
-from ssl_suite.modalities.text_files import PARQUET, unreadable
+from ssl_suite.modalities.text_files import PARQUET
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".parquet")
 SOUNDS = Wanted(("audio", "wav", "flac", "bytes"), "sound", "bytes")
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "NIST", "AIFF", "AU", "CAF")
 
+ID3, ID3_HEADER, ID3_FOOTER = b"ID3", 10, 0x10  # a tag that programs for music put before any kind of sound
+ID3V1 = 128  # bytes of the older tag, at the end
 RATE = 16_000  # samples a second of everything that leaves here
 RATES = (4_000, 384_000)  # below, no speech is left; above, the header is damaged
 CHANNELS = 64
-HOURS = 12  # of one recording: 1.4 GB of samples
 BLOCK = 1 << 18  # samples decoded at a time, over all channels: 1 MB
 MAPPED_FROM = 64 << 20  # bytes from which a file is mapped and not read
 RATIO = 1000  # the largest number in a ratio of rates: 44,101 Hz is off by 4e-6 and needs no kernel of 2.8 GB
@@ -42,10 +44,18 @@ MP3_SLACK = 1152  # samples, a frame: without a Xing header the length of an MP3
 UNKNOWN = 1 << 62  # lengths from here on mean that a header claims none
 STREAMED = 0x7FFF_0000  # from here on, the length in a WAV header stands for "written to a pipe"
 
+HOURS = 4.0  # of one recording: 0.5 GB of samples, which silence in FLAC holds in 50 kB
+
 Peak = Literal["clip", "normalise"]
 
 
-def read(path: Path, fault: Fault, column: str | None = None, id_column: str | None = None) -> Iterator[Record]:
+def read(
+    path: Path,
+    fault: Fault,
+    column: str | None = None,
+    id_column: str | None = None,
+    max_record_mb: int | None = None,
+) -> Iterator[Record]:
     """The records of a parquet file with a column of sound files, or a sound file as its one record.
 
     ``data`` is what the file holds, undecoded (a large file is mapped and not read).
@@ -54,7 +64,7 @@ def read(path: Path, fault: Fault, column: str | None = None, id_column: str | N
         BadRecord: it cannot be read, or is empty.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(len(PARQUET))
             large = path.stat().st_size >= MAPPED_FROM
             if head == PARQUET or path.suffix.lower() == ".parquet":
@@ -68,7 +78,7 @@ def read(path: Path, fault: Fault, column: str | None = None, id_column: str | N
     if not head:
         raise BadRecord(f"{path}: is empty; remove it or copy it again.", "empty file")
     if data is None:
-        yield from read_parquet(path, fault, SOUNDS, column, id_column)
+        yield from read_parquet(path, fault, SOUNDS, column, id_column, max_record_mb)
     else:
         yield Record(path.stem, data, str(path))
 
@@ -78,7 +88,7 @@ class Bytes:
     place, and an exception inside libsndfile's callback would be printed with its traceback."""
 
     def __init__(self, data: Any) -> None:
-        self.view, self.at = memoryview(data), 0
+        self.view, self.at = untagged(memoryview(data)), 0
 
     def readinto(self, buffer: Any) -> int:
         """Fill ``buffer`` as far as there is data."""
@@ -107,12 +117,27 @@ class Bytes:
         return 0
 
 
-def decode(record: Record, peak: Peak) -> tuple[bytearray, dict[str, int]]:
+def untagged(data: memoryview) -> memoryview:
+    """A file without the ID3 tags at its ends.
+
+    libsndfile knows them around MP3; it counts the places of a WAV from the tag on, and one after FLAC is damage to it.
+    """
+    at = 0
+    while bytes(data[at : at + 3]) == ID3 and len(data) >= at + ID3_HEADER:
+        size = sum(byte << shift for byte, shift in zip(data[at + 6 : at + 10], (21, 14, 7, 0), strict=True))
+        at += ID3_HEADER + size + (ID3_HEADER if data[at + 5] & ID3_FOOTER else 0)
+        while bytes(data[at : at + 1]) == b"\0":  # padding that the tag's size leaves out
+            at += 1
+    return data[at : -ID3V1 if bytes(data[-ID3V1:][:3]) == b"TAG" else None]
+
+
+def decode(record: Record, peak: Peak, hours: float = HOURS) -> tuple[bytearray, dict[str, int]]:
     """The int16 samples of a recording at 16 kHz, its channels averaged.
 
     Args:
         record: an undecoded file.
         peak: ``clip`` cuts what lies beyond full scale, ``normalise`` scales the loudest sample to full scale.
+        hours: of the longest recording that is decoded.
 
     Returns:
         The samples' bytes in the machine's order, and counts of ``samples``, ``clipped`` samples, and of ``mixed``
@@ -135,8 +160,9 @@ def decode(record: Record, peak: Peak) -> tuple[bytearray, dict[str, int]]:
                 lowest, highest = (min(lowest, quiet), max(highest, loud)) if total else (quiet, loud)
                 beyond += int(np.count_nonzero(np.abs(mono_S) > 1))
                 total += len(block_SC)
-                if total > HOURS * 3600 * sound.samplerate:
-                    raise bad(record, f"is longer than {HOURS} hours", "cut it into parts", "too long")
+                if total > hours * 3600 * sound.samplerate:
+                    limit = f"has more hours than modality.max_hours={hours:g}"
+                    raise bad(record, limit, "cut it into parts, or raise the key", "too long")
                 out += samples(resampler(mono_S.clip(-1, 1) if peak == "clip" else mono_S), peak)
             out += samples(resampler.rest(), peak)
             check_whole(record, sound, total)

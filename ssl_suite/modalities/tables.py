@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.limits import PAGE_VALUES, Limit, open_file, unreadable
 from ssl_suite.errors import nearest
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.names import SeenNames
-from ssl_suite.modalities.text_files import Lines, unreadable
+from ssl_suite.modalities.text_files import Lines, empty
 
 NAME_COLUMNS = ("id", "name", "accession", "chrom", "doc_id")
 TAG_COLUMNS = {
@@ -27,7 +28,8 @@ TAG_COLUMNS = {
     "label": ("label",),
 }
 ROW_NUMBERS = "row"
-ROWS = 256  # of a parquet batch: a chromosome a row still fits in memory, and short rows cost no more than at 4,096
+DELIMITERS = (",", "\t", ";", "|")
+ROWS = 256  # of a parquet batch at most: short rows cost no more than at 4,096
 TEXT_TYPES = ("string", "large_string", "string_view", "binary", "large_binary")
 BYTES_TYPES = ("binary", "large_binary", "binary_view")
 
@@ -72,17 +74,22 @@ def choose(path: Path, present: list[str], wanted: Wanted, column: str | None, i
     for asked, key in ((column, "column"), (id_column, "id_column")):
         if asked is not None and asked not in present and not (key == "id_column" and asked == ROW_NUMBERS):
             fault = f"no {wanted.what} column" if key == "column" else "no name column"
-            raise BadRecord(f"{path}: has no column '{asked}' (data.{key}).{nearest(asked, present)}", fault)
+            raise BadRecord(f"{path}: has no column '{asked}' (data.{key}).{nearest(asked, short(present))}", fault)
     lower = {name.strip().lower(): name for name in reversed(present)}
     data = column or next((lower[name] for name in wanted.columns if name in lower), None)
     if data is None:
         usual = " or ".join(f"'{name}'" for name in wanted.columns[:2])
-        message = f"{path}: has no column {usual}; set data.column to one of {', '.join(present)}."
+        message = f"{path}: has no column {usual}; set data.column to one of {', '.join(short(present))}."
         raise BadRecord(message, f"no {wanted.what} column")
     name = id_column or next((lower[name] for name in NAME_COLUMNS if name in lower), None)
     found = {tag: next((lower[name] for name in names if name in lower), None) for tag, names in TAG_COLUMNS.items()}
     tags = {tag: place for tag, place in found.items() if place is not None and place != data}
     return Columns(data, name if name in present and name != data else None, tags)
+
+
+def short(names: list[str]) -> list[str]:
+    """Column names for a message: not more than fit, and none that is no name."""
+    return [name for name in names if len(name) <= 60 and name.isprintable()][:30]
 
 
 @dataclass(frozen=True)
@@ -96,17 +103,33 @@ class Row:
 
 
 def read_parquet(
-    path: Path, fault: Fault, wanted: Wanted, column: str | None = None, id_column: str | None = None
+    path: Path,
+    fault: Fault,
+    wanted: Wanted,
+    column: str | None = None,
+    id_column: str | None = None,
+    max_record_mb: int | None = None,
+    kind: str = "record",
 ) -> Iterator[Record]:
-    """The records of a parquet file, ``ROWS`` rows in memory at a time."""
+    """The records of a parquet file, at most ``ROWS`` rows in memory at a time, and as many as the limit holds.
+
+    Args:
+        path: the file.
+        fault: called with each bad record.
+        wanted: what is read.
+        column, id_column: of the data and the names, where they are not the usual ones.
+        max_record_mb, kind: of the largest record, see ``data.limits``.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    limit = Limit(max_record_mb, kind)
     try:
-        with pq.ParquetFile(path) as file:
+        with open_file(path) as opened, pq.ParquetFile(opened) as file:
             columns = choose(path, file.schema_arrow.names, wanted, column, id_column)
             check_type(path, columns.data, file.schema_arrow.field(columns.data).type, wanted)
-            yield from records(path, parquet_rows(file, columns), columns, wanted, fault)
+            rows = parquet_rows(path, file, columns, Limit(max_record_mb))
+            yield from records(path, rows, columns, wanted, fault, limit)
     except pa.ArrowException as error:
         message = f"{path}: parquet file is damaged ({str(error).splitlines()[0]}); copy or download it again."
         raise BadRecord(message, "damaged") from None
@@ -137,16 +160,57 @@ def check_type(path: Path, name: str, kind: Any, wanted: Wanted) -> None:
         raise BadRecord(message, f"no {wanted.what} column")
 
 
-def parquet_rows(file: Any, columns: Columns) -> Iterator[Row]:
+def parquet_rows(path: Path, file: Any, columns: Columns, limit: Limit) -> Iterator[Row]:
     """Rows of a ``pyarrow.parquet.ParquetFile``; data become Python objects one row at a time."""
     number = 0
-    for batch in file.iter_batches(batch_size=ROWS, columns=columns.used()):
-        data = batch.column(columns.data)
-        names = batch.column(columns.name).to_pylist() if columns.name else [None] * len(data)
-        tags = {tag: batch.column(place).to_pylist() for tag, place in columns.tags.items()}
-        for i in range(len(data)):
-            number += 1
-            yield Row(number, plain(data[i]), names[i], {tag: values[i] for tag, values in tags.items()})
+    for group in range(file.num_row_groups):
+        size = batch_size(path, file, group, columns.used(), limit)
+        for batch in file.iter_batches(size, [group], columns.used()):
+            data = batch.column(columns.data)
+            names = batch.column(columns.name).to_pylist() if columns.name else [None] * len(data)
+            tags = {tag: batch.column(place).to_pylist() for tag, place in columns.tags.items()}
+            for i in range(len(data)):
+                number += 1
+                yield Row(number, plain(data[i]), names[i], {tag: values[i] for tag, values in tags.items()})
+
+
+def batch_size(path: Path, file: Any, group: int, used: list[str], limit: Limit) -> int:
+    """How many rows of a row group are read at a time, so that these hold no more than the limit.
+
+    One entry of a dictionary may stand for every row: the longest is looked up, in the first batch of the group.
+
+    Raises:
+        BadRecord: a page of the group unpacks to more than four times the limit.
+    """
+    import pyarrow.parquet as pq
+
+    meta = file.metadata.row_group(group)
+    chunks = [meta.column(i) for i in range(meta.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in used]
+    total, rows = sum(chunk.total_uncompressed_size for chunk in chunks), max(1, meta.num_rows)
+    if min(total, total // rows * PAGE_VALUES) > 4 * limit.bytes:
+        remedy = "write it again with fewer rows a group (row_group_size=10)"
+        raise limit.fault(f"{path}: row group {group + 1} with pages of {total >> 20:,} MB", remedy=remedy)
+    longest = total // rows
+    leaves = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+    if leaves and total > limit.bytes // ROWS:
+        with pq.ParquetFile(path, read_dictionary=leaves, metadata=file.metadata) as again:
+            first = next(again.iter_batches(1, [group], used), None)
+            longest = max([longest, *(longest_entry(array) for array in (first.columns if first is not None else ()))])
+    return max(1, min(ROWS, limit.bytes // max(1, longest)))
+
+
+def longest_entry(array: Any) -> int:
+    """Bytes of the longest entry of the dictionaries in an Arrow array, 0 where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        length = pc.max(pc.binary_length(array.dictionary)).as_py() if len(array.dictionary) else 0
+        return length or 0
+    if pa.types.is_struct(array.type):
+        return max((longest_entry(child) for child in array.flatten()), default=0)
+    return longest_entry(array.values) if pa.types.is_list(array.type) or pa.types.is_large_list(array.type) else 0
 
 
 def plain(scalar: Any) -> Any:
@@ -161,40 +225,71 @@ def plain(scalar: Any) -> Any:
 def read_delimited(
     path: Path, lines: Lines, fault: Fault, wanted: Wanted, column: str | None = None, id_column: str | None = None
 ) -> Iterator[Record]:
-    """The records of a CSV or TSV file with a header line. Python's reader: pyarrow's fails on rows beyond a block."""
-    csv.field_size_limit(sys.maxsize)
-    header_line = lines.peek_text()
-    delimiter = "\t" if "\t" in header_line else ","
+    """The records of a table in text with a header line. Python's reader: pyarrow's fails on rows beyond a block."""
+    csv.field_size_limit(sys.maxsize)  # the limit is that of ``lines``
+    delimiter = separator(lines, {*wanted.columns, column})
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    lines.begin(lines.number + 1)
     try:
-        header = [name.lstrip("\ufeff") for name in next(reader)]
+        header = next(reader, None)
+        if header is None:
+            raise empty(path)
         columns = choose(path, header, wanted, column, id_column)
-        yield from records(path, delimited_rows(path, reader, header, columns, fault), columns, wanted, fault)
+        yield from records(path, delimited_rows(path, lines, reader, header, columns, fault), columns, wanted, fault)
     except csv.Error as error:
-        message = f"{path}: line {lines.number} is not {delimiter!r}-separated text ({error}); repair it."
+        fault_text = "has a quote that is never closed" if "end of data" in str(error) else f"is broken ({error})"
+        message = (
+            f"{path}: the row that begins at line {lines.begun} {fault_text} ({delimiter!r} separates fields, "
+            'a " inside quotes is written twice); repair it.'
+        )
         raise BadRecord(message, "broken record") from None
 
 
+def separator(lines: Lines, names: Iterable[str | None]) -> str:
+    """What separates fields: what leaves one of ``names`` in the header, else what occurs most often there.
+
+    Comment lines (``#``) above the header are passed over.
+    """
+    names = set(names)
+    while True:
+        header = lines.peek_text()
+        cells = {mark: next(csv.reader([header], delimiter=mark), []) for mark in DELIMITERS}
+        found = [
+            mark
+            for mark in DELIMITERS
+            if any(cell.strip() in names or cell.strip().lower() in names for cell in cells[mark])
+        ]
+        if found or not header.startswith("#"):
+            return max(found or DELIMITERS, key=lambda mark: len(cells[mark]))
+        lines.readline()
+
+
 def delimited_rows(
-    path: Path, reader: Iterable[list[str]], header: list[str], columns: Columns, fault: Fault
+    path: Path, lines: Lines, reader: Iterable[list[str]], header: list[str], columns: Columns, fault: Fault
 ) -> Iterator[Row]:
-    """Rows of a ``csv.reader``; a row that is too short is a fault."""
+    """Rows of a ``csv.reader`` over ``lines``; a row that is too short or too long is a fault."""
     at = header.index(columns.data)
     name_at = header.index(columns.name) if columns.name is not None else None
     tags_at = {tag: header.index(place) for tag, place in columns.tags.items()}
+    lines.begin(lines.number + 1)
+    number = 0
     for number, row in enumerate(reader, start=1):
-        if not row:
-            continue
-        if len(row) != len(header):
-            message = f"{path}: row {number} has {len(row)} fields, the header {len(header)}; repair or remove it."
+        if len(row) == len(header):
+            tags = {tag: row[place] for tag, place in tags_at.items()}
+            yield Row(number, row[at], row[name_at] if name_at is not None else None, tags)
+        elif row:
+            fields = f"{len(row)} field" + "s" * (len(row) != 1)
+            message = f"{path}: row {number} has {fields}, the header {len(header)}; repair or remove it."
             fault(BadRecord(message, "broken record"))
-            continue
-        tags = {tag: row[place] for tag, place in tags_at.items()}
-        yield Row(number, row[at], row[name_at] if name_at is not None else None, tags)
+        lines.begin(lines.number + 1)
+    if not number:
+        raise BadRecord(f"{path}: holds a header and no row; remove it, or put rows below the header.", "empty file")
 
 
-def records(path: Path, rows: Iterable[Row], columns: Columns, wanted: Wanted, fault: Fault) -> Iterator[Record]:
-    """Records of a table's rows, each with a unique name."""
+def records(
+    path: Path, rows: Iterable[Row], columns: Columns, wanted: Wanted, fault: Fault, limit: Limit | None = None
+) -> Iterator[Record]:
+    """Records of a table's rows, each with a unique name, and none beyond ``limit`` where there is one."""
     seen, source = SeenNames(), str(path)
     for row in rows:
         name = f"row{row.number}" if columns.name is None else "" if row.name is None else str(row.name)
@@ -212,6 +307,8 @@ def records(path: Path, rows: Iterable[Row], columns: Columns, wanted: Wanted, f
             fault(BadRecord(message, "duplicate header"))
         elif not data:
             fault(BadRecord(f"{path}: row {row.number} has no {wanted.what}; remove it.", f"no {wanted.what}"))
+        elif limit is not None and (size := sum(map(len, data)) if isinstance(data, list) else len(data)) > limit.bytes:
+            fault(limit.fault(f"{path}: row {row.number}", f"{size / (1 << 20):,.4g}"))
         else:
             yield Record(name, data, source, {tag: str(value) for tag, value in row.tags.items() if value is not None})
 

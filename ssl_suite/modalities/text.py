@@ -121,10 +121,15 @@ class Text(Modality):
         self._written = None
 
     def read(
-        self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
+        self,
+        path: Path,
+        fault: Fault,
+        column: str | None = None,
+        id_column: str | None = None,
+        max_record_mb: int | None = None,
     ) -> Iterator[Record]:
         """The records of one file, see ``text_read.read``."""
-        return text_read.read(path, fault, self.documents, self.language, column, id_column)
+        return text_read.read(path, fault, self.documents, self.language, column, id_column, max_record_mb)
 
     @property
     def learns(self) -> bool:

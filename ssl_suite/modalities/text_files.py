@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, TextIO, cast
 from Bio import bgzf
 
 from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.limits import Limit, open_file, unreadable
+from ssl_suite.modalities.encodings import not_text
 
 GZIP = b"\x1f\x8b"
 BGZIP_END = bgzf._bgzf_eof  # the empty block that closes every complete bgzip file (SAM specification, 4.1.2)
@@ -24,18 +26,75 @@ OTHER_PACKINGS = {
     b"\x28\xb5\x2f\xfd": ("zstd", "unzstd"),
 }
 BUFFER = 1 << 20
+AHEAD = 1 << 16  # bytes decoded at a time
+
+
+class Guard(io.BufferedIOBase):
+    """The bytes of a text file, refused where they are none of a text, and where a record takes more than the limit.
+
+    The limit holds in front of the parsers: none of them sees a line, a quoted field or a sequence that has no end.
+
+    Args:
+        path: for messages.
+        source: a buffered binary file, unpacked.
+        limit: of a record.
+    """
+
+    def __init__(self, path: Path, source: Any, limit: Limit) -> None:
+        self.path, self.source, self.limit = path, source, limit
+        self.read_so_far = self.begun = 0
+        self.where = "line 1"
+
+    def readable(self) -> bool:
+        """True, which ``TextIOWrapper`` asks."""
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        """The next bytes.
+
+        Raises:
+            BadRecord: they hold NUL, or more than the limit has come since ``begin``.
+        """
+        block: bytes = self.source.read1(size)
+        if b"\0" in block:
+            raise not_text(self.path, self.source)
+        self.read_so_far += len(block)
+        if self.read_so_far - self.begun > self.limit.bytes + AHEAD:
+            raise self.limit.fault(f"{self.path}: the record that begins at {self.where}")
+        return block
+
+    def begin(self, line: int) -> None:
+        """A record begins at this line (what has been read ahead is not counted)."""
+        self.begun, self.where = self.read_so_far, f"line {line}"
 
 
 class Lines:
     """A text file read line by line, with the number of the last line handed out.
 
     It offers what Biopython's parsers use of a file: iteration, ``readline`` and ``read``.
+
+    Attributes:
+        number: of the last line handed out.
+        begun: the line at which the record that is read begins.
+        comments: lines that the parser has passed over since they were last counted.
     """
 
-    def __init__(self, handle: TextIO) -> None:
-        self.handle = handle
-        self.number = 0
+    def __init__(self, handle: TextIO, guard: Guard | None = None) -> None:
+        self.handle, self.guard = handle, guard
+        self.number = self.comments = 0
+        self.begun = 1
         self._held: list[str] = []
+
+    def begin(self, line: int) -> None:
+        """A record begins at this line: the limit of a record counts from here."""
+        self.begun = line
+        if self.guard is not None:
+            self.guard.begin(line)
+
+    def counts(self) -> dict[str, int]:
+        """The comment lines passed over since the last call, for ``Record.counts``."""
+        count, self.comments = self.comments, 0
+        return {"comment lines": count} if count else {}
 
     def __iter__(self) -> Iterator[str]:
         while self._held:
@@ -73,7 +132,7 @@ def packing(path: Path) -> str:
         BadRecord: the file cannot be opened, is empty, or is packed in a way that is not read here.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             head = file.read(18)
             if head[:2] == GZIP and head[12:14] == b"BC":
                 check_bgzip_end(path, file)
@@ -103,21 +162,23 @@ def check_bgzip_end(path: Path, file: BinaryIO) -> None:
 
 
 @contextmanager
-def open_lines(path: Path, packed: str) -> Iterator[Lines]:
+def open_lines(path: Path, packed: str, limit: Limit | None = None) -> Iterator[Lines]:
     """The file as text lines. Faults of the file that show while it is read leave as ``BadRecord``.
 
     Args:
         path: the file.
         packed: what ``packing`` said of it. bgzip is read as the multi-member gzip it is.
+        limit: of a record, see ``Lines.begin``.
     """
     try:
-        with open(path, "rb", buffering=BUFFER) as raw:
-            # GzipFile reads ahead on its own; the extra buffer turns its many short reads into long ones.
-            packed_file = None if packed == "plain" else gzip.GzipFile(fileobj=raw)
-            binary: Any = raw if packed_file is None else io.BufferedReader(cast(Any, packed_file), BUFFER)
-            yield Lines(io.TextIOWrapper(binary, encoding="utf-8-sig"))
+        with unpacked(path, packed) as binary:
+            guard = Guard(path, binary, limit or Limit())
+            handle = io.TextIOWrapper(cast(Any, guard), encoding="utf-8-sig")
+            handle._CHUNK_SIZE = AHEAD  # type: ignore[attr-defined]  # 8 kB by default: eight times the calls
+            yield Lines(handle, guard)
     except UnicodeDecodeError:
-        raise not_text(path, packed) from None
+        with unpacked(path, packed) as binary:
+            raise not_text(path, binary) from None
     except EOFError:
         raise BadRecord(f"{path}: gzip file is truncated; copy or download it again.", "truncated") from None
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -129,30 +190,14 @@ def open_lines(path: Path, packed: str) -> Iterator[Lines]:
         raise unreadable(path, error) from None
 
 
-def not_text(path: Path, packed: str) -> BadRecord:
-    """The fault of a file that is not UTF-8, with the first line that shows it (the file is read once more)."""
-    with open(path, "rb") as raw:
-        for number, line in enumerate(raw if packed == "plain" else gzip.GzipFile(fileobj=raw), start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                byte, place = line[error.start], error.start + 1
-                return BadRecord(
-                    f"{path}: line {number}, byte {place} (0x{byte:02x}) is not UTF-8 text; "
-                    "convert the file (iconv -t UTF-8) or check that it is a text file.",
-                    "not UTF-8",
-                )
-    return BadRecord(f"{path}: is not UTF-8 text.", "not UTF-8")
+@contextmanager
+def unpacked(path: Path, packed: str) -> Iterator[Any]:
+    """The file's bytes, unpacked."""
+    with open_file(path, BUFFER) as raw:
+        # GzipFile reads ahead on its own; the extra buffer turns its many short reads into long ones.
+        yield raw if packed == "plain" else io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=raw)), BUFFER)
 
 
 def empty(path: Path) -> BadRecord:
     """The fault of a file without content."""
     return BadRecord(f"{path}: is empty; remove it or give one with content.", "empty file")
-
-
-def unreadable(path: Path, error: OSError) -> BadRecord:
-    """The fault of a file that the system does not let us read."""
-    return BadRecord(
-        f"{path}: cannot be read ({error.strerror or error}); check the path and its rights.",
-        "unreadable",
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_suite.data.faults import BadRecord
+from ssl_suite.data.limits import Limit
 from ssl_suite.modalities import sequence_files, tables
 from ssl_suite.modalities.base import Fault, Record
 from ssl_suite.modalities.text_files import Lines, open_lines, packing
@@ -22,7 +23,6 @@ DELIMITED = sequence_files.suffixes(".csv", ".tsv")
 SUFFIXES = (*sequence_files.suffixes(".txt", ".text", ".md"), *JSON, *sequence_files.suffixes(".parquet"), *DELIMITED)
 WANTED = tables.Wanted(("text", "content", "document", "sentences", "sentence"), "text", "sentences")
 LONGEST = 1 << 23  # letters of one document; War and Peace has 3.2 million
-LONGEST_JSON = 1 << 26  # letters of a line of JSON
 BLOCK = 1 << 20  # letters read at a time
 LOOK_BACK = 1 << 16  # letters in which the end of a document's part is looked for
 FROM_NAME = "file"
@@ -36,6 +36,7 @@ def read(
     language: str | None = None,
     column: str | None = None,
     id_column: str | None = None,
+    max_record_mb: int | None = None,
 ) -> Iterator[Record]:
     """Stream the records of one file.
 
@@ -46,6 +47,7 @@ def read(
         language: of records that do not name their own; ``file`` takes the file name up to the first ``_ - .``.
         column: of the text, in JSON lines and tables; by default the first of ``WANTED.columns`` there.
         id_column: of the names; by default ``id``, ``name`` …, else rows are numbered.
+        max_record_mb: the largest row of a table and line of JSON, see ``data.limits``.
 
     Yields:
         Records whose ``data`` is text, or a list of sentences where the column holds lists.
@@ -55,22 +57,28 @@ def read(
     """
     if language == FROM_NAME:
         language = path.name.replace("-", "_").replace(".", "_").partition("_")[0]
-    for record in records(path, fault, documents, column, id_column):
+    for record in records(path, fault, documents, column, id_column, max_record_mb):
         if language and "language" not in record.tags:
             record = replace(record, tags=record.tags | {"language": language})
         yield record
 
 
-def records(path: Path, fault: Fault, documents: Cut, column: str | None, id_column: str | None) -> Iterator[Record]:
+def records(
+    path: Path, fault: Fault, documents: Cut, column: str | None, id_column: str | None, max_record_mb: int | None
+) -> Iterator[Record]:
     """The records of a file by its kind."""
     packed = packing(path)
     if packed == "parquet":
-        yield from tables.read_parquet(path, fault, WANTED, column, id_column)
+        yield from tables.read_parquet(path, fault, WANTED, column, id_column, max_record_mb)
         return
     name = path.name.lower()
-    with open_lines(path, packed) as lines:
+    # Plain text is cut into documents of bounded size; only rows and lines of JSON are held against the limit.
+    limit = Limit(
+        max_record_mb if name.endswith((*JSON, *DELIMITED)) else None, "row" if name.endswith(DELIMITED) else "record"
+    )
+    with open_lines(path, packed, limit) as lines:
         if name.endswith(JSON):
-            yield from json_records(path, lines, fault, column, id_column)
+            yield from json_records(path, lines, fault, column, id_column, Limit(max_record_mb, "json"))
         elif name.endswith(DELIMITED):
             if not lines.peek_text():
                 raise no_text(path)
@@ -91,20 +99,11 @@ def no_text(path: Path) -> BadRecord:
     return BadRecord(f"{path}: holds no text; remove it or put text into it.", "empty file")
 
 
-def checked(path: Path, block: str, line: int | None = None) -> str:
-    """``block``, unless it holds NUL.
-
-    Raises:
-        BadRecord: it does, so the file is no text.
-    """
-    if "\0" in block:
-        place = "" if line is None else f" (line {line})"
-        raise BadRecord(
-            f"{path}: holds NUL bytes{place}, so it is binary or UTF-16; convert it (iconv -f UTF-16 -t UTF-8) or "
-            "remove it.",
-            "NUL bytes",
-        )
-    return block
+def blocks(lines: Lines, read: Callable[[int], str], size: int) -> Iterator[str]:
+    """What ``read(size)`` gives until the end, each block within the limit of a record for itself."""
+    while block := read(size):
+        yield block
+        lines.begin(0)
 
 
 def stem(path: Path) -> str:
@@ -118,7 +117,7 @@ def stem(path: Path) -> str:
 def whole(path: Path, lines: Lines) -> Iterator[tuple[str, str]]:
     """The file as one document; its further parts, where it is long, are ``STEM:2`` and so on."""
     held, size, part = [], 0, 1
-    while block := checked(path, lines.handle.read(BLOCK)):
+    for block in blocks(lines, lines.handle.read, BLOCK):
         held.append(block)
         size += len(block)
         if size < LONGEST:
@@ -148,7 +147,7 @@ def named(name: str, part: int, text: str) -> Iterator[tuple[str, str]]:
 def by_line(path: Path, lines: Lines) -> Iterator[tuple[str, str]]:
     """Each line a document, ``line1``, ``line2`` …; of one beyond ``LONGEST`` each part, ``line1:2``."""
     number, part = 1, 1
-    while line := checked(path, lines.handle.readline(LONGEST), number):
+    for line in blocks(lines, lines.handle.readline, LONGEST):
         yield from named(f"line{number}", part, line)
         number, part = (number + 1, 1) if line.endswith("\n") else (number, part + 1)
 
@@ -157,7 +156,7 @@ def paragraphs(path: Path, lines: Lines) -> Iterator[tuple[str, str]]:
     """Each stretch of lines between blank lines a document, named after its first line."""
     held: list[str] = []
     size, number, begun, part, ended = 0, 1, 1, 1, True  # ended: the piece before closed its line
-    while line := checked(path, lines.handle.readline(LONGEST), number):
+    for line in blocks(lines, lines.handle.readline, LONGEST):
         blank = ended and line.isspace()
         if held and (blank or size + len(line) > LONGEST):
             yield from named(f"line{begun}", part, "".join(held))
@@ -174,9 +173,11 @@ def paragraphs(path: Path, lines: Lines) -> Iterator[tuple[str, str]]:
     yield from named(f"line{begun}", part, "".join(held))
 
 
-def json_records(path: Path, lines: Lines, fault: Fault, column: str | None, id_column: str | None) -> Iterator[Record]:
+def json_records(
+    path: Path, lines: Lines, fault: Fault, column: str | None, id_column: str | None, limit: Limit
+) -> Iterator[Record]:
     """JSON lines: an object a line. The first good one decides which keys are read."""
-    objects = json_objects(path, lines, fault)
+    objects = json_objects(path, lines, fault, limit)
     first = next(objects, None)
     if first is None:
         return
@@ -200,23 +201,26 @@ def json_records(path: Path, lines: Lines, fault: Fault, column: str | None, id_
     yield from tables.records(path, rows(), columns, WANTED, fault)
 
 
-def json_objects(path: Path, lines: Lines, fault: Fault) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_objects(path: Path, lines: Lines, fault: Fault, limit: Limit) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number and content of each line that holds an object."""
     number = good = 0
-    while line := lines.handle.readline(LONGEST_JSON):
+    why = ""
+    for line in blocks(lines, lines.handle.readline, limit.bytes):
         number += 1
-        why = "" if line.endswith("\n") or len(line) < LONGEST_JSON else f"is longer than {LONGEST_JSON:,} letters"
-        if why:
-            while (rest := lines.handle.readline(LONGEST_JSON)) and not rest.endswith("\n"):
-                pass
-        elif line.isspace():
+        if not line.endswith("\n") and len(line) >= limit.bytes:
+            for rest in blocks(lines, lines.handle.readline, limit.bytes):
+                if rest.endswith("\n"):
+                    break
+            why = "is too large"
+            fault(limit.fault(f"{path}: line {number}"))
             continue
-        else:
-            item, why = parsed(checked(path, line, number))
-            if not why:
-                good += 1
-                yield number, item
-                continue
+        if line.isspace():
+            continue
+        item, why = parsed(line)
+        if not why:
+            good += 1
+            yield number, item
+            continue
         advice = "repair or remove it"
         if good == 0 and line.lstrip().startswith("["):
             advice = "if the file is one JSON list, write its items one a line (jq -c '.[]')"

@@ -16,6 +16,8 @@ from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from tests.data.fasta import random_bases, run, write
 
+LEAVE_OUT = "To leave bad records out and count them, set data.on_error=skip."
+
 
 def fault(path: Path, dna: DNA | None = None, **data: object) -> str:
     with pytest.raises(SuiteError) as caught:
@@ -30,10 +32,10 @@ def test_protein_given_as_dna(tmp_path: Path) -> None:
     path = write(tmp_path / "p.fa", ok=random_bases(3000, 0), sp="MKVLEFPQ")
     message = fault(path)
     assert message.startswith(f"{path}: record 'sp': ")
-    assert message.endswith("if this is protein, use modality=protein.")
+    assert message.endswith(f"if this is protein, use modality=protein. {LEAVE_OUT}")
     store, lines = run(path, on_error="skip")
     assert store.report["skipped"] == {"protein given as DNA": 1}
-    assert store.report["examples"] == [message]
+    assert store.report["examples"] == [message.partition(" To leave")[0]]
     assert "left out: 1 protein given as DNA" in lines[-1]
 
 
@@ -57,7 +59,7 @@ def test_too_little_for_two_splits(tmp_path: Path) -> None:
     message = fault(write(tmp_path / "x.fa", a="ACGTACGTACGT"))
     assert "1 window(s) leave none for validation; give more data, lower modality.max_length" in message
     message = fault(write(tmp_path / "y.fa", a="ACGT" * 10 + "N" * 300))
-    assert "ambiguous ones left out) leave none for" in message
+    assert "4 of 4 windows are left out: more than modality.max_ambiguous=0.5 of their tokens are N" in message
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_a_damaged_file_among_good_ones(tmp_path: Path, monkeypatch: pytest.Monk
     bad = tmp_path / "in" / "b.fa.gz"
     text = "".join(f">r{i}\n{random_bases(90_000, i)}\n" for i in range(12))
     bad.write_bytes(gzip.compress(text.encode())[:-5000])
-    assert fault(tmp_path / "in") == f"{bad}: gzip file is truncated; copy or download it again."
+    assert fault(tmp_path / "in") == f"{bad}: gzip file is truncated; copy or download it again. {LEAVE_OUT}"
     store, _ = run(tmp_path / "in", on_error="skip")
     assert [store.record_name(i) for i in range(store.records)] == ["a.fa:a"]
     assert store.report["skipped"] == {"file: truncated": 1}
@@ -106,9 +108,8 @@ def test_an_unreadable_file_among_good_ones() -> None:
         finally:
             if user == 0:
                 os.seteuid(user)
-        assert (
-            message == f"{folder / 'in' / 'b.fa'}: cannot be read (Permission denied); check the path and its rights."
-        )
+        said = f"{folder / 'in' / 'b.fa'}: cannot be read (Permission denied); check the path and its rights."
+        assert message == f"{said} {LEAVE_OUT}"
         assert (store.records, store.report["skipped"]) == (1, {"file: unreadable": 1})
 
 

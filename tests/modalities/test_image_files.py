@@ -14,6 +14,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from ssl_suite.data import limits
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import image_files
@@ -95,8 +96,9 @@ def test_unusable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(BadRecord, match=r"x\.png: is empty; remove it or give a picture\."):
         list(read(path, stop))
     path.write_bytes(encoded(PICTURE))
-    monkeypatch.setattr(image_files, "LARGEST_FILE", 100)
-    with pytest.raises(BadRecord, match=r"x\.png: has [\d,]+ bytes, too many for a picture; remove it\."):
+    monkeypatch.setattr(limits, "RECORD_MB", 1)
+    path.write_bytes(bytes(1 << 20) + b"1")
+    with pytest.raises(BadRecord, match=r"x\.png: has 1 MB, more than data\.max_record_mb=1; cut it into parts, or"):
         list(read(path, stop))
 
 

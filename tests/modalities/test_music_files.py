@@ -60,14 +60,14 @@ def test_files_that_are_no_midi(tmp_path: Path, data: bytes, reason: str, messag
     ("data", "reason", "message"),
     [
         (b"junk" * 9, "not MIDI", "is not a MIDI file"),
-        (midi(), "no notes", "has no notes; remove it"),
+        (midi(), "no notes", "has no notes that begin and end; remove it"),
         (midi(tempo(500_000)), "no notes", "has no notes"),
         (midi(b"\0\x90\x3c\x40"), "no notes", "has no notes"),  # begins and never ends
         (midi(SCALE, division=0), "wrong time map", "has 0 ticks to a quarter note"),
         (
             midi(SCALE, division=-25 * 256 + 40),
-            "damaged",
-            r"damaged MIDI file \(Division type is not ticks per quarter",
+            "SMPTE time",
+            r"counts time in SMPTE frames \(25 a second, 40 ticks each\), not in beats: .* it as 500 ticks: `cp",
         ),
         (LATE, "wrong time map", r"a note after 1,398,101 quarter notes .* \(96 ticks to a quarter note\)"),
         (midi(SCALE)[:40], "damaged", "is a damaged MIDI file"),

@@ -215,7 +215,7 @@ def test_broken_fastq_and_csv(tmp_path: Path) -> None:
     assert "ends at line 8 is broken" in fault(fastq)
     table = tmp_path / "x.csv"
     table.write_text("id,seq\na,ACGT\nb\n")
-    assert "row 2 has 1 fields, the header 2" in fault(table)
+    assert "row 2 has 1 field, the header 2" in fault(table)
     numbers = tmp_path / "x.parquet"
     pq.write_table(pa.table({"seq": [1, 2]}), numbers)
     assert "holds int64, not text" in fault(numbers)
@@ -224,7 +224,7 @@ def test_broken_fastq_and_csv(tmp_path: Path) -> None:
 def test_unreadable_paths(tmp_path: Path) -> None:
     folder = tmp_path / "folder.fa"
     folder.mkdir()
-    assert "cannot be read (Is a directory)" in fault(folder)
+    assert "is a folder, not a file; name a file." in fault(folder)
     loop = tmp_path / "loop.fa"
     loop.symlink_to(loop)
     assert "cannot be read" in fault(loop)
