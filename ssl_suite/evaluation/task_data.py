@@ -157,7 +157,8 @@ def load(
     modality.fit(record for row, record in first_input if rows.parts[row] == train)  # bad rows are met again below
     inputs, skipped = encode(task, modality, layout, sources, firsts, rows, place.get("on_error") or "stop")
     for row, found in inputs.items():
-        head.check_item(labels.values_R[row], found, f"task {task.name}: {rows.places[row]}")
+        where = f"task {task.name}: {rows.places[row]}"
+        labels.values_R[row] = head.fit_label(labels.values_R[row], found, where)
 
     # Lay them out as sequences, part by part.
     window = items.Window(modality.max_length - FRAME, task.overflow, chunks, modality.vocabulary.sep)

@@ -28,6 +28,7 @@ HEADS: dict[str, Entry] = {
     "multi_slot": Entry("slots", "ssl_suite.evaluation.heads.multi_slot:MultiSlot"),
     "tagging": Entry("tags", "ssl_suite.evaluation.heads.tagging:Tagging"),
     "span": Entry("answers", "ssl_suite.evaluation.heads.span:Span"),
+    "ctc": Entry("texts", "ssl_suite.evaluation.heads.ctc:Ctc"),
 }
 
 

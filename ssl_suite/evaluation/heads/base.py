@@ -105,8 +105,18 @@ class Head(Objective):
         raise NotImplementedError
 
     @classmethod
-    def check_item(cls, label: Any, inputs: tuple[Any, ...], where: str) -> None:
-        """Refuse an item whose label does not fit its inputs; ``where`` begins the message."""
+    def fit_label(cls, label: Any, inputs: tuple[Any, ...], where: str) -> Any:
+        """The label of an item whose inputs are read; one that does not fit is refused, ``where`` begins the message."""
+        return label
+
+    @classmethod
+    def refuse_pieces(cls, task: Task) -> None:
+        """Refuse items in pieces, for a head whose label is of the item's positions from the first on."""
+        if task.overflow != "truncate":
+            raise SuiteError(
+                f"task {task.name}: overflow={task.overflow} leaves positions that head={task.head['name']} cannot "
+                "match with its labels; use overflow: truncate, and a max_length that holds the items."
+            )
 
     @classmethod
     def majority(cls, data: TaskData, part: Part) -> np.ndarray:
@@ -169,9 +179,10 @@ class Head(Objective):
         return self.norm(vectors_BD)
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
-        """Of the encoder, and of the last map."""
+        """Of the encoder, and of the head's matrices."""
         count = batch.tokens if self.positions else len(batch.lengths)
-        return 3 * (encoder_flops(model, batch) + 2.0 * count * self.output.weight.numel())
+        weights = sum(p.numel() for p in self.parameters() if p.dim() == 2)
+        return 3 * (encoder_flops(model, batch) + 2.0 * count * weights)
 
     def settings(self) -> dict[str, Any]:
         """What a row says of the head beside its name and version."""

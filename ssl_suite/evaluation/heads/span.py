@@ -59,10 +59,11 @@ class Span(Head):
         return Labels(found, (), starts)
 
     @classmethod
-    def check_item(cls, label: list[str], inputs: tuple[Any, ...], where: str) -> None:
+    def fit_label(cls, label: list[str], inputs: tuple[Any, ...], where: str) -> list[str]:
         """Refuse an item none of whose answers stands in its text."""
         if not any(answer in inputs[1][2] for answer in label):
             raise SuiteError(f"{where}: the answer '{label[0][:40]}' is not in its text; correct it or leave it out.")
+        return label
 
     def outputs(self, data: Any) -> int:
         return 2

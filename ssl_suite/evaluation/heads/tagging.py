@@ -59,10 +59,11 @@ class Tagging(Head):
         return Labels(found, names)
 
     @classmethod
-    def check_item(cls, label: np.ndarray, inputs: tuple[Any, ...], where: str) -> None:
+    def fit_label(cls, label: np.ndarray, inputs: tuple[Any, ...], where: str) -> np.ndarray:
         """Refuse an item whose words and tags are not as many."""
         if len(label) != len(inputs[0]):
             raise SuiteError(f"{where} has {len(inputs[0])} words and {len(label)} tags; each word needs one.")
+        return label
 
     @classmethod
     def majority(cls, data: Any, part: Any) -> np.ndarray:
