@@ -49,10 +49,15 @@ def as_if_cuda(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     """bfloat16 autocast for CUDA, which torch switches off where there is none; the prepared samples of the matrix."""
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *args, **more: True)
-    # Torch's CTC has no rule for fake tensors, and waits for the lengths; what stands around it is held here.
+    # Torch's CTC and cuDNN's LSTM have no rule for fake tensors; what stands around them is held here.
     monkeypatch.setattr("torch.nn.functional.ctc_loss", lambda shares_KJC, *others, **more: -shares_KJC.sum((0, 2)))
+    monkeypatch.setattr("torch._VF.lstm", _lstm)
     monkeypatch.setattr(speech_features, "constants", lambda device: CONSTANTS[device.type])
     monkeypatch.setenv("SSL_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "matrix-cache"))
+
+
+def _lstm(x_JKD: Tensor, start: tuple[Tensor, Tensor], weights: list[Tensor], *others: Any) -> tuple[Tensor, ...]:
+    return (torch.nn.functional.linear(x_JKD, weights[0])[..., : weights[1].shape[1]], *start)
 
 
 def _constants() -> dict[str, speech_features.Constants]:
@@ -177,6 +182,7 @@ def task_data_of(store: Store, kind: str) -> TaskData:
         "slots": objects([np.array([i % 2, 2 + i % 3]) for i in items_S]),
         "tags": objects([np.arange(length) % 3 for length in lengths_S]),
         "answers": objects([["AB"] for _ in items_S]),
+        "activity": objects([np.arange(length) % 4 for length in lengths_S]),
         "texts": objects(["ab a"[: 2 + i % 3].strip() for i in items_S]),
     }
     names = {"slots": ("a=0", "a=1", "b=0", "b=1", "b=2"), "texts": (" ", "a", "b")}.get(kind, ("a", "b", "c"))

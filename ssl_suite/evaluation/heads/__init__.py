@@ -29,6 +29,7 @@ HEADS: dict[str, Entry] = {
     "tagging": Entry("tags", "ssl_suite.evaluation.heads.tagging:Tagging"),
     "span": Entry("answers", "ssl_suite.evaluation.heads.span:Span"),
     "ctc": Entry("texts", "ssl_suite.evaluation.heads.ctc:Ctc"),
+    "frame_multilabel": Entry("activity", "ssl_suite.evaluation.heads.frame_multilabel:FrameMultilabel"),
 }
 
 

@@ -106,7 +106,7 @@ class Head(Objective):
 
     @classmethod
     def fit_label(cls, label: Any, inputs: tuple[Any, ...], where: str) -> Any:
-        """The label of an item whose inputs are read. One that does not fit is refused; ``where`` begins the message."""
+        """The label of an item whose inputs are read; one that does not fit is refused. ``where`` begins messages."""
         return label
 
     @classmethod
