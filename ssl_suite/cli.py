@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from ssl_suite import __version__
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.errors import SuiteError, nearest, one_line_when_memory_is_full
 
 COMMANDS = {
     "run": "ssl_suite.commands.run:main",
@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("SSL_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         os.environ["HF_HUB_OFFLINE"] = "1"  # before its client is imported, which reads it then
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with one_line_when_memory_is_full():
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except SuiteError as error:

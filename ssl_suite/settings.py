@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from ssl_suite import registry
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError, nearest
 
 
@@ -317,24 +318,26 @@ def check_fit(cfg: Mapping[str, Any]) -> None:
     """
     train, longest = cfg["train"], cfg["modality"]["max_length"]
     batch, row = train["tokens_per_batch"], train["tokens_per_row"]
+    rows, world = max(1, round(batch / row)), world_size(cfg["launch"])
+    fits = max(row, longest)  # both keys are named: with one alone, the other's default may fall on another value
+    remedy = f"set train.tokens_per_batch={fits * world * max(1, round(rows / world))} train.tokens_per_row={fits}"
     if row < longest:
-        remedy = f"set train.tokens_per_row={longest} or more, or a smaller modality.max_length"
         key = "tokens_per_batch" if row == batch else "tokens_per_row"
-        raise SuiteError(f"train.{key}={row} is shorter than modality.max_length={longest}: {remedy}.")
-    if batch % row:
-        near = max(row, round(batch / row) * row)
         raise SuiteError(
-            f"train.tokens_per_batch={batch} is not a multiple of train.tokens_per_row={row}: "
-            f"set train.tokens_per_batch={near}, or a tokens_per_row that divides it."
+            f"train.{key}={row} is shorter than modality.max_length={longest}: {remedy}, or a smaller max_length."
         )
-    rows, world = batch // row, world_size(cfg["launch"])
+    if batch % row:
+        raise SuiteError(f"train.tokens_per_batch={batch} is not a multiple of train.tokens_per_row={row}: {remedy}.")
     if rows % world:
         works = ", ".join(str(n) for n in range(1, rows + 1) if rows % n == 0)
         raise SuiteError(
-            f"{world} processes cannot share the {rows} rows of a step evenly (train.tokens_per_batch={batch} / "
-            f"train.tokens_per_row={row}): use {works} processes, or set train.tokens_per_batch={row * world}."
+            f"{world} processes cannot share the {count(rows, 'row')} of a step evenly "
+            f"(train.tokens_per_batch={batch} / train.tokens_per_row={row}): "
+            f"use {works} {'process' if rows == 1 else 'processes'}, or {remedy}."
         )
     mine, part = rows // world, train["rows_per_forward"]
     if part is not None and part < mine and mine % part:
         works = ", ".join(str(n) for n in range(1, mine + 1) if mine % n == 0)
-        raise SuiteError(f"train.rows_per_forward={part} does not divide the {mine} rows of a process: use {works}.")
+        raise SuiteError(
+            f"train.rows_per_forward={part} does not divide the {count(mine, 'row')} of a process: use {works}."
+        )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 
-from ssl_suite import cli
+from ssl_suite import cli, config
+
+SMALLER = {"train.tokens_per_batch": 2048, "train.rows_per_forward": 1, "modality.max_length": 256}
 
 
 def call(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -91,6 +99,40 @@ def test_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "_dispatch", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["run"])
+
+
+def torch_on_a_cpu() -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def torch_on_a_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 4 GiB.")
+
+
+def numpy_and_python() -> None:
+    np.empty(1 << 60, dtype=np.uint8)
+
+
+def the_system() -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def arrow() -> None:
+    raise pa.lib.ArrowMemoryError("malloc of size 1152921504606846976 failed")
+
+
+@pytest.mark.parametrize("fill", [torch_on_a_cpu, torch_on_a_gpu, numpy_and_python, the_system, arrow])
+def test_memory_that_is_full_is_one_line_with_keys_that_need_less(
+    fill: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_dispatch", lambda argv: fill())
+    assert cli.main(["run"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    where = "the GPU" if fill is torch_on_a_gpu else "this machine"
+    assert line.startswith(f"error: The memory of {where} is full")
+    assert ("(2.50 GiB more were asked for)" in line) == (fill is torch_on_a_gpu)
+    keys = set(re.findall(r"(?:train|model|modality|data)\.\w+(?:=\w+)?", line))
+    config.compose([key if "=" in key else f"{key}={SMALLER[key]}" for key in keys])  # they exist
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,34 @@ def test_contrasts_have_64_sequences_a_step(modality: str, objective: str) -> No
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        ["launch.processes=2", "train.tokens_per_batch=512"],
+        ["launch.processes=3", "train.tokens_per_batch=8192"],
+        ["launch.processes=16", "objective=simclr", "train.tokens_per_batch=1024"],
+        ["launch.processes=2", "train.tokens_per_batch=512", "modality.max_length=1024"],
+        ["launch=torchrun", "launch.nodes=3", "launch.rendezvous=a:1", "train.tokens_per_batch=2000"],
+        ["train.tokens_per_batch=6000", "train.tokens_per_row=700"],
+        ["train.tokens_per_row=300"],
+    ],
+)
+def test_remedies_for_rows_and_processes_work_when_followed(words: list[str]) -> None:
+    """As the line writes them: both keys at once; and each number of processes it names."""
+    with pytest.raises(SuiteError) as caught:
+        config.compose(words)
+    text = str(caught.value)
+    remedy = re.search(r"set (train\.tokens_per_batch=\d+) (train\.tokens_per_row=\d+)", text)
+    assert remedy is not None, text
+    kept = [word for word in words if not word.startswith("train.tokens")]
+    config.compose([*kept, *remedy.groups()])
+    if works := re.search(r": use ([\d, ]+) process", text):
+        for number in works[1].split(", "):
+            own = [word for word in words if not word.startswith(("launch", "train.tokens_per_row"))]
+            config.compose([*own, f"launch.processes={number}"])
+    assert "1 rows" not in text and "1 processes" not in text
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["train.tokens_per_row=300"], "train.tokens_per_row=300 is shorter than modality.max_length=512"),
@@ -153,10 +182,6 @@ def test_what_does_not_fit_together(words: list[str], expected: str) -> None:
     with pytest.raises(SuiteError) as caught:
         config.compose(words)
     assert expected in str(caught.value)
-
-
-def test_the_remedy_that_an_error_names_works() -> None:
-    assert config.compose(["launch.processes=3", "train.tokens_per_batch=6144"])["train"]["tokens_per_row"] == 2048
 
 
 @pytest.mark.parametrize(

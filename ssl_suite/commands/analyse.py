@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ssl_suite.commands.words import Key, settle
+from ssl_suite.core.wording import count
 
 KEYS = {
     "task": Key(example="splice"),
@@ -46,7 +47,8 @@ def curves(args: argparse.Namespace) -> int:
     analysis.draw(found, figure, f"{given['task']}: training loss, mean and range over seeds")
     analysis.write_numbers(found, figure.with_suffix(".json"))
     for line in analysis.summary(found):
-        reaches = "" if line["reaches"] is None else f"; as low as rand ends after {line['reaches']:,} steps"
-        print(f"{line['arm']:<18} {line['seeds']} seeds, {line['steps']:,} steps: ends at {line['end']:.4f}{reaches}")
+        reaches = "" if line["reaches"] is None else f"; as low as rand ends after {count(line['reaches'], 'step')}"
+        size = f"{count(line['seeds'], 'seed')}, {count(line['steps'], 'step')}"
+        print(f"{line['arm']:<18} {size}: ends at {line['end']:.4f}{reaches}")
     print(f"{figure} and {figure.with_suffix('.json').name}")
     return 0

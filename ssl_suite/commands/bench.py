@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.commands.words import Key, settle
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError, nearest
 
 MODALITIES = ("dna", "protein", "music", "text", "image", "speech")
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
     cells = _cells(found, given, settings)
     named = sum(cell.encoder == given["encoder"] for cell in cells)
     paths = bench.run(cells, settings, lambda line: print(line, flush=True), named)
-    print(f"{len(paths)} rows in {settings.root}. Look at them: ssl_suite board show root={settings.root}")
+    print(f"{count(len(paths), 'row')} in {settings.root}. Look at them: ssl_suite board show root={settings.root}")
     return 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.core.wording import count as counted
 from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def verify(args: argparse.Namespace) -> int:
             print(f"{finding.level}: {finding.row + ': ' if finding.row else ''}{' '.join(finding.text.split())}")
         levels = Counter(finding.level for finding in findings)
         rest = f"{levels['mark']} marks, {levels['warning']} warnings"
-        print(f"{root}: {count} rows, {count - len(failed)} hold, {len(failed)} fail; {rest}.")
+        print(f"{root}: {counted(count, 'row')}, {count - len(failed)} hold, {len(failed)} fail; {rest}.")
     if failed:
         raise SuiteError(f"{len(failed)} of {count} rows do not hold: {', '.join(failed)}.")
     return 0
@@ -232,7 +233,7 @@ def _cell(rows: Sequence[Row]) -> str:
         mean = f"{metric['value']:.3f} " if n >= FEWEST else ""
         more = f" +{len(older)}" if older else ""
         parts += [encoder] if len(newest) > 1 else []
-        seeds = "1 seed" if len(row["seeds"]) == 1 else f"{len(row['seeds'])} seeds"
+        seeds = counted(len(row["seeds"]), "seed")
         parts += [f"{mean}{interval}{more}", f"n {n:,}, {seeds}{', dirty' if row.get('git_dirty') else ''}"]
     return "\n".join(parts)
 
@@ -241,8 +242,8 @@ def _told(result: Comparison) -> str:
     better = "higher" if result.higher_is_better else "lower"
     lines = [
         f"{result.task}: {result.metric} ({better} is better), {result.n:,} test items",
-        f"  A {result.a}: {result.value_a:.4f} ({len(result.seeds_a)} seeds)",
-        f"  B {result.b}: {result.value_b:.4f} ({len(result.seeds_b)} seeds)",
+        f"  A {result.a}: {result.value_a:.4f} ({counted(len(result.seeds_a), 'seed')})",
+        f"  B {result.b}: {result.value_b:.4f} ({counted(len(result.seeds_b), 'seed')})",
         f"A - B: {result.difference:+.4f}, 95 % interval [{result.low:+.4f}, {result.high:+.4f}], p = {result.p:.2g}"
         " (paired bootstrap over items and seeds)",
     ]

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite import machine
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
+from ssl_suite.machine import usable_cores
 
 REQUIRED = (
     *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core"),
@@ -58,7 +60,7 @@ def examine() -> dict[str, Any]:
         "optional": {name: {"version": version(name), "extra": extra} for name, (extra, _) in OPTIONAL.items()},
         "devices": devices,
         "attention": _attention(devices),
-        "cores": _cores(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "compiler": _compiler(),
         "folders": _folders(),
@@ -105,11 +107,6 @@ def _attention(devices: list[dict[str, Any]]) -> dict[str, str]:
         return {"path": "varlen", "why": f"torch.nn.attention.varlen in bfloat16 on {first['model']}"}
     device = "a GPU without bfloat16" if first["name"] != "cpu" else "the CPU, which has no varlen kernel"
     return {"path": "sdpa", "why": f"scaled_dot_product_attention for each length, on {device}"}
-
-
-def _cores() -> int:
-    """Cores this process may use, which a container or a batch system may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compiler() -> str | None:
@@ -160,7 +157,8 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         text.append(f"{device['name']:<8} {device['model']}, {memory}, bfloat16 {'yes' if device['bf16'] else 'no'}")
     text += [
         f"attention: {facts['attention']['path']} ({facts['attention']['why']})",
-        f"{facts['cores']} cores, {facts['threads']} threads; C++ compiler: {facts['compiler'] or 'none'}",
+        f"{count(facts['cores'], 'core')}, {count(facts['threads'], 'thread')}; "
+        f"C++ compiler: {facts['compiler'] or 'none'}",
         f"float32 matrix product: {facts['float32_matmul_flops'] / 1e9:,.0f} GFLOP/s",
         "",
     ]

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle
+from ssl_suite.core.wording import count as counted
 from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def run(settings: dict[str, Any]) -> str:
             cut += sum(one.windows > 1 for one in some)
         if not count:
             raise SuiteError(f"input={settings['input']}: no record was left to embed ({_skipped(faults)}).")
-    text = f"{output}: {count:,} records, {tokens:,} tokens in {time.monotonic() - start:.1f} s"
+    text = f"{output}: {counted(count, 'record')}, {counted(tokens, 'token')} in {time.monotonic() - start:.1f} s"
     if cut:
         text += f"; {cut:,} longer than {loaded.modality.max_length - 2} tokens, cut into windows and averaged"
     return text + (f"; {_skipped(faults)}" if faults.counts else "")

@@ -18,6 +18,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def ids_of(modality: Modality, sequence: str, number: int) -> list[int]:
             ids += values
     if len(ids) > modality.max_length - 2:
         raise SuiteError(
-            f"'{shorten(sequence)}' has {len(ids)} tokens, the model's window holds {modality.max_length - 2}: "
-            f"keep the part around {MASK}."
+            f"'{shorten(sequence)}' has {count(len(ids), 'token')}, the model's window holds "
+            f"{modality.max_length - 2}: keep the part around {MASK}."
         )
     return ids
 

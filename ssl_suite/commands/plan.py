@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssl_suite import config
+from ssl_suite.core.wording import count, duration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +44,11 @@ def lines(cfg: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
     text = [
         f"model       {cfg['model']['name']}: {facts['model']}; {parameters['total']:,} parameters "
         f"(encoder {parameters['encoder']:,}, head {parameters['head']:,})",
-        f"data        {data['records']:,} records, {data['train_tokens']:,} tokens in {data['train_windows']:,} "
-        f"training windows, {data['valid_tokens']:,} tokens held out",
-        f"step        {step['positions']:,} positions in {step['rows']} rows, {step['tokens']:,} of them data; "
-        f"{si(step['flops'])}FLOP",
-        f"run         {run['steps']:,} steps, {run['positions']:,} positions, {run['epochs']:.1f} epochs; "
+        f"data        {count(data['records'], 'record')}, {count(data['train_tokens'], 'token')} in "
+        f"{count(data['train_windows'], 'training window')}, {data['valid_tokens']:,} tokens held out",
+        f"step        {step['positions']:,} positions in {count(step['rows'], 'row')}, "
+        f"{step['tokens']:,} of them data; {si(step['flops'])}FLOP",
+        f"run         {count(run['steps'], 'step')}, {run['positions']:,} positions, {run['epochs']:.1f} epochs; "
         f"{si(run['flops'])}FLOP",
         f"memory      {size(memory['total'])} a process: {parts}",
         f"device      {device['name']}, {device['processes']} process{'es' if device['processes'] > 1 else ''}",
@@ -72,14 +73,3 @@ def si(count: float) -> str:
     """A number with the prefix of its thousands: 1.23e12 is ``1.23 T``."""
     power = max(0, min(8, math.floor(math.log10(max(1.0, count)) / 3 + 1e-12)))
     return f"{count / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E', 'Z', 'Y')[power]}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a reader: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -26,6 +26,7 @@ from typing import Any
 
 from ssl_suite import __version__
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count
 from ssl_suite.data.meter import Meter
 from ssl_suite.errors import SuiteError
 
@@ -89,7 +90,9 @@ def download(wanted: Wanted, target: Path, meter: Meter, waits: tuple[float, ...
                 if not answered and number > UNREACHABLE_TRIES:
                     raise Unreachable(str(fault)) from None
                 if wait is None:
-                    raise SuiteError(f"{wanted.shown}: {fault}, {number} tries; run the command again later.") from None
+                    raise SuiteError(
+                        f"{wanted.shown}: {fault}, {count(number, 'try', 'tries')}; run the command again later."
+                    ) from None
                 pause = min(max(wait, fault.wait), LONGEST_WAIT)
                 meter.say(f"{fault}; trying again in {pause:.0f} s")
                 time.sleep(pause)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count
 from ssl_suite.data import archives, cache
 from ssl_suite.data.catalogue import (
     PRESENT,
@@ -118,7 +119,7 @@ def get(entry: Entry, item: Download, base: Path, meter: Meter, waits: tuple[flo
     meter.say(f"unpacking into {into}")
     note = {"address": item.address, "sha256": digest, "bytes": target.stat().st_size}
     result = archives.unpack(target, into, item.unpacked_bytes, note={NOTE: note})
-    meter.say(f"{result.files:,} files, {result.bytes / 1e6:,.1f} MB")
+    meter.say(f"{count(result.files, 'file')}, {result.bytes / 1e6:,.1f} MB")
     if not placed:
         target.unlink()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count
 from ssl_suite.data import cache
 from ssl_suite.data.fetch import offline
 from ssl_suite.errors import SuiteError
@@ -120,7 +121,7 @@ def stream(text: str, given_cache: str | None, report: Report) -> tuple[list[Pat
     files = [target / name for part in plan["splits"].values() for name in part["files"]]
     rows = sum(part["rows"] for part in plan["splits"].values())
     at = f" at {plan['revision'][:12]}" if plan.get("revision") else ""
-    return files, f"{text}{at} ({', '.join(plan['splits'])}; {rows:,} rows in the cache)"
+    return files, f"{text}{at} ({', '.join(plan['splits'])}; {count(rows, 'row')} in the cache)"
 
 
 def key(wanted: Name) -> str:
@@ -153,11 +154,11 @@ def fill(wanted: Name, target: Path, plan: dict[str, Any], report: Report) -> No
         if part["done"]:
             continue
         rows = opened(datasets, wanted, plan["revision"]).as_streaming_dataset(split=split)
-        for file, count in shards(rows, split, wanted, part, target):
+        for file, size in shards(rows, split, wanted, part, target):
             part["files"].append(file)
-            part["rows"] += count
+            part["rows"] += size
             atomic.write_json(target / "plan.json", plan)
-            report(f"data: {part['rows']:,} rows of {split} so far")
+            report(f"data: {count(part['rows'], 'row')} of {split} so far")
         if not part["rows"]:
             raise SuiteError(f"data.path={wanted.text}: its split {split} is empty; choose another.")
         part["done"] = True

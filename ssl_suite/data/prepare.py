@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count
 from ssl_suite.data import cache, parallel
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
@@ -256,7 +257,7 @@ def describe(store: Store, report: Report) -> None:
     """The result in two lines, and one more for what was left out."""
     facts = store.report
     report(
-        f"data: {facts['tokens']:,} tokens of {facts['records']:,} records in {facts['seconds']:.1f} s "
+        f"data: {count(facts['tokens'], 'token')} of {count(facts['records'], 'record')} in {facts['seconds']:.1f} s "
         f"({facts['mb_per_s']:.1f} MB/s); split by {facts['split']}: "
         f"{facts['windows']['train']:,} training and {facts['windows']['valid']:,} validation windows"
     )

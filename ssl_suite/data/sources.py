@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core.wording import count
 from ssl_suite.data.cache import cache_folder
 from ssl_suite.data.catalogue import ROOT_VARIABLE, File, Source, locate, places, read_source
 from ssl_suite.data.limits import special
@@ -97,7 +98,7 @@ def resolve_path(
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
         files = [match.absolute() for match in matches if match.is_file()]
         if files:
-            return Sources(files, f"{len(files)} {noun(files)} that match {text}")
+            return Sources(files, f"{count(len(files), 'file')} that match {text}")
     raise SuiteError(f"data.path={text}: no such file or folder.{nearest_file(path)}")
 
 
@@ -109,12 +110,7 @@ def resolve_folder(text: str, path: Path, suffixes: tuple[str, ...]) -> Sources:
         raise SuiteError(f"data.path={text}: {nothing(files, suffixes)}")
     others = len(files) - len(found)
     also = f"; {others} of other kinds left alone" if others else ""
-    return Sources(found, f"{len(found)} {noun(found)} in {path}{also}")
-
-
-def noun(files: list[Path]) -> str:
-    """``file`` or ``files``."""
-    return "file" if len(files) == 1 else "files"
+    return Sources(found, f"{count(len(found), 'file')} in {path}{also}")
 
 
 def nothing(files: list[Path], suffixes: tuple[str, ...]) -> str:
@@ -123,7 +119,7 @@ def nothing(files: list[Path], suffixes: tuple[str, ...]) -> str:
     counts = {name: sum(file.name.lower().endswith(ends) for file in files) for name, ends in readers().items()}
     most = max(counts.values(), default=0)
     best = [f"modality={name}" for name, count in counts.items() if count == most]
-    hint = f" {most} of its {len(files)} files can be read with {' or '.join(best)}." if most else ""
+    hint = f" {most} of its {count(len(files), 'file')} can be read with {' or '.join(best)}." if most else ""
     return f"the folder holds no file that ends in {', '.join(plain)}.{hint}"
 
 
@@ -204,7 +200,7 @@ def check_files(name: str, source: Source, item: File, found: list[Path], data: 
     if item.many:
         if item.count not in (None, len(found)):
             raise SuiteError(
-                f"data={name}: {item.file} finds {len(found):,} files instead of {item.count:,}; "
+                f"data={name}: {item.file} finds {count(len(found), 'file')} instead of {item.count:,}; "
                 f"remove what is there and {again}, or name them by data.path."
             )
         return

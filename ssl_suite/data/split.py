@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_suite.core.wording import count
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.modalities.base import Record
 
@@ -123,7 +124,7 @@ def plan(table: RecordTable, fraction: float, window: int, overlap: int, reach: 
     valid = np.zeros(blocks, dtype=bool)
     if wanted:
         valid[(2 * np.arange(wanted) + 1) * blocks // (2 * wanted)] = True
-    return Plan("blocks", f"blocks of {windows} windows", 0, block, gap, valid, keep)
+    return Plan("blocks", f"blocks of {count(windows, 'window')}", 0, block, gap, valid, keep)
 
 
 def blocks_per_record(lengths: np.ndarray, keep: np.ndarray, block: int) -> np.ndarray:

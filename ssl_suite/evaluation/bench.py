@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite import __version__
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import predictions, protocols, references, rows, scoring, tasks, trial
 from ssl_suite.evaluation.budget import Budget
 from ssl_suite.evaluation.metrics import Undefined
 from ssl_suite.evaluation.protocols import Measurement
+from ssl_suite.machine import cpu_threads
 
 Say = Callable[[str], None]
 
@@ -210,7 +211,7 @@ def device_name(threads: int | None) -> str:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"cpu, {threads or os.cpu_count()} threads"
+    return f"cpu, {count(cpu_threads(threads), 'thread')}"
 
 
 def precision() -> str:

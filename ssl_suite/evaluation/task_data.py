@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.wording import count
 from ssl_suite.data.cache import content_hash
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.sources import Sources, resolve_entry
@@ -173,7 +174,7 @@ def check_labels(task: Task, data: TaskData) -> None:
     """Refuse a part whose labels are all the same: nothing is learnt from it, and no score on it says anything."""
     for name, part in data.parts.items():
         if part.labels_I.dtype != object and len(np.unique(part.labels_I)) < 2:
-            of = f"the {len(part):,} items of {name}" + (" that the budget keeps" if len(part) < part.full else "")
+            of = f"the {count(len(part), 'item')} of {name}" + " that the budget keeps" * (len(part) < part.full)
             label = data.classes[part.labels_I[0]] if data.classes else part.labels_I[0]
             raise SuiteError(f"task {task.name}: the label of {of} is always {label}: nothing to learn or score.")
 

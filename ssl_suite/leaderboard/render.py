@@ -6,11 +6,13 @@ and no path of the machine, so the same rows give the same bytes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count, duration
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import rows
 from ssl_suite.leaderboard import figures, learning, table, verify, words
@@ -105,16 +107,21 @@ def _environment(escape: bool) -> Any:
         keep_trailing_newline=True,
     )
     made.filters["md"] = plain
-    made.filters["code"] = lambda text: "`" + str(text).replace("`", "'") + "`"  # in which an @ makes no link
+    made.filters["code"] = code
     return made
+
+
+def code(text: Any) -> str:
+    """Text as Markdown code, in which an @ makes no link, on one line and without an end of a table's cell."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def plain(text: Any) -> str:
     """Text for a cell of a Markdown table: one line in which nothing is markup."""
     escaped = " ".join(str(text).split()).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
-    for mark in "|*`[]":
+    for mark in "|*`[]~":
         escaped = escaped.replace(mark, f"\\{mark}")
-    return escaped
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", escaped)  # inside a word it is no markup
 
 
 def _context(board: Board) -> dict[str, Any]:
@@ -224,8 +231,8 @@ def made(each: Table, line: Line) -> Made:
     params = sorted({row["encoder"]["params"] for row in found if row["encoder"].get("params")})
     millions = [f"{count / 1e6:.3g} million" for count in params]
     budgets = (
-        f"{row['budget']['name']}: {row['budget']['trials']} trial{'s' * (row['budget']['trials'] != 1)}"
-        + (f", {row['budget']['steps']:,} steps in all" if row["budget"].get("steps") else "")
+        f"{row['budget']['name']}: {count(row['budget']['trials'], 'trial')}"
+        + (f", {count(row['budget']['steps'], 'step')} in all" if row["budget"].get("steps") else "")
         for row in found
     )
     seconds = sum(row["budget"]["seconds"] for row in found)
@@ -237,7 +244,7 @@ def made(each: Table, line: Line) -> Made:
         several(row["protocol"]["name"] for row in found),
         several(budgets, "; "),
         several(len(row["seeds"]) for row in found),
-        f"{words.duration(seconds)} on {several((row['budget']['device'] for row in found), ' and ')}",
+        f"{duration(seconds)} on {several((row['budget']['device'] for row in found), ' and ')}",
     )
 
 

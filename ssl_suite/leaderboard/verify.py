@@ -15,6 +15,7 @@ import numpy as np
 
 from ssl_suite import resources
 from ssl_suite.core.atomic import UNFINISHED
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.predictions import Predictions
 from ssl_suite.evaluation.rows import Row, read, read_predictions, row_files
@@ -100,7 +101,7 @@ def _counts(row: Mapping[str, Any], predictions: Predictions) -> list[str]:
     task, items = row["task"], len(predictions.items_I)
     faults = []
     if task["n_test"] != items:
-        faults.append(f"task.n_test is {task['n_test']} and there are predictions of {items} items.")
+        faults.append(f"task.n_test is {task['n_test']} and there are predictions of {count(items, 'item')}.")
     elif not (predictions.items_I.min() >= 0 and predictions.items_I.max() < task["n_test_full"] + task["n_skipped"]):
         faults.append(f"an item lies outside the {task['n_test_full']} of task.n_test_full.")
     if (task.get("n_classes") or 0) != len(predictions.classes):

@@ -265,13 +265,6 @@ def part(task: Mapping[str, Any]) -> str:
     return f"part of {' and '.join(cut)}" if cut else ""
 
 
-def duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def leakage(task: Mapping[str, Any]) -> str:
     """Counts in words; which are zero is said too."""
     found = [

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count
 from ssl_suite.data.faults import BadRecord
 from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.modalities.base import Fault, Record
@@ -78,7 +79,7 @@ def as_parquet(text: str, root: Path, cache: Path, report: Callable[[str], None]
         digest.update(dataset[i][0].convert("RGB").tobytes())
     path = cache / "torchvision" / f"{name}-{split}-{digest.hexdigest()[:16]}.parquet"
     if not path.is_file():
-        report(f"data: writing {len(dataset):,} pictures of {text} to {path}")
+        report(f"data: writing {count(len(dataset), 'picture')} of {text} to {path}")
         with atomic.replacing(path) as unfinished:
             write_table(dataset_records(dataset, text, split, stop), unfinished)
     return path

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ssl_suite.core.wording import count
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.codebook import Codebook
 from ssl_suite.errors import SuiteError
@@ -82,5 +83,8 @@ class SignalModality(Modality):
             return
         found = Codebook.load(path)
         if len(found) != self.codes:
-            raise SuiteError(f"{path}: has {len(found)} entries, modality.codes={self.codes}; set it to {len(found)}.")
+            raise SuiteError(
+                f"{path}: has {count(len(found), 'entry', 'entries')}, modality.codes={self.codes}; "
+                f"set it to {len(found)}."
+            )
         self.codebook = found

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ssl_suite.core.wording import count
 from ssl_suite.data.batch import Batch
 from ssl_suite.modalities.base import Frame
 from ssl_suite.models.attention import Rope, attention, rope_table
@@ -85,7 +86,7 @@ class EncoderSpec:
     def words(self) -> str:
         """The shapes for a reader."""
         seen = ", causal" if self.causal else ""
-        return f"{self.layers} layers, {self.width} wide, ModernBERT layout{seen}"
+        return f"{count(self.layers, 'layer')}, {self.width} wide, ModernBERT layout{seen}"
 
     @classmethod
     def from_section(

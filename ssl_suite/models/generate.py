@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_suite.core.wording import count
 from ssl_suite.data.batch import ragged
 from ssl_suite.data.rng import Rng
 from ssl_suite.errors import SuiteError
@@ -214,11 +215,13 @@ def budget(prompt: int, length: int | None, max_length: int) -> int:
     """
     room = max_length - 2  # [CLS] and [SEP]
     if prompt >= room and (prompt > room or length is None or length > 0):
-        raise SuiteError(f"The prompt has {prompt} tokens and the model's window holds {room}: give a shorter one.")
+        raise SuiteError(
+            f"The prompt has {count(prompt, 'token')} and the model's window holds {room}: give a shorter one."
+        )
     if length is not None and prompt + length > room:
         raise SuiteError(
-            f"length={length} after a prompt of {prompt} tokens is more than the model's window, which holds {room}: "
-            f"give at most length={room - prompt}."
+            f"length={length} after a prompt of {count(prompt, 'token')} is more than the model's window, which "
+            f"holds {room}: give at most length={room - prompt}."
         )
     return room - prompt if length is None else length
 

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+from ssl_suite.training.stopping import heeded, leave, terminals
+
 PR_SET_PDEATHSIG = 1  # prctl(2)
 POLL_SECONDS = 0.1
 
@@ -22,7 +23,7 @@ def supervise(command: Sequence[str], deliver: Deliver, **options: Any) -> tuple
 
     Args:
         command: program and arguments.
-        deliver: what to do with each signal in ``SIGNALS``; ``again`` is False for the first.
+        deliver: what to do with each signal that asks a run to end; ``again`` is False for the first.
         options: for ``subprocess.Popen``.
 
     Returns:
@@ -30,7 +31,14 @@ def supervise(command: Sequence[str], deliver: Deliver, **options: Any) -> tuple
     """
     came: list[int] = []
     delivered = 0
-    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in SIGNALS}
+    shown = terminals()
+
+    def note(number: int, frame: Any) -> None:
+        came.append(number)
+        if number == signal.SIGHUP:
+            leave(shown)
+
+    before = {number: signal.signal(number, note) for number in heeded()}
     try:
         # preexec_fn may deadlock after threads have locked something; the parent of a run has started none yet.
         before_exec = _end_with_parent()

@@ -19,7 +19,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
+from ssl_suite.machine import cpu_threads
 from ssl_suite.models.learner import Learner
 
 
@@ -67,7 +69,9 @@ class Processes:
 
 def device_name(device: torch.device) -> str:
     """A name for a reader."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {count(torch.get_num_threads(), 'thread')}"
 
 
 @contextlib.contextmanager
@@ -84,8 +88,7 @@ def processes(train: Mapping[str, Any]) -> Iterator[Processes]:
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    threads = train["threads"] or max(1, (os.cpu_count() or 1) // local_world)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(cpu_threads(train["threads"], local_world))
     can_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if train["precision"] == "bf16" and not can_bf16:
         raise SuiteError(f"train.precision=bf16: {device.type} has no fast bfloat16 here; use train.precision=fp32.")

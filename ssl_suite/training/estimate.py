@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from ssl_suite import config, machine, runs, settings
+from ssl_suite.core.wording import count
 from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator
 from ssl_suite.data.prepare import Report, prepare
@@ -141,7 +142,7 @@ def steps_for_minutes(cfg: Mapping[str, Any], out: Path, report: Report = print)
     if facts["eta_seconds"] is None:
         raise SuiteError("train.minutes: the model does not fit this machine's memory, so no step can be timed.")
     steps = facts["run"]["steps"]
-    report(f"train.minutes={train['minutes']}: {steps:,} steps of {facts['step_seconds']:.3g} s.")
+    report(f"train.minutes={train['minutes']}: {count(steps, 'step')} of {facts['step_seconds']:.3g} s.")
     return {**cfg, "train": {**train, "steps": steps}}
 
 

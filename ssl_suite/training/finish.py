@@ -15,6 +15,7 @@ import torch
 
 from ssl_suite import __version__
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count
 from ssl_suite.data.store import Store
 from ssl_suite.files import read_metrics
 from ssl_suite.modalities.base import Modality
@@ -134,8 +135,8 @@ tags: [ssl_suite, {cfg["modality"]["name"]}, {cfg["objective"]["name"]}]
 # {cfg["modality"]["name"]} encoder, pre-trained with {cfg["objective"]["name"]}
 
 {started(cfg["model"])}: {learner.encoder.spec.words}.
-Trained for {summary["steps"]:,} steps on {summary["tokens"]:,} tokens; exported at step {summary["best_step"]:,}:
-validation loss {loss}.
+Trained for {count(summary["steps"], "step")} on {count(summary["tokens"], "token")};
+exported at step {summary["best_step"]:,}: validation loss {loss}.
 
 ```python
 {build.opening(learner, modality)}

@@ -4,7 +4,7 @@ One process is this one. More are started by ``torchrun`` as a child: its worker
 writes to the terminal through the inherited stdout, and everybody's stderr, torchrun's own log included, goes to
 ``torchrun.log``. Between parent and workers lie three small files in the run folder:
 
-    worker.pid    rank 0's process id (and host name); a signal to the parent goes on to it as SIGUSR1: save and stop
+    worker.pid    rank 0's process id (and host name); a signal to the parent goes on to it: save and stop
     error.txt     a worker's fault of the input, one line, which the parent raises again
     torchrun.log  what the workers and torchrun had to say on stderr
 """
@@ -24,6 +24,7 @@ from typing import Any
 
 from ssl_suite import config, runs, settings
 from ssl_suite.errors import SuiteError
+from ssl_suite.machine import cpu_threads
 from ssl_suite.runs import ERROR, LOG, PID
 from ssl_suite.training import slurm
 from ssl_suite.training.children import supervise
@@ -96,17 +97,12 @@ def sbatch(cfg: Mapping[str, Any], out: Path) -> int:
 LAUNCHERS: dict[str, Callable[[Mapping[str, Any], Path], int]] = {"local": local, "torchrun": torchrun, "slurm": sbatch}
 
 
-def threads(cfg: Mapping[str, Any], cores: int) -> int:
-    """CPU threads of each process: ``train.threads``, else an even share of the cores."""
-    return cfg["train"]["threads"] or max(1, cores // cfg["launch"]["processes"])
-
-
 def _workers(cfg: Mapping[str, Any], out: Path, where: list[str]) -> int:
     """Run torchrun with this machine's workers and wait for it."""
     per_node = ["--nproc-per-node", str(cfg["launch"]["processes"])]
     command = [sys.executable, "-m", "torch.distributed.run", *per_node, *where, "-m", WORKER, str(out)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads(cfg, cores))}
+    threads = cpu_threads(cfg["train"]["threads"], cfg["launch"]["processes"])
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if cfg["launch"].get("node_rank") in (None, 0):
         for name in (PID, ERROR):
             (out / name).unlink(missing_ok=True)
@@ -136,7 +132,8 @@ def _tell_rank_0(out: Path) -> Callable[[subprocess.Popen, int, bool], bool]:
         try:
             pid, host = (out / PID).read_text(encoding="utf-8").split()
             if host == socket.gethostname():  # on several machines rank 0 may be on another, whose parent is told too
-                os.kill(int(pid), signal.SIGUSR1)
+                # A hang-up says that the terminal is gone as well.
+                os.kill(int(pid), signal.SIGHUP if number == signal.SIGHUP else signal.SIGUSR1)
         except (OSError, ValueError):  # not written yet, half written, or gone already
             return False
         return True

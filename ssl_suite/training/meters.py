@@ -7,13 +7,14 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import duration
 from ssl_suite.errors import SuiteError
 from ssl_suite.files import read_metrics
 
@@ -113,8 +114,9 @@ QUIET = 10.0  # seconds after which a step that logs nothing is told all the sam
 class Progress:
     """One live line on a terminal; plain lines elsewhere: one at each log step, and after ``QUIET`` seconds without."""
 
-    def __init__(self, steps: int, quiet: bool) -> None:
-        self._steps, self._quiet, self._began, self._first = steps, quiet, 0.0, 0
+    def __init__(self, steps: int, quiet: bool, gone: Callable[[], None]) -> None:
+        """``gone`` is called when nobody can be told any more."""
+        self._steps, self._quiet, self._began, self._first, self._gone = steps, quiet, 0.0, 0, gone
         self._bar: Any = None
 
     def start(self, done: int) -> None:
@@ -142,14 +144,21 @@ class Progress:
             self._bar.update(self._task, completed=step, facts=facts)
         elif not self._quiet:
             left = (time.monotonic() - self._began) / max(1, step - self._first) * (self._steps - step)
-            print("  ".join(filter(None, (f"step {step}/{self._steps}", facts, f"ETA {left:.0f} s"))), flush=True)
+            self._print("  ".join(filter(None, (f"step {step}/{self._steps}", facts, f"ETA {duration(left)}"))))
 
     def say(self, text: str) -> None:
         """A line above the bar."""
         if self._bar:
             self._bar.console.print(text, highlight=False, markup=False)
         elif not self._quiet:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        try:
             print(text, flush=True)
+        except OSError:  # the terminal is closed, or the reader of a pipe has gone: save and end
+            self._quiet = True
+            self._gone()
 
     def close(self) -> None:
         if self._bar:

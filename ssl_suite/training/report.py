@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite import files
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def summary_lines(
     if summary.get("steps") is not None:
         spent = f" in {summary['seconds']:.0f} s" if summary.get("seconds") is not None else ""
         rate = f", {summary['tokens_per_s']:,.0f} tokens/s" if summary.get("tokens_per_s") is not None else ""
-        lines.append(f"Trained {summary['steps']:,} steps{spent}{rate}.")
+        lines.append(f"Trained {count(summary['steps'], 'step')}{spent}{rate}.")
     if valid is not None:
         right, masked = summary.get("valid_accuracy"), summary.get("valid_masked_loss")
         symbols = summary.get("valid_symbol_loss")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_suite import config, runs
+from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
 from ssl_suite.training.children import supervise
 
@@ -79,7 +80,7 @@ def _forward(process: subprocess.Popen, number: int, again: bool) -> bool:
 
 def _report(codes: Sequence[int], names: Sequence[str], parent: Path) -> int:
     done = sum(code == 0 for code in codes)
-    print(f"{done} of {len(names)} runs succeeded, in {parent}")
+    print(f"{done} of {count(len(names), 'run')} succeeded, in {parent}")
     for name, code in zip(names, codes, strict=False):
         if code:
             print(f"  failed with exit code {code}: {parent / name}", file=sys.stderr)

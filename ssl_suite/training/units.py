@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ssl_suite.core import atomic
+from ssl_suite.core.wording import count
 from ssl_suite.data import codebook, seals
 from ssl_suite.data.batch import Batch, ragged
 from ssl_suite.data.codebook import Codebook
@@ -103,8 +104,8 @@ def describe(modality: SignalModality, facts: dict[str, Any]) -> list[str]:
     """The codebook in a line, and a warning where it serves badly."""
     codes = facts["codes"]
     lines = [
-        f"units: {codes} codes ({modality.units}) over {facts['points']:,} frames: {facts['used']} used, perplexity "
-        f"{facts['perplexity']:.1f}, error {facts['error']:.3f} of the variance"
+        f"units: {codes} codes ({modality.units}) over {count(facts['points'], 'frame')}: {facts['used']} used, "
+        f"perplexity {facts['perplexity']:.1f}, error {facts['error']:.3f} of the variance"
     ]
     if facts["collapsed"]:
         lines.append(
@@ -112,7 +113,10 @@ def describe(modality: SignalModality, facts: dict[str, Any]) -> list[str]:
             f"look for silent or blank records, or set modality.codes below {codes}"
         )
     elif facts["used"] < codes:
-        lines.append(f"units: warning: {codes - facts['used']} codes are used by no frame; set a lower modality.codes")
+        lines.append(
+            f"units: warning: {codes - facts['used']} of {count(codes, 'code')} used by no frame; "
+            "set a lower modality.codes"
+        )
     return lines
 
 
@@ -158,7 +162,7 @@ def _fitted(modality: SignalModality, store: Store, points: Points, device: torc
     book = folder / BOOK
     discard_damaged_book(book, report)
     if not book.is_file():
-        report(f"units: clustering frames into {modality.codes} codes ({modality.units})")
+        report(f"units: clustering frames into {count(modality.codes, 'code')} ({modality.units})")
         sample = _sample(modality, store, points, device)
         _publish(folder, lambda beside: codebook.fit(sample, modality.codes, SEED).save(beside / book.name))
     return book

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ssl_suite import config
-from ssl_suite.errors import SuiteError
+from ssl_suite.errors import SuiteError, one_line_when_memory_is_full
 from ssl_suite.training.stopping import StopSignals
 
 
@@ -20,7 +20,8 @@ def main(out: Path) -> int:
         if os.environ.get("RANK", "0") == "0":
             (out / "worker.pid").write_text(f"{os.getpid()} {socket.gethostname()}")
         try:
-            train_until(config.read(out / "config.yaml"), out, stop)
+            with one_line_when_memory_is_full():
+                train_until(config.read(out / "config.yaml"), out, stop)
         except SuiteError as error:
             (out / "error.txt").write_text(f"{error}\n", encoding="utf-8")
             return 2

@@ -57,7 +57,7 @@ def test_a_second_run_opens_the_store_and_reads_nothing(tmp_path: Path) -> None:
     path = write(tmp_path / "x.fa", a=random_bases(5000, 0))
     first, lines = run(path)
     assert lines[0] == f"data: preparing {path}"
-    assert "5,000 tokens of 1 records" in lines[1]
+    assert "5,000 tokens of 1 record" in lines[1]
     counting = Counting(max_length=102)
     again, lines = run(path, counting)
     assert (again.folder, counting.encoded) == (first.folder, 0)

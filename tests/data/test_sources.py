@@ -145,7 +145,7 @@ def test_an_entry_of_unpacked_files(files: Path) -> None:
     assert found(**data) == [files / "b.fa", files / "deep/er/c.GBK"]
     item["count"] = 2
     with pytest.raises(
-        SuiteError, match=r"finds 1 files instead of 2; remove what is there and run `ssl_suite data fetch"
+        SuiteError, match=r"finds 1 file instead of 2; remove what is there and run `ssl_suite data fetch"
     ):
         found(**data)
     item |= {"count": 1, "file": "deep/*.txt"}

@@ -167,6 +167,20 @@ def test_what_rows_say_is_text_not_markup(html: str, markdown: str) -> None:
     assert "odd &lt;arm&gt;|*x*" in html and "odd &lt;arm>\\|\\*x\\*".replace("-", "&#8209;") in markdown
 
 
+@pytest.mark.parametrize(
+    ("text", "cell", "code"),
+    [
+        ("a|b\n- c `d`", "a\\|b - c \\`d\\`", "`a\\|b - c 'd'`"),
+        ("<img src=x> & [x](y)", "&lt;img src=x> &amp; \\[x\\](y)", "`<img src=x> & [x](y)`"),
+        ("__a_b__ ~~c~~ *d* \\", "\\_\\_a_b\\_\\_ \\~\\~c\\~\\~ \\*d\\* \\\\", "`__a_b__ ~~c~~ *d* \\`"),
+        ("x\u2028y\r\n|", "x y \\|", "`x y \\|`"),
+    ],
+)
+def test_names_are_escaped(text: str, cell: str, code: str) -> None:
+    assert render.plain(text) == cell
+    assert render.code(text) == code
+
+
 def test_tables_for_github_have_as_many_cells_in_every_line(markdown: str) -> None:
     blocks = re.findall(r"(?:^\|.*\|\n)+", markdown, flags=re.MULTILINE)
     assert len(blocks) == 6  # scores, finding, pre-training, data, methods, published

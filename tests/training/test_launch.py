@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from ssl_suite import cli, config, runs
+from ssl_suite import cli, config, machine, runs
 from ssl_suite.training import launch, slurm
+from ssl_suite.training.distributed import processes
 
 TINY = [
     *("data.path=in.fa", "modality.max_length=64", "train.tokens_per_batch=1024", "train.eval_tokens=256"),
@@ -251,7 +253,18 @@ def test_slurm_script() -> None:
     assert "export OMP_NUM_THREADS=4" in lines
 
 
-def test_threads() -> None:
-    cfg = config.compose(["launch.processes=4"])
-    assert [launch.threads(cfg, cores) for cores in (16, 6, 2)] == [4, 1, 1]
-    assert launch.threads(config.compose(["launch.processes=4", "train.threads=3"]), 16) == 3
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """train.threads, else OMP_NUM_THREADS, else an even share of the cores that this process may use."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for cores, share in ((16, 4), (6, 1), (2, 1)):
+        monkeypatch.setattr(machine, "usable_cores", lambda cores=cores: cores)
+        assert machine.cpu_threads(None, 4) == share
+    for value, expected in (("3", 3), ("", 1), ("0", 1), ("4,2", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        assert machine.cpu_threads(None, 4) == expected
+    assert machine.cpu_threads(5, 4) == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = torch.get_num_threads()
+    with processes({"threads": None, "precision": "fp32"}):
+        assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)

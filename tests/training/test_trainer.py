@@ -145,7 +145,7 @@ def test_twenty_kills_change_nothing(genome, tmp_path):
     assert killed == 20  # the kills really fell into the runs
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_signals_save_and_exit_0(genome, tmp_path, number):
     cfg, out = compose(genome, "train.steps=100000", "train.checkpoint_every=100000"), tmp_path / "run"
     child = children.start(work, cfg, out, folder=tmp_path / "logs")
