@@ -121,7 +121,7 @@ def plain(text: Any) -> str:
     escaped = " ".join(str(text).split()).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
     for mark in "|*`[]~":
         escaped = escaped.replace(mark, f"\\{mark}")
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", escaped)  # inside a word it is no markup
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # inside a word it is no markup
 
 
 def _context(board: Board) -> dict[str, Any]:

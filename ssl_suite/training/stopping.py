@@ -42,6 +42,11 @@ class StopSignals:
         """Ask the run to save and end."""
         self.asked = True
 
+    def unheard(self) -> None:
+        """Ask the run to save and end, as nobody reads what it says any more, and let it speak to nowhere."""
+        self.ask()
+        leave([*self._terminals, 1])
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.ask()
         signal.signal(signal.SIGINT, signal.default_int_handler)

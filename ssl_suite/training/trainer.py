@@ -136,7 +136,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
 
     # Resume: from the newest checkpoint that is whole.
     root = out / "checkpoints"
-    progress = Progress(steps, job.quiet or not group.main, stop.ask)
+    progress = Progress(steps, job.quiet or not group.main, stop.unheard)
     if settings["lr"] != cfg["train"]["lr"]:
         progress.say(f"learning rate: train.lr={cfg['train']['lr']} scaled to {settings['lr']:.4g} at its peak.")
     frozen = runs.frozen_part(cfg)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -114,7 +115,7 @@ MARKS = {
     "etag": ('"one"', {}, True),
     "weak etag": ('W/"one"', OLD, False),
     "date": ("", OLD, True),
-    "fresh date": ("", {"Last-Modified": formatdate(usegmt=True)}, False),
+    "fresh date": ("", {"Last-Modified": formatdate(time.time() + 3600, usegmt=True)}, False),
     "nothing": ("", {}, False),
 }
 

@@ -151,7 +151,7 @@ def test_a_zip_that_leads_outside(site: Site, tmp_path: Path) -> None:
 
 def test_an_archive_with_other_things_in_it(site: Site, tmp_path: Path) -> None:
     entry = archive(site, packed("zip", {"top/a.fa": FASTA}))
-    assert "x/top/*.fa finds 1 files instead of 2" in fault(entry)
+    assert "x/top/*.fa finds 1 file instead of 2" in fault(entry)
     assert "does not hold x/top/*.fa" in fault(archive(site, packed("zip", {"a.fa": FASTA})), tmp_path / "other")
 
 

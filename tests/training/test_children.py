@@ -84,7 +84,7 @@ import pathlib, sys, time
 from ssl_suite.training.meters import Progress
 from ssl_suite.training.stopping import StopSignals
 with StopSignals() as stop:
-    progress = Progress(10**6, False, stop.ask)
+    progress = Progress(10**6, False, stop.unheard)
     pathlib.Path(sys.argv[1]).touch()
     step = 0
     while not stop.asked:
