@@ -176,7 +176,10 @@ class Modality:
 
     @property
     def learns(self) -> bool:
-        """Whether ``fit`` would learn from the records it is given, which are those of the training split alone."""
+        """Whether its tokeniser is trained on records, those of the training split alone.
+
+        That a run has its tokeniser from another changes nothing: one input is split one way for both.
+        """
         return type(self).fit is not Modality.fit
 
     def fit(self, records: Iterator[Record]) -> None:

@@ -37,7 +37,7 @@ class LetterModality(Modality):
 
     @property
     def learns(self) -> bool:
-        return self.tokenizer == "bpe" and self._bpe is None
+        return self.tokenizer == "bpe"
 
     def read(
         self,

@@ -122,7 +122,7 @@ class Music(Modality):
 
     @property
     def learns(self) -> bool:
-        return self.vocab_size is not None and self._bpe is None
+        return self.vocab_size is not None
 
     def content(self, record: Record) -> tuple[bytes, int]:
         """Of the ids before BPE."""

@@ -133,7 +133,7 @@ class Text(Modality):
 
     @property
     def learns(self) -> bool:
-        return self.tokenizer in TRAINED and self._words is None
+        return self.tokenizer in TRAINED
 
     def content(self, record: Record) -> tuple[bytes, int]:
         """Of the text without regard to case and white space; with white space in the number of letters."""

@@ -140,7 +140,7 @@ def test_a_run_trains_resumes_embeds_fills_and_is_exported(folders: dict[str, Pa
     again = load_file(last / "model.safetensors")
     assert expected.keys() == again.keys() and all(torch.equal(again[name], x) for name, x in expected.items())
 
-    folder = export.run(export.settle([f"encoder={out}@6", f"output={tmp_path / 'hub'}"], export.KEYS))
+    folder, _ = export.run(export.settle([f"encoder={out}@6", f"output={tmp_path / 'hub'}"], export.KEYS))
     model, info = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert type(model).__name__ == "BertForMaskedLM" and not info["missing_keys"] and not info["unexpected_keys"]
     assert model.config.hidden_dropout_prob == 0.1  # as it was
