@@ -68,7 +68,10 @@ def refuse(record: Record, raw: bytes, letters: dict[str, int], ambiguous: str) 
         shown = ", ".join(letter if letter.isascii() and letter.isprintable() else repr(letter) for letter in wrong[:5])
         shown += ", …" if len(wrong) > 5 else ""
         protein = any(letter in AMINO_ACIDS for letter in wrong)
+        protein = protein and set(wrong) != {"*"}
         remedy = "if this is protein, use modality=protein" if protein else "remove what is no base"
+        if set(wrong) <= set("-.*"):
+            remedy = "take the gaps of the alignment out: sed '/^>/!s/[-.*]//g' ALIGNED > PLAIN (of FASTA)"
         raise BadRecord(
             f"{where}: {shown} (first at position {first}) {'is' if len(wrong) == 1 else 'are'} not DNA; {remedy}.",
             "protein given as DNA" if protein else "not DNA",

@@ -119,7 +119,7 @@ def decode(record: Record, size: int, smallest: int, most: int) -> tuple[np.ndar
         except UnidentifiedImageError:
             raise bad(record, "is not a PNG, JPEG, WebP, BMP, GIF or TIFF image; remove it", "no image") from None
         except Image.DecompressionBombError:
-            raise too_many(record, f"more than {LARGEST:,} pixels", most) from None
+            raise too_many(record, f"more than {LARGEST:,} pixels", LARGEST) from None
         except Exception as error:
             raise damaged(record, error) from None
         if width * height > most:

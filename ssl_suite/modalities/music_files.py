@@ -149,25 +149,19 @@ def smpte(where: str, source: str, frames: int, ticks: int) -> BadRecord:
 
     Args:
         where: file and record.
-        source: the file.
+        source: a MIDI file whose header is at its beginning; empty for another.
         frames: a second.
         ticks: of a frame.
     """
-    quarter = max(1, frames * ticks // 2)  # of 0.5 s, the tempo of a file that names none
-    new = Path(source).with_suffix(".ppq.mid")
-    octal = "".join(f"\\{byte:03o}" for byte in divmod(quarter, 256))
-    command = (
-        f"cp {shlex.quote(source)} {shlex.quote(str(new))} && "
-        f"printf '{octal}' | dd of={shlex.quote(str(new))} bs=1 seek=12 conv=notrunc"
-    )
-    how = "in a sequencer" + (
-        f", or take it as {quarter} ticks: `{command}`" if source.lower().endswith(SUFFIXES[:2]) else ""
-    )
-    return BadRecord(
-        f"{where} counts time in SMPTE frames ({frames} a second, {ticks} ticks each), not in beats: it has no bars; "
-        f"export it with ticks per quarter note {how}.",
-        "SMPTE time",
-    )
+    what = f"{where} counts time in SMPTE frames ({frames} a second, {ticks} ticks each), not in beats: it has no bars"
+    how = "export it with ticks per quarter note in a sequencer"
+    if source.lower().endswith(SUFFIXES[:2]):
+        quarter = max(1, frames * ticks // 2)  # of 0.5 s, the tempo of a file that names none
+        old, new = shlex.quote(source), str(Path(source).with_suffix(".ppq.mid"))
+        octal = "".join(f"\\{byte:03o}" for byte in divmod(quarter, 256))
+        patch = f"printf '{octal}' | dd of={shlex.quote(new)} bs=1 seek=12 conv=notrunc"
+        how += f", or take it as {quarter} ticks by `cat {old} > {shlex.quote(new)} && {patch}`, and use {new}"
+    return BadRecord(f"{what}; {how}.", "SMPTE time")
 
 
 def load(record: Record, where: str) -> Any:
@@ -179,7 +173,7 @@ def load(record: Record, where: str) -> Any:
     if data[:4] == RIFF:
         data = data[max(0, data.find(MAGIC)) :]
     if len(data) > 13 and data[12] > 127:
-        raise smpte(where, record.source, 256 - data[12], data[13])
+        raise smpte(where, record.source if data is record.data else "", 256 - data[12], data[13])
     try:
         return Score.from_midi(data)
     except (RuntimeError, ValueError, IndexError, OverflowError) as error:

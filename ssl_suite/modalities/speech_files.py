@@ -126,8 +126,8 @@ def untagged(data: memoryview) -> memoryview:
     while bytes(data[at : at + 3]) == ID3 and len(data) >= at + ID3_HEADER:
         size = sum(byte << shift for byte, shift in zip(data[at + 6 : at + 10], (21, 14, 7, 0), strict=True))
         at += ID3_HEADER + size + (ID3_HEADER if data[at + 5] & ID3_FOOTER else 0)
-        while bytes(data[at : at + 1]) == b"\0":  # padding that the tag's size leaves out
-            at += 1
+        rest = bytes(data[at : at + BLOCK])
+        at += len(rest) - len(rest.lstrip(b"\0"))  # padding that the tag's size leaves out
     return data[at : -ID3V1 if bytes(data[-ID3V1:][:3]) == b"TAG" else None]
 
 

@@ -79,7 +79,13 @@ def choose(path: Path, present: list[str], wanted: Wanted, column: str | None, i
     data = column or next((lower[name] for name in wanted.columns if name in lower), None)
     if data is None:
         usual = " or ".join(f"'{name}'" for name in wanted.columns[:2])
-        message = f"{path}: has no column {usual}; set data.column to one of {', '.join(short(present))}."
+        others = short(present)
+        named = (
+            f"set data.column to one of {', '.join(others)}, or name the columns in a first line"
+            if others
+            else "name one"
+        )
+        message = f"{path}: has no column {usual}; {named}."
         raise BadRecord(message, f"no {wanted.what} column")
     name = id_column or next((lower[name] for name in NAME_COLUMNS if name in lower), None)
     found = {tag: next((lower[name] for name in names if name in lower), None) for tag, names in TAG_COLUMNS.items()}
@@ -248,7 +254,7 @@ def read_delimited(
 def separator(lines: Lines, names: Iterable[str | None]) -> str:
     """What separates fields: what leaves one of ``names`` in the header, else what occurs most often there.
 
-    Comment lines (``#``) above the header are passed over.
+    Comment lines (``#``) and Excel's ``sep=;`` above the header are passed over.
     """
     names = set(names)
     while True:
@@ -259,7 +265,7 @@ def separator(lines: Lines, names: Iterable[str | None]) -> str:
             for mark in DELIMITERS
             if any(cell.strip() in names or cell.strip().lower() in names for cell in cells[mark])
         ]
-        if found or not header.startswith("#"):
+        if found or not header.startswith(("#", "sep=")):
             return max(found or DELIMITERS, key=lambda mark: len(cells[mark]))
         lines.readline()
 

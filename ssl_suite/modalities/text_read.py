@@ -222,8 +222,9 @@ def json_objects(path: Path, lines: Lines, fault: Fault, limit: Limit) -> Iterat
             yield number, item
             continue
         advice = "repair or remove it"
-        if good == 0 and line.lstrip().startswith("["):
-            advice = "if the file is one JSON list, write its items one a line (jq -c '.[]')"
+        if good == 0 and line.lstrip()[0] in "[{":
+            program = "jq -c '.[]'" if line.lstrip()[0] == "[" else "jq -c ."
+            advice = f"if the file is one JSON value over several lines, write its items one a line ({program})"
         fault(BadRecord(f"{path}: line {number} {why}; {advice}.", "broken record"))
     if number == 0 or (good == 0 and not why):
         raise no_text(path)
