@@ -92,7 +92,7 @@ def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Gene
             of range, or an output that does not go with the modality.
     """
     from ssl_suite.commands.embed import device
-    from ssl_suite.models.generate import Sampling, generate
+    from ssl_suite.models.generate import Sampling, causal_model, generate
     from ssl_suite.training import restore
 
     sampling = Sampling(settings["temperature"], settings["top_k"], settings["top_p"])
@@ -107,23 +107,13 @@ def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Gene
     if settings["output"]:
         check(modality, Path(settings["output"]).expanduser())
     starts = starting_points(modality, prompts, settings) or [[]]
-    samples = range(settings["samples"])
-    repeated = [(ids, (place << 32) + sample) for place, ids in enumerate(starts) for sample in samples]
+    repeated = [ids for ids in starts for _ in range(settings["samples"])]
+    model = causal_model(loaded.encoder, loaded.objective, modality.vocabulary, modality.max_length)
     results: list[Generated] = []
     together = max(1, TOGETHER // modality.max_length)
     for first in range(0, len(repeated), together):
-        prompts_S, numbers_S = zip(*repeated[first : first + together], strict=True)
-        results += generate(
-            loaded.encoder,
-            loaded.objective,
-            prompts_S,
-            modality.vocabulary,
-            modality.max_length,
-            settings["length"],
-            sampling,
-            settings["seed"],
-            numbers_S,
-        )
+        given = (modality.vocabulary, modality.max_length, settings["length"], sampling, settings["seed"] + first)
+        results += generate(model, repeated[first : first + together], *given)
     return loaded, results
 
 

@@ -39,8 +39,6 @@ def test_sequences_go_on_from_their_prompts(dna: Path, capsys: pytest.CaptureFix
     assert all(line.startswith("ACGTACGT") for line in out[:3]) and all(line.startswith("TTTT") for line in out[3:])
     assert max(map(len, out[:3])) <= 28 and set("".join(out)) <= set("ACGTN" + AMBIGUOUS)
     assert len(set(out)) > 2
-    again, _ = said(capsys, f"encoder={dna}", "ACGTACGT", "TTTT", "samples=1", "length=20")
-    assert again == out[::3]  # the first of three
 
 
 def test_greedy_repeats_itself_and_seeds_differ(dna: Path, capsys: pytest.CaptureFixture) -> None:

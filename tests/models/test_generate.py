@@ -1,30 +1,22 @@
-"""Generation: with a cache against without, the filters against transformers', and the ends."""
+"""Generation: greedy against a loop over the encoder's own forward pass, what is never written, ends and lengths."""
 
 import types
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import (
-    ModernBertDecoderConfig,
-    ModernBertDecoderForCausalLM,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
-from ssl_suite.data.rng import Rng
+from ssl_suite.data.batch import ragged
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Vocabulary
-from ssl_suite.models import decoder_hub
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.generate import Generated, Sampling, draw, filtered, generate
+from ssl_suite.models.generate import Generated, Sampling, causal_model, generate
 from ssl_suite.objectives.clm import CausalLM
 
 VOCABULARY = Vocabulary(tuple(map(str, range(30))), targets=(5, 30))
 WINDOW = 40
 PROMPTS = [[7, 8, 9], [], [11, 12, 13, 14, 15, 16, 17, 18], [29]]
-SAMPLINGS = [Sampling(0.0), Sampling(), Sampling(0.7, top_k=12), Sampling(1.3, top_p=0.9), Sampling(1.0, 20, 0.8)]
 
 
 def parts(windows=(None, None), thetas=(64.0, 64.0)) -> tuple[Encoder, CausalLM]:
@@ -39,47 +31,33 @@ def parts(windows=(None, None), thetas=(64.0, 64.0)) -> tuple[Encoder, CausalLM]
 
 
 def write(encoder, objective, prompts=PROMPTS, **settings) -> list[Generated]:
-    return generate(encoder, objective, prompts, VOCABULARY, WINDOW, **settings)
+    model = causal_model(encoder, objective, VOCABULARY, WINDOW)
+    return generate(model, prompts, VOCABULARY, WINDOW, **settings)
+
+
+@torch.no_grad()
+def logits(encoder, objective, ids):
+    """(V,) of the id behind [CLS] and ``ids``, by the encoder's own pass over all of them; special ids banned."""
+    batch = ragged([np.array([*ids, 5])], VOCABULARY, WINDOW)  # what stands behind is seen by nothing before
+    found = objective.next_logits(encoder, encoder(batch)[len(ids)][None])[0]
+    found[[0, 1, 2, 4]] = -torch.inf
+    return found
 
 
 @pytest.mark.parametrize("windows", [(None, None), (None, 3)])
-@pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_the_cache_changes_nothing(sampling, windows):
+def test_greedy_is_a_loop_over_the_encoder(windows):
     encoder, objective = parts(windows, (64.0, 20.0 if windows[1] else 64.0))
-    with_cache, without = (
-        write(encoder, objective, sampling=sampling, seed=5, cached=cached, keep_logits=True)
-        for cached in (True, False)
-    )
-    for ours, plain in zip(with_cache, without, strict=True):
-        assert (ours.ids, ours.prompt, ours.ended) == (plain.ids, plain.prompt, plain.ended)
-        assert ours.logits.shape == (len(ours.ids) - ours.prompt + ours.ended, 30)
-        torch.testing.assert_close(ours.logits, plain.logits, atol=1e-5, rtol=0)
-
-
-def test_greedy_is_what_transformers_generates():
-    encoder, objective = parts()
-    cfg = decoder_hub.decoder_config(encoder.spec, VOCABULARY, WINDOW)
-    model = ModernBertDecoderForCausalLM(ModernBertDecoderConfig(**cfg)).eval()
-    state = {f"model.{name}": x for name, x in encoder.state_dict().items()} | objective.hub_weights()[1]
-    model.load_state_dict(decoder_hub.to_decoder(state), strict=False)
-    for prompt, ours in zip(PROMPTS, write(encoder, objective, sampling=Sampling(0.0)), strict=True):
-        expected = model.generate(
-            torch.tensor([[2, *prompt]]), max_new_tokens=38 - len(prompt), do_sample=False, suppress_tokens=[0, 1, 2, 4]
-        )
-        assert [2, *ours.ids, *[3] * ours.ended] == expected[0].tolist()
-
-
-def test_prompts_written_together_are_those_written_alone():
-    encoder, objective = parts()
-    together = write(encoder, objective, seed=5)
-    for row, prompt in enumerate(PROMPTS):
-        (alone,) = write(encoder, objective, [prompt], seed=5, numbers=[row])
-        assert alone == together[row]
+    for prompt, found in zip(PROMPTS, write(encoder, objective, sampling=Sampling(0.0)), strict=True):
+        ids, ended = list(prompt), False
+        while len(ids) < WINDOW - 2 and not ended:
+            new = int(logits(encoder, objective, ids).argmax())
+            ended = new == VOCABULARY.sep
+            ids += [] if ended else [new]
+        assert (found.ids, found.prompt, found.ended) == (ids, len(prompt), ended)
 
 
 def test_special_tokens_are_never_written_and_sep_ends():
-    encoder, objective = parts()
-    results = write(encoder, objective, [[]] * 200, seed=1)
+    results = write(*parts(), [[]] * 200, seed=1)
     assert all(min(result.ids, default=5) >= 5 for result in results)
     assert {result.ended for result in results} == {True, False}
     assert all(result.ended or len(result.ids) == WINDOW - 2 for result in results)
@@ -90,41 +68,19 @@ def test_seeds_and_lengths():
     first, again, other = (write(encoder, objective, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
     short = write(encoder, objective, seed=1, length=5)
-    assert [s.ids for s in short] == [f.ids[: f.prompt + 5] for f in first]
     assert max(len(s.ids) - s.prompt for s in short) == 5
+    assert all(s.ids[: s.prompt] == prompt for s, prompt in zip(short, PROMPTS, strict=True))
 
 
-def test_draws_follow_the_probabilities():
-    """60,000 draws from one set of probabilities, filtered as asked."""
-    logits = torch.randn(30, generator=torch.Generator().manual_seed(3))
-    sampling = Sampling(0.9, top_k=12, top_p=0.9)
-    ids = draw(logits.expand(60_000, 30), sampling, Rng(0, 0, torch.arange(60_000)))
-    expected = torch.softmax(filtered((logits / 0.9)[None], 12, 0.9)[0].double(), -1).numpy()
-    counts = torch.bincount(ids, minlength=30).numpy()
-    assert counts[expected == 0].sum() == 0 and 3 < (expected > 0).sum() < 12
-    possible = expected > 0
-    assert stats.chisquare(counts[possible], 60_000 * expected[possible]).pvalue > 1e-4
-
-
-@pytest.mark.parametrize("top_k", [None, 1, 5, 30, 99])
-@pytest.mark.parametrize("top_p", [None, 0.01, 0.5, 0.95, 1.0])
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
-def test_filters_are_those_of_transformers(top_k, top_p, temperature):
-    logits = torch.randn(50, 30, generator=torch.Generator().manual_seed(1)) * 3
-    logits[:, 4] = -torch.inf
-    logits[::2, 7] = logits[::2, 8]  # ties
-    expected = TemperatureLogitsWarper(temperature)(None, logits)
-    if top_k is not None:
-        expected = TopKLogitsWarper(top_k)(None, expected)
-    if top_p is not None and top_p < 1:
-        expected = TopPLogitsWarper(top_p)(None, expected)
-    assert torch.equal(filtered(logits / temperature, top_k, top_p), expected)
-
-
-def test_a_tiny_temperature_is_greedy():
-    logits = torch.randn(50, 30, generator=torch.Generator().manual_seed(1)) * 9
-    ids = draw(logits, Sampling(1e-38), Rng(0, 0, torch.arange(50)))
-    assert torch.equal(ids, logits.argmax(-1))
+def test_draws_follow_the_filtered_probabilities():
+    encoder, objective = parts()
+    shares = torch.softmax(logits(encoder, objective, [7]).double() / 0.9, -1)
+    kept = shares >= shares.topk(12).values[-1]
+    drawn = write(encoder, objective, [[7]] * 4000, length=1, sampling=Sampling(0.9, top_k=12), seed=3)
+    counts = np.bincount([(result.ids[1:] or [VOCABULARY.sep])[0] for result in drawn], minlength=30)
+    expected = (shares * kept / (shares * kept).sum()).numpy()
+    assert counts[expected == 0].sum() == 0
+    assert stats.chisquare(counts[expected > 0], 4000 * expected[expected > 0]).pvalue > 1e-4
 
 
 @pytest.mark.parametrize(
