@@ -160,7 +160,8 @@ def _is_here(task: Any, place: Mapping[str, Any]) -> bool:
     from ssl_suite.evaluation import task_data, tasks
 
     try:
-        task_data.find_sources(task, tasks.build_modality(task), place)
+        for data in (task.data, *([task.lookup["data"]] if task.lookup else [])):
+            task_data.find_sources(task, tasks.build_modality(task), place, data)
     except SuiteError:
         return False
     return True

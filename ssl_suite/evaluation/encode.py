@@ -30,9 +30,14 @@ Key = TypeVar("Key")
 Granularity = Literal["sequence", "position"]
 
 
-def sequences_of(data: TaskData, split: str) -> Iterator[tuple[int, Sequence]]:
-    """The sequences of a part with their numbers."""
+def sequences_of(data: TaskData, split: str, once: bool = False) -> Iterator[tuple[int, Sequence]]:
+    """The sequences of a part with their numbers; ``once`` leaves out those that an earlier one shares its place with,
+    as the recordings of many trials do."""
+    seen: set[int] = set()
     for s, (_, start, length) in enumerate(data.split(split).each()):
+        if once and start in seen:
+            continue
+        seen.add(start)
         inside = slice(start, start + length)
         yield s, Sequence(data.values[inside], None if data.segments is None else data.segments[inside])
 

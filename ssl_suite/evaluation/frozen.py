@@ -140,7 +140,7 @@ def of_positions(
     values_TF = np.lib.format.open_memmap(folder / "states.npy", "w+", np.float16, (len(data.values), count * width))
     for split in splits:
         windows = data.parts[split].windows
-        for s, states_TLD in encode.states(encoder, modality, encode.sequences_of(data, split), "position"):
+        for s, states_TLD in encode.states(encoder, modality, encode.sequences_of(data, split, once=True), "position"):
             start = int(windows.starts_S[s])
             values_TF[start : start + len(states_TLD)] = states_TLD.reshape(len(states_TLD), -1)
     return replace(data, values=values_TF, units=None), PositionMix(count, width)

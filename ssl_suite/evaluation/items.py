@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Values
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,13 @@ class Window:
 
 
 class Single:
-    """One input, cut by the task's ``overflow``."""
+    """One input, cut by the task's ``overflow``.
+
+    Attributes:
+        apart: inputs are sequences of their own, and rows of train may have the first one alone.
+    """
+
+    apart: ClassVar[bool] = False
 
     def read(self, modality: Modality, record: Record, k: int) -> Any:
         """The values of the k-th input. Raises ``BadRecord`` as ``Modality.encode``, and where nothing is left."""
@@ -147,11 +153,12 @@ class Reading(Single):
 class Apart(Single):
     """Two inputs, each a sequence of its own, in this order; where a row has one input alone, that."""
 
+    apart = True
+
     def sequences(self, inputs: Values[Any], window: Window) -> tuple[list[Sequence], bool]:
         """A sequence for each input that is there, cut by the task's ``overflow``."""
-        kept = [cut(values, window)[: window.size] for values in inputs if values is not None]
-        short = any(len(a) < len(b) for a, b in zip(kept, [v for v in inputs if v is not None], strict=True))
-        return [Sequence(values) for values in kept], short
+        kept = [cut(values, window)[: window.size] for values in inputs]
+        return [Sequence(values) for values in kept], sum(map(len, kept)) < sum(map(len, inputs))
 
 
 def encoded(modality: Modality, record: Record) -> np.ndarray:

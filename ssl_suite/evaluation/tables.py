@@ -33,7 +33,8 @@ class Rows:
         positions: int32, of each row, among those of its part.
         columns: the values of the columns that were asked for, by column.
         keep: whether the budget keeps it.
-        digests, identities: of the input as read, and of what it encodes to; None where nothing could be read.
+        digests: of the inputs as read; None where nothing could be read.
+        identities: of what the inputs encode to, of each by itself where they are independent; () where nothing.
     """
 
     names: tuple[str, ...]
@@ -43,10 +44,10 @@ class Rows:
     columns: dict[str, list[Any]]
     keep: np.ndarray
     digests: list[bytes | None] = field(init=False)
-    identities: list[bytes | None] = field(init=False)
+    identities: list[tuple[bytes, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.digests, self.identities = [None] * len(self.parts), [None] * len(self.parts)
+        self.digests, self.identities = [None] * len(self.parts), [()] * len(self.parts)
 
     def of(self, part: str) -> list[int]:
         """The rows of a part, in order."""
@@ -63,7 +64,12 @@ def read_rows(task: Task, paths: list[Path]) -> tuple[list[int], Rows]:
     Raises:
         SuiteError: a file is no table or lacks a column, a part has no row, or the share of dev takes all or nothing.
     """
-    wanted = list(dict.fromkeys([*task.label, *(name for name in (task.group, task.cluster) if name)]))
+    wanted = [
+        *task.label,
+        *(name for name in (task.group, task.cluster) if name),
+        *(task.inputs if task.lookup else ()),
+    ]
+    wanted = list(dict.fromkeys(wanted))
     column = task.splits.get(COLUMN)
     files = {str(value).removeprefix(FILE): part for part, value in task.splits.items() if is_file(value)}
     values = {str(value): part for part, value in task.splits.items() if part != COLUMN and not is_file(value)}

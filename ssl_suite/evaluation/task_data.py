@@ -10,8 +10,9 @@ Shapes: I items of a split, S sequences (S == I unless an item is several sequen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.sources import Sources, resolve_entry
 from ssl_suite.data.store import Windows
 from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.evaluation import items
+from ssl_suite.evaluation import items, lookup
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Labels
 from ssl_suite.evaluation.tables import Rows, keep, read_rows
@@ -32,6 +33,7 @@ from ssl_suite.modalities.base import Modality, Record
 from ssl_suite.modalities.tables import ROW_NUMBERS
 
 FRAME = 2  # [CLS] and [SEP] around each sequence
+Reader = Callable[[str, Any], Iterator[tuple[int, Record]]]  # (column, fault) -> row numbers and records
 SYMBOLS = 0xF0000  # of the planes of Unicode for private use: room for 131,068 tokens of several letters
 
 
@@ -142,8 +144,10 @@ def load(
     # Find the tables, and what they say of each row.
     if modality.name != task.modality["name"]:
         raise SuiteError(f"task {task.name} is for modality={task.modality['name']}, not {modality.name}.")
-    sources = find_sources(task, modality, place)
-    digests = [content_hash(path, place.get("cache")) for path in sources.paths]
+    sources = find_sources(task, modality, place, task.data)
+    others = None if task.lookup is None else find_sources(task, modality, place, task.lookup["data"])
+    tables = [*sources.paths, *(others.paths if others else ())]
+    digests = [content_hash(path, place.get("cache")) for path in tables]
     data_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     firsts, rows = read_rows(task, sources.paths)
     for part, limit in limits.items():
@@ -154,9 +158,13 @@ def load(
     # Read and encode the inputs of each kept row.
     layout = head.layout[len(task.inputs) - 1]()
     train = rows.names.index("train")
-    first_input = read(modality, sources, firsts, task.inputs[0], lambda error: None)
+    reader: Reader = partial(read, modality, sources, firsts)
+    if others is not None:
+        known = lookup.records(task, modality, others, rows)
+        reader = lambda column, fault: lookup.read(column, rows, known, fault)  # noqa: E731
+    first_input = reader(task.inputs[0], lambda error: None)
     modality.fit(record for row, record in first_input if rows.parts[row] == train)  # bad rows are met again below
-    inputs, skipped = encode(task, modality, layout, sources, firsts, rows, place.get("on_error") or "stop")
+    inputs, skipped = encode(task, modality, layout, reader, rows, place.get("on_error") or "stop")
     for row, found in inputs.items():
         where = f"task {task.name}: {rows.places[row]}"
         labels.values_R[row] = head.fit_label(labels.values_R[row], found, where)
@@ -181,29 +189,30 @@ def check_labels(task: Task, data: TaskData) -> None:
 
 def leaks(rows: Rows) -> dict[str, int]:
     """How many items of a full split are also in another."""
-    full = {part: [one for row in rows.of(part) if (one := rows.identities[row]) is not None] for part in rows.names}
+    full = {part: [rows.identities[row] for row in rows.of(part)] for part in rows.names}
+    each = {part: {one for found in full[part] for one in found} for part in rows.names}
     pairs = [("dev", "train"), ("test", "train"), ("test", "dev")]
     pairs += [(part, "train") for part in rows.names if part not in PARTS]
-    return {f"{part}_in_{other}": sum(map(set(full[other]).__contains__, full[part])) for part, other in pairs}
+    return {
+        f"{part}_in_{other}": sum(not each[other].isdisjoint(found) for found in full[part]) for part, other in pairs
+    }
 
 
-def find_sources(task: Task, modality: Modality, place: Mapping[str, Any]) -> Sources:
-    """The table or tables of a task.
+def find_sources(task: Task, modality: Modality, place: Mapping[str, Any], data: str) -> Sources:
+    """The table or tables of a task; ``data`` is its own, or that of its ``lookup``.
 
     Raises:
         SuiteError: a file is not here, is another than the catalogue's, or is no table.
     """
-    if task.data.startswith(FILE):
-        path = task.path.parent / Path(task.data.removeprefix(FILE)).expanduser()
+    if data.startswith(FILE):
+        path = task.path.parent / Path(data.removeprefix(FILE)).expanduser()
         files = sorted({str(value).removeprefix(FILE) for value in task.splits.values() if str(value).startswith(FILE)})
         paths = [path / name for name in files] if path.is_dir() else [path]
         for one in paths or [path]:
             if not one.is_file():
-                raise SuiteError(
-                    f"task {task.name}: {one} is not here; data={task.data} is relative to {task.path.parent}."
-                )
+                raise SuiteError(f"task {task.name}: {one} is not here; data={data} is relative to {task.path.parent}.")
         return Sources(paths, str(path))
-    section = {**(entry(task.data) or {}), "root": place.get("root"), "cache": place.get("cache")}
+    section = {**(entry(data) or {}), "root": place.get("root"), "cache": place.get("cache")}
     return resolve_entry(modality, section)
 
 
@@ -220,8 +229,7 @@ def encode(
     task: Task,
     modality: Modality,
     layout: items.Single,
-    sources: Sources,
-    firsts: list[int],
+    reader: Reader,
     rows: Rows,
     on_error: str,
 ) -> tuple[dict[int, tuple[Any, ...]], int]:
@@ -230,33 +238,46 @@ def encode(
     faults, signal = FaultCounter(on_error), modality.frame is not None
     inputs: dict[int, list[Any]] = {}
     seen: dict[int, list[tuple[bytes, bytes]]] = {}
+    known: dict[bytes, Any] = {}
     for k, column in enumerate(task.inputs):
-        for row, record in read(modality, sources, firsts, column, faults):
+        optional = layout.apart and k > 0
+
+        def fault(error: SuiteError, optional: bool = optional) -> None:
+            if not (optional and getattr(error, "reason", "").startswith("no ")):  # an empty cell
+                faults(error)
+
+        for row, record in reader(column, fault):
             if rows.parts[row] < 0 or len(seen.get(row, ())) < k:
                 continue
             raw = as_bytes(record.data)
-            identity = hashlib.blake2b(raw, digest_size=16).digest() if signal else b""
+            digest = hashlib.blake2b(raw, digest_size=16).digest()
+            identity = digest if signal else b""
             if not signal or rows.keep[row]:
                 try:
-                    found = layout.read(modality, record, k)
+                    found = known[digest] if digest in known else layout.read(modality, record, k)
                 except BadRecord as error:
                     faults(error)
                     continue
+                if layout.apart:  # a recording stands in many trials: one array
+                    known[digest] = found
                 identity = identity or modality.identity(flat(found))
                 if rows.keep[row]:
                     inputs.setdefault(row, []).append(found)
             seen.setdefault(row, []).append((raw, identity))
-    whole = {row for row, found in seen.items() if len(found) == len(task.inputs)}
+    train = rows.names.index("train")
+    least = [1 if layout.apart and part == train else len(task.inputs) for part in rows.parts]
+    whole = {row for row, found in seen.items() if len(found) >= least[row]}
     for row in whole:
         raws, identities = zip(*seen[row], strict=True)
         joined = b"\0".join(raws)
         rows.digests[row] = hashlib.sha256(joined).digest()
-        rows.identities[row] = b"".join(identities)
+        rows.identities[row] = identities if layout.apart else (b"".join(identities),)
     missing = [row for row in rows.used() if row not in whole]
-    scored = [row for row in missing if rows.parts[row] != rows.names.index("train")]
+    scored = [row for row in missing if rows.parts[row] != train]
     if scored or not any(row in inputs and row in whole for row in rows.of("train")):
         what = "dev and test skip no row" if scored else "all rows of train were skipped"
-        raise SuiteError(f"task {task.name}: {what}: {''.join(faults.examples[:1])}")
+        which = [*faults.examples, *(f"{rows.places[row]} has no '{task.inputs[-1]}'." for row in scored)]
+        raise SuiteError(f"task {task.name}: {what}: {''.join(which[:1])}")
     return {row: tuple(found) for row, found in inputs.items() if row in whole}, len(missing)
 
 
@@ -285,7 +306,8 @@ def lay_out(
 ) -> TaskData:
     """All sequences end to end, and the parts; digests and classes are left empty."""
     made: list[items.Sequence] = []
-    parts, begin = {}, 0
+    begins: dict[tuple[int, int], int] = {}  # of each array: what stands in several items is laid out once
+    parts, end = {}, 0
     for name in rows.names:
         every = rows.of(name)
         mine = [row for row in every if row in inputs]
@@ -293,9 +315,14 @@ def lay_out(
         some = [sequence for sequences, _ in laid for sequence in sequences]
         lengths_S = np.array([len(sequence.values) for sequence in some], np.int32)
         items_S = np.repeat(np.arange(len(mine), dtype=np.int32), [len(sequences) for sequences, _ in laid])
-        starts_S = begin + np.cumsum(lengths_S, dtype=np.int64) - lengths_S
-        begin += int(lengths_S.sum())
-        made += some
+        starts_S = np.zeros(len(some), np.int64)
+        for s, sequence in enumerate(some):
+            key = (sequence.values.ctypes.data, len(sequence.values))
+            if key not in begins:
+                begins[key] = end
+                made.append(sequence)
+                end += len(sequence.values)
+            starts_S[s] = begins[key]
         parts[name] = Part(
             rows.positions[mine],
             labels.values_R[mine],

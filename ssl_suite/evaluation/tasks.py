@@ -68,6 +68,9 @@ class Task:
     """A column: items of one value stay together when dev is taken from train."""
     cluster: str | None = None
     """A column: items of one value are not independent, and intervals resample them together."""
+    lookup: dict[Literal["data", "key", "column"], str] | None = None
+    """``{data: …, key: …, column: …}``: the cells of ``inputs`` are names in the column ``key`` of another table, and
+    the input is what stands there in ``column``."""
     overflow: Literal["truncate", "middle", "chunks"] = "truncate"
     """Of items longer than the window: keep the first tokens, those around the middle, or pieces that vote."""
     reference: str | None = None
@@ -187,14 +190,17 @@ def _modality(task: Task) -> str | None:
 
 def _data(task: Task) -> str | None:
     """Whether the data are known, and of the task's modality. Whether they are here is seen when they are read."""
-    if task.data.startswith(FILE):
-        return None
-    section = entry(task.data)
-    if section is None:
-        known = [path.stem for path in (resources.folder("conf") / "data").glob("*.yaml")]
-        return f"data={task.data} is not in the catalogue.{nearest(task.data, known)} A file beside this: {FILE}PATH."
-    if section["source"]["modality"] != task.modality["name"]:
-        return f"data={task.data} is {section['source']['modality']}, not {task.modality['name']}."
+    if task.lookup is not None and set(task.lookup) != {"data", "key", "column"}:
+        return "lookup should have the keys data, key and column."
+    for data in (task.data, *([task.lookup["data"]] if task.lookup else [])):
+        if data.startswith(FILE):
+            continue
+        section = entry(data)
+        if section is None:
+            known = [path.stem for path in (resources.folder("conf") / "data").glob("*.yaml")]
+            return f"data={data} is not in the catalogue.{nearest(data, known)} A file beside this: {FILE}PATH."
+        if section["source"]["modality"] != task.modality["name"]:
+            return f"data={data} is {section['source']['modality']}, not {task.modality['name']}."
     return None
 
 

@@ -146,7 +146,7 @@ def build(
     if plan.protocol == "probe":
         digest = encoders.digest(encoder)
         encoder = encoder.to(device)
-        if kind.positions:
+        if kind.granularity in ("token", "frame"):
             read, encoder = frozen.of_positions(encoder, data, modality, splits, folder / "features")
         else:
             read, encoder = frozen.of_sequences(encoder, data, modality, splits)
@@ -311,10 +311,10 @@ def predict(
 
     ready = encode.reader(learner.encoder, modality, group.device)
     rows: encode.Granularity = "position" if head.positions else "sequence"
-    found = encode.over(
-        encode.sequences_of(data, split), modality, group.device, lambda batch: read(ready(batch)), rows, at_once
-    )
-    return head.decode([outputs for _, outputs in found], data, data.parts[split])
+    _, first_U, which_S = np.unique(data.split(split).starts_S, return_index=True, return_inverse=True)
+    sequences = encode.sequences_of(data, split, once=True)
+    found = dict(encode.over(sequences, modality, group.device, lambda batch: read(ready(batch)), rows, at_once))
+    return head.decode([found[first] for first in first_U[which_S].tolist()], data, data.parts[split])
 
 
 def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) -> dict[str, float]:

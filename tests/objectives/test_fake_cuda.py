@@ -178,6 +178,7 @@ def task_data_of(store: Store, kind: str) -> TaskData:
         places_T[start : start + length] = np.arange(length)
     labels: dict[str, Any] = {
         "classes": items_S % 3,
+        "scores": items_S % 3,
         "values": np.arange(len(windows), dtype=np.float64),
         "slots": objects([np.array([i % 2, 2 + i % 3]) for i in items_S]),
         "tags": objects([np.arange(length) % 3 for length in lengths_S]),

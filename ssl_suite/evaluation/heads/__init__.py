@@ -30,6 +30,7 @@ HEADS: dict[str, Entry] = {
     "span": Entry("answers", "ssl_suite.evaluation.heads.span:Span"),
     "ctc": Entry("texts", "ssl_suite.evaluation.heads.ctc:Ctc"),
     "frame_multilabel": Entry("activity", "ssl_suite.evaluation.heads.frame_multilabel:FrameMultilabel"),
+    "verification": Entry("scores", "ssl_suite.evaluation.heads.verification:Verification"),
 }
 
 

@@ -201,11 +201,17 @@ def places_in_values(batch: Batch, starts_S: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         starts_S: where each training sequence begins in ``values``.
     """
+    ids_N, inside_N = inner_positions(batch)
+    keys_N = batch.keys_B[ids_N].clamp(min=0)
+    return torch.where(inside_N, starts_S[keys_N] + batch.positions_N() - 1, 0), inside_N
+
+
+def inner_positions(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(N,) int64: the number of each position's sequence; (N,) bool: whether it stands between [CLS] and [SEP] of one
+    that carries data.
+    """
     ids_N, places_N = batch.sequence_ids_N(), batch.positions_N()
-    keys_N = batch.keys_B[ids_N]
-    size_N = batch.offsets_B1.diff()[ids_N]
-    inside_N = (keys_N >= 0) & (places_N > 0) & (places_N < size_N - 1)
-    return torch.where(inside_N, starts_S[keys_N.clamp(min=0)] + places_N - 1, 0), inside_N
+    return ids_N, batch.real_B[ids_N] & (places_N > 0) & (places_N < batch.offsets_B1.diff()[ids_N] - 1)
 
 
 def class_numbers(task: Task, rows: Rows, values_R: Sequence[Any], what: str = "label") -> Labels:
