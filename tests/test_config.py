@@ -55,8 +55,8 @@ def test_default_is_plain_and_complete(default: dict[str, Any]) -> None:
 
 def test_every_key_has_a_comment() -> None:
     for file in CONF.glob("*/*.yaml"):
-        if file.parent.name in ("data",) and "source:" in file.read_text():
-            continue  # a catalogue entry is data about data
+        if (file.parent.name == "data" and "source:" in file.read_text()) or file.parent.name == "bench":
+            continue  # a catalogue entry is data about data; the keys of a benchmark are told by ``Benchmark`` itself
         for line in file.read_text().splitlines():
             if ":" in line and not line.startswith(("#", " ", "name:", "defaults:")):
                 assert "#" in line, f"{file}: {line}"
