@@ -98,10 +98,10 @@ def diff(args: argparse.Namespace) -> int:
     """Compare two rows of one task, item by item: the difference, its 95 % interval, and how sure it is.
 
     examples:
-      ssl_suite board diff splice@kao100--BERT splice@kao100--rand       beginnings of run_ids, of one row each
-      ssl_suite board diff leaderboards/rows/cross_domain/A.json leaderboards/rows/cross_domain/B.json
-      ssl_suite board diff h3@gue20--BERT h3@gue20--re-emb metric=mcc    another metric than the main one
+      ssl_suite board diff h3@gue20--BERT h3@gue20--rand
+      ssl_suite board diff h3@gue20--BERT h3@gue20--rand metric=mcc    another metric than the main one
 
+    A row is named by its file, or by the beginning of its run_id, as long as it takes for no other to begin like it.
     A paired bootstrap that resamples items, and the seeds of each side; for accuracy also McNemar's exact test, seed
     by seed. The difference is the first row's value minus the second's.
     """

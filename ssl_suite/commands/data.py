@@ -125,7 +125,7 @@ def units(args: argparse.Namespace) -> int:
     examples:
       ssl_suite data units modality=speech
       ssl_suite data units modality=image data.path=photos/ modality.codes=1024 output=codebook.safetensors
-      ssl_suite data units modality=speech data=fsdd modality.units=run:runs/first@2
+      ssl_suite data units modality=speech data=fsdd modality.units=run:runs/speech@2
 
     Runs with the same settings find it in the cache. output= keeps a copy. Reported are the codes in use, their
     perplexity, the reconstruction error as a share of the variance, and the commonest code; a collapsed codebook and
