@@ -81,8 +81,8 @@ def check(plan: Plan) -> None:
     if plan.protocol not in PROTOCOLS:
         raise SuiteError(f"protocol={plan.protocol} does not exist.{nearest(plan.protocol, PROTOCOLS)}")
     kind = references.parse(plan.encoder).kind
-    takes = {"kmer": ("linear",), "none": ("majority",), "cnn": ("scratch",), "fbank": ("probe", *FROZEN)}
-    takes["random"] = ("finetune", "probe", *FROZEN)
+    takes = {"kmer": ("linear",), "none": ("majority",), "cnn": ("scratch",), "fbank": ("probe", "zero_shot", *FROZEN)}
+    takes["random"] = ("finetune", "probe", "zero_shot", *FROZEN)
     if plan.protocol not in takes.get(kind, PROTOCOLS):
         allowed = " or ".join(f"protocol={name}" for name in takes[kind])
         raise SuiteError(f"encoder={kind} is for {allowed}, not protocol={plan.protocol}.")

@@ -31,6 +31,7 @@ HEADS: dict[str, Entry] = {
     "ctc": Entry("texts", "ssl_suite.evaluation.heads.ctc:Ctc"),
     "frame_multilabel": Entry("activity", "ssl_suite.evaluation.heads.frame_multilabel:FrameMultilabel"),
     "verification": Entry("scores", "ssl_suite.evaluation.heads.verification:Verification"),
+    "retrieval": Entry("rankings", "ssl_suite.evaluation.heads.retrieval:Retrieval"),
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ssl_suite.evaluation.metrics.base import Metric, shares
+from ssl_suite.evaluation.metrics import scores
+from ssl_suite.evaluation.metrics.base import Metric, Values, shares
 
 
 def _right(label: Any, given: Any) -> tuple[float, float]:
@@ -59,6 +61,19 @@ def _reciprocal_rank(label: Any, given: Any) -> tuple[float, float]:
     return 1.0 / ((given > best).sum() + ((given == best).sum() + 1) / 2), 1.0
 
 
+def _of_pairs(metric: Metric) -> Callable[[np.ndarray, np.ndarray], Values]:
+    """``weighted`` of a metric of scores over the pairs of all queries with their candidates."""
+
+    def weighted(labels_I: np.ndarray, predictions_SI: np.ndarray) -> Values:
+        sizes_I = [len(label) for label in labels_I]
+        labels_P = np.concatenate([np.asarray(label, np.int64) for label in labels_I])
+        scores_SP = np.stack([np.concatenate([np.asarray(x, np.float64) for x in x_I]) for x_I in predictions_SI])
+        values = metric.weighted(labels_P, scores_SP)
+        return lambda weights_I: values(np.repeat(weights_I, sizes_I))
+
+    return weighted
+
+
 METRICS = (
     Metric("tag_accuracy", True, "tags", shares(_right)),
     Metric("all_slots", True, "slots", shares(_all_right)),
@@ -66,4 +81,5 @@ METRICS = (
     Metric("der", False, "activity", shares(diarisation_errors)),
     Metric("map", True, "rankings", shares(_average_precision)),
     Metric("mrr", True, "rankings", shares(_reciprocal_rank)),
+    Metric("pair_auc", True, "rankings", _of_pairs(next(metric for metric in scores.METRICS if metric.name == "auc"))),
 )
