@@ -20,7 +20,12 @@ settings:
   keep_special=true   false maps [CLS], [SEP] and [PAD] onto random words too, as the original experiment did
   out=FOLDER          the trials: curves, checkpoints; a killed table goes on there (default runs/bench-NAME-BUDGET)
   root=FOLDER         the leaderboards folder rows are added to (default leaderboards; of budget=smoke that in out=)
-  data.root=, data.cache=, tasks.path=, threads=   where data and own tasks are; threads of a CPU
+  jobs=auto           cells side by side, in as many processes of one thread as there are cores, or jobs=N: the same
+                      bytes whatever the number; Ctrl-C saves, and the same command goes on
+  data.root=, data.cache=, tasks.path=, bench.path=, threads=   where data, own tasks and benchmarks are; threads of a
+                      CPU where cells are measured one after the other
+
+--plan prints cells, tokens, core-hours and what is measured already, and ends.
 
 `ssl_suite board show`, `board render` and `board diff` look at what came out.
 """
@@ -28,14 +33,18 @@ settings:
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ssl_suite.commands.words import Key, settle
-from ssl_suite.core.wording import count
+from ssl_suite.core.wording import count, duration
 from ssl_suite.errors import SuiteError, nearest
 
+SECONDS = 60.0  # between two lines of progress without a terminal
 MODALITIES = ("dna", "protein", "music", "text", "image", "speech")
 KEYS = {
     "encoder": Key(None, example="random:tiny"),
@@ -54,26 +63,121 @@ KEYS = {
     "tasks.path": Key(None, example="tasks"),
     "bench.path": Key(None, example="benches"),
     "threads": Key(None, int, least=1),
+    "jobs": Key(None, example="auto"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("benchmark", help="a folder of tasks/, such as cross_domain")
     parser.add_argument("words", nargs="*", metavar="key=value", help="settings, see below")
+    parser.add_argument("--plan", action="store_true", help="say what it takes, and end")
 
 
 def main(args: argparse.Namespace) -> int:
     words, overrides = _overrides(args.words)
     given = settle(words, KEYS)
-    from ssl_suite.evaluation import bench, benchmark
+    from ssl_suite.evaluation import bench, bench_plan, benchmark, side_by_side
 
-    found = benchmark.load(args.benchmark, given["bench.path"])
+    found, jobs = benchmark.load(args.benchmark, given["bench.path"]), _jobs(given)
     settings = _settings(found.name, given, overrides)
-    cells = _cells(found, given, settings)
+    cells = _distinct(_cells(found, given, settings))
     named = sum(cell.encoder == given["encoder"] for cell in cells)
-    paths = bench.run(cells, settings, lambda line: print(line, flush=True), named)
+    phases = [cells[:named], cells[named:]] if named else [cells]
+    if args.plan:
+        alone = replace(settings, threads=1) if jobs else settings
+        print("\n".join(plan_lines(bench_plan.plan(cells, alone, say), jobs)))
+        return 0
+    if jobs:
+        with View() as view:
+            outcomes = side_by_side.run(phases, settings, jobs, bench_plan.sizes(cells, settings), view.tell)
+    else:
+        outcomes = bench.run(phases, settings, say)
+    paths = bench.rows_or_fault(outcomes)
     print(f"{count(len(paths), 'row')} in {settings.root}. Look at them: ssl_suite board show root={settings.root}")
     return 0
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
+
+
+def _jobs(given: Mapping[str, Any]) -> int | None:
+    """How many cells at a time; None where one follows the other in this process."""
+    word = given["jobs"]
+    if word is None:
+        return None
+    if given["threads"] not in (None, 1):
+        raise SuiteError(f"threads={given['threads']} and jobs={word}: cells side by side take one thread each.")
+    if word == "auto":
+        import torch
+
+        return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+    if not word.isdigit() or int(word) < 1:
+        raise SuiteError(f"jobs={word} should be auto or a whole number of at least 1.")
+    return int(word)
+
+
+class View:
+    """One line for the whole table: cells done, tokens a second, time left; without a terminal a line now and then."""
+
+    def __enter__(self) -> View:
+        from rich.console import Console
+
+        console = Console()
+        self.status = console.status("starting") if console.is_terminal else None
+        self.last = time.monotonic()
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def tell(self, progress: Any, outcome: Any) -> None:
+        """Say what came of a cell, and where the table is."""
+        if outcome:
+            for line in (*outcome.lines, *([f"  not measured: {outcome.fault}"] if outcome.fault else [])):
+                say(line)
+        rate = f"{progress.rate:,.0f} tokens/s"
+        left = "" if progress.left is None else f", about {duration(progress.left)} left"
+        line = f"{progress.done} of {progress.cells} cells, {rate}{left}"
+        if self.status:
+            self.status.update(line)
+        elif outcome or time.monotonic() - self.last > SECONDS:
+            self.last = time.monotonic()
+            say(line)
+
+
+def plan_lines(planned: Sequence[Any], jobs: int | None) -> list[str]:
+    """A line a cell, and what all of them take."""
+    lines = [f"{'task':<28}{'arm':<24}{'trials':>7}{'tokens':>14}{'core-hours':>12}"]
+    for each in planned:
+        head = f"{each.cell.task.name:<28}{each.cell.arm:<24}"
+        if each.measured:
+            lines.append(f"{head}  measured already")
+        elif each.size.fault:
+            lines.append(f"{head}  not known: {each.size.fault}")
+        else:
+            hours = "unknown" if each.seconds is None else f"{each.seconds / 3600:.3f}" if each.seconds else "–"
+            lines.append(f"{head}{each.size.trials:>7}{each.size.tokens:>14,}{hours:>12}")
+    seconds = sum(each.seconds or 0.0 for each in planned)
+    left, workers = [each for each in planned if not each.measured], jobs or 1
+    unknown = sum(each.seconds is None for each in left)
+    lines.append(
+        f"{len(planned)} cells, {len(planned) - len(left)} measured already; "
+        f"{sum(each.size.tokens for each in left):,} tokens, {seconds / 3600:.2f} core-hours"
+        + (f" and {unknown} cells of unknown time" if unknown else "")
+        + f", about {duration(seconds / workers)} with {workers} at a time. "
+        "Linear models and majorities, which take seconds, are not counted."
+    )
+    return lines
+
+
+def _distinct(cells: list[Any]) -> list[Any]:
+    """Each cell once: the encoder that the user named may be that of a control."""
+    return list({(*cell.key[:3], cell.protocol): cell for cell in reversed(cells)}.values())[::-1]
 
 
 def _overrides(words: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -144,7 +248,8 @@ def _tasks(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
     from ssl_suite.evaluation import benchmark, tasks
 
     folders = tasks.task_folders(given["tasks.path"])
-    chosen = benchmark.tasks_of(found, given["task"].split(",") if given["task"] else None, folders)
+    named = given["task"].split(",") if given["task"] else None
+    chosen = benchmark.tasks_of(found, named, folders, None if named else say)
     if settings.budget.name != "smoke" or given["task"] or not found.smoke:
         return chosen
     here = [task for task in chosen if _is_here(task, settings.place)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,9 @@ def list_tasks(args: argparse.Namespace) -> int:
 
     A name is TASK@SPLIT: scores on different splits are never put side by side.
     """
-    settings, tasks = _asked(args)
+    settings, tasks, faults = _asked(args)
+    for fault in faults:
+        print(f"left out: {fault}", file=sys.stderr)
     rows = [{**_plain(task), "here": _state(task, settings)} for task in tasks]
     if args.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -66,7 +69,9 @@ def show(args: argparse.Namespace) -> int:
       ssl_suite tasks show splice@kao100
       ssl_suite tasks show splice --json
     """
-    settings, tasks = _asked(args)
+    settings, tasks, faults = _asked(args)
+    if faults:
+        raise SuiteError(faults[0])
     if len(tasks) != 1 or not split_free(args.words)[1]:
         raise SuiteError("tasks show takes the name of one task: see `ssl_suite tasks list`.")
     row = {**_plain(tasks[0]), "here": _state(tasks[0], settings), "path": str(tasks[0].path)}
@@ -89,13 +94,18 @@ def validate(args: argparse.Namespace) -> int:
       ssl_suite tasks validate my_tasks/bio/mine@first.yaml
 
     Prints items by split, classes, how many items are longer than the window, and how many of the scored items are also
-    in training. Stops at the first fault.
+    in training; then the faults of all that are wrong, and exits with code 2 if there is one.
     """
-    settings, tasks = _asked(args)
-    results = [_check(task, settings) for task in tasks]
+    settings, tasks, faults = _asked(args)
+    results = []
+    for task in tasks:
+        try:
+            results.append(_check(task, settings))
+        except SuiteError as error:
+            faults.append(str(error))
     if args.json:
-        print(json.dumps(results, indent=1, ensure_ascii=False))
-        return 0
+        print(json.dumps([*results, *({"fault": fault} for fault in faults)], indent=1, ensure_ascii=False))
+        return 2 if faults else 0
     for row in results:
         if "items" not in row:
             print(f"{row['name']}: the file is right; its data are not here")
@@ -105,7 +115,9 @@ def validate(args: argparse.Namespace) -> int:
         classes = f", {len(row['classes'])} classes" if row["classes"] else ""
         cut = f", {row['truncated']:,} cut to the window" if row["truncated"] else ""
         print(f"{row['name']}: {items} items{classes}{cut}; copies: {leaks or 'none'}; read in {row['seconds']:.1f} s")
-    return 0
+    for fault in faults:
+        print(f"error: {' '.join(fault.split())}", file=sys.stderr)
+    return 2 if faults else 0
 
 
 def _check(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
@@ -129,29 +141,45 @@ def _check(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], list[Task]]:
-    """The settings, and the tasks that the free words name: benchmarks, tasks or files; without any, all tasks."""
+def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], list[Task], list[str]]:
+    """The settings, the tasks that the free words name (benchmarks, tasks or files; without any, all), and the faults
+    of those that are wrong."""
     from ssl_suite.evaluation import tasks
 
     words, names = split_free(args.words)
     settings = settle(words, KEYS)
     folders = tasks.task_folders(settings["tasks.path"])
-    if not names:
-        return settings, tasks.all_tasks(None, folders)
-    found: list[Task] = []
+    paths: list[Path] = [] if names else tasks.files(None, folders)
     for name in names:
         if name.endswith(".yaml"):
-            found.append(tasks.load(Path(name).expanduser()))
+            paths.append(Path(name).expanduser())
         elif name in tasks.benchmarks(folders):
-            found += tasks.all_tasks(name, folders)
+            paths += tasks.files(name, folders)
         else:
-            known = tasks.all_tasks(None, folders)
-            home = next((task.benchmark for task in known if name in (task.name, task.base)), None)
-            if home is None:
-                words = [word for task in known for word in (task.name, task.base, task.benchmark)]
-                raise SuiteError(f"There is no task or benchmark '{name}'.{nearest(name, words)}")
-            found.append(tasks.find(home, name, folders))
-    return settings, found
+            paths.append(_file(name, tasks.files(None, folders)))
+    found, faults = [], []
+    for path in paths:
+        try:
+            found.append(tasks.load(path))
+        except SuiteError as error:
+            faults.append(str(error))
+    return settings, found, faults
+
+
+def _file(name: str, known: list[Path]) -> Path:
+    """The file of a task by its name or base.
+
+    Raises:
+        SuiteError: there is none, or the base is that of several; the nearest is offered.
+    """
+    found = [path for path in known if name in (path.stem, path.stem.partition("@")[0])]
+    exact = [path for path in found if name == path.stem] or found
+    if not exact:
+        words = [word for path in known for word in (path.stem, path.stem.partition("@")[0], path.parent.name)]
+        raise SuiteError(f"There is no task or benchmark '{name}'.{nearest(name, words)}")
+    if len({path.stem for path in exact}) > 1:
+        raise SuiteError(f"'{name}' is one of {', '.join(path.stem for path in exact)}: say which.")
+    return exact[0]
 
 
 def _state(task: Task, settings: dict[str, Any]) -> str:

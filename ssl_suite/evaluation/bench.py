@@ -60,6 +60,11 @@ class Cell:
     protocol: str
 
     @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from the other cells of a table."""
+        return self.task.benchmark, self.task.name, self.arm, self.encoder, self.protocol
+
+    @property
     def label(self) -> str:
         """For messages."""
         return f"{self.task.name}, {self.arm}"
@@ -235,29 +240,52 @@ def environment() -> dict[str, str]:
     }
 
 
-def run(cells: list[Cell], settings: Settings, say: Say, named: int = 0) -> list[Path]:
-    """Measure cells one after the other; one that cannot be measured is named with the reason, and the others go on.
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell: the file of its row, or the fault in a line; and what was said meanwhile."""
 
-    Args:
-        named: how many cells at the beginning are of the encoder that the user named; without one of them nothing else
-            is measured.
+    cell: Cell
+    path: Path | None = None
+    fault: str = ""
+    lines: tuple[str, ...] = ()
 
-    Returns:
-        The files of the rows, those that were there included.
+
+def attempt(cell: Cell, settings: Settings, say: Say) -> Outcome:
+    """Measure a cell; whatever goes wrong with it is a line, and the others of its table go on."""
+    try:
+        return Outcome(cell, measure_cell(cell, settings, say))
+    except SuiteError as error:
+        fault = str(error)
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error} (no fault of the input is known that does this)"
+    return Outcome(cell, fault=" ".join(fault.split()))
+
+
+def run(phases: list[list[Cell]], settings: Settings, say: Say) -> list[Outcome]:
+    """Measure cells one after the other; a phase begins where at least one cell of those before it was measured."""
+    outcomes: list[Outcome] = []
+    for cells in phases:
+        for cell in cells:
+            outcomes.append(attempt(cell, settings, say))
+            if outcomes[-1].fault:
+                say(f"  not measured: {outcomes[-1].fault}")
+        if not paths(outcomes):
+            break
+    return outcomes
+
+
+def paths(outcomes: list[Outcome]) -> list[Path]:
+    """The files of the rows that are there."""
+    return [each.path for each in outcomes if each.path is not None]
+
+
+def rows_or_fault(outcomes: list[Outcome]) -> list[Path]:
+    """The files of the rows.
 
     Raises:
         SuiteError: not one cell could be measured; the reason of the first.
     """
-    found: list[Path] = []
-    faults: list[SuiteError] = []
-    for i, cell in enumerate(cells):
-        if named and i >= named and not found:
-            break
-        try:
-            found.append(measure_cell(cell, settings, say))
-        except SuiteError as error:
-            faults.append(error)
-            say(f"  not measured: {error}")
-    if not found:
-        raise faults[0] if faults else SuiteError("No arm was left to measure: give ssl.MODALITY=RUN, or other arms=.")
-    return found
+    if found := paths(outcomes):
+        return found
+    first = outcomes[0].fault if outcomes else "No arm was left to measure: give ssl.MODALITY=RUN, or other arms=."
+    raise SuiteError(first)

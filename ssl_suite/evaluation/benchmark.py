@@ -6,7 +6,7 @@ the suite knows a benchmark by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -132,27 +132,48 @@ def load(name: str, own: str | Path | None = None) -> Benchmark:
     return found
 
 
-def tasks_of(benchmark: Benchmark, names: Sequence[str] | None, folders: Sequence[Path]) -> list[tasks.Task]:
+def tasks_of(
+    benchmark: Benchmark,
+    names: Sequence[str] | None,
+    folders: Sequence[Path],
+    say: Callable[[str], None] | None = None,
+) -> list[tasks.Task]:
     """The tasks of its columns, or those named; the name of another folder stands for all tasks in it.
 
+    Args:
+        say: takes the fault of a task that is wrong, and the others go on; without it the first stops all.
+
     Raises:
-        SuiteError: there is no such task, or it is wrong.
+        SuiteError: there is no such task, or it is wrong; with ``say``, if that is so of all.
     """
-    found = []
+    found: list[tasks.Task] = []
+    faults: list[SuiteError] = []
     for word in names or benchmark.tasks:
-        home, _, name = word.rpartition("/")
-        if names and word in tasks.benchmarks(folders) and word != benchmark.name:
-            found += tasks.all_tasks(word, folders)
-            continue
-        if home:
-            found.append(tasks.find(home, name, folders))
-            continue
-        columns = {column.rpartition("/")[2]: column for column in benchmark.tasks}
-        by_base = {column.partition("@")[0]: column for column in columns}
-        column = columns.get(name) or columns.get(by_base.get(name, ""), name)
-        home, _, name = column.rpartition("/")
-        found.append(tasks.find(home or benchmark.name, name, folders))
+        try:
+            if names and word in tasks.benchmarks(folders) and word != benchmark.name:
+                found += tasks.all_tasks(word, folders)
+            else:
+                found.append(tasks.find(*_place(benchmark, word), folders))
+        except SuiteError as error:
+            if say is None:
+                raise
+            faults.append(error)
+            say(f"left out: {error}")
+    if faults and not found:
+        raise faults[0]
     return found
+
+
+def _place(benchmark: Benchmark, word: str) -> tuple[str, str]:
+    """The folder and name of a task that a word means: one of a column, its base, or ``BENCHMARK/NAME``."""
+    home, _, name = word.rpartition("/")
+    if home:
+        return home, name
+    columns = {column.rpartition("/")[2]: column for column in benchmark.tasks}
+    by_base = {column.partition("@")[0]: column for column in columns}
+    column = columns.get(name) or columns.get(by_base.get(name, ""), name)
+    home, _, name = column.rpartition("/")
+    return home or benchmark.name, name
 
 
 def arm_of(encoder: str, protocol: str, benchmark: Benchmark) -> str:

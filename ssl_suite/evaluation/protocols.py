@@ -103,7 +103,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
 
     def run(lr: float, seed: int) -> None:
         one = replace(plan, lr=lr, seed=seed)
-        folder = out / f"{task.base}-{plan.protocol}-lr{lr:g}-seed{seed}-{one.key}"
+        folder = trial.folder_of(one, out)
         done[lr, seed], folders[lr, seed] = trial.run(one, folder, threads), folder
         score = done[lr, seed]["dev"].get(task.select)
         shown = "undefined" if score is None else f"{score:.4f}"

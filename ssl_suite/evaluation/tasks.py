@@ -129,9 +129,8 @@ def load(path: Path) -> Task:
         raise SuiteError(f"{path}: has {lines} lines; a task has at most {MOST_LINES}.")
     place = {"benchmark": path.absolute().parent.name, "path": path.absolute()}
     task = parse(Task, content | place if isinstance(content, dict) else content, str(path))
-    for check in CHECKS:
-        if fault := check(task):
-            raise SuiteError(f"{path}: {fault}")
+    if faults := [fault for check in CHECKS if (fault := check(task))]:
+        raise SuiteError(f"{path}: {' '.join(faults)}")
     return task
 
 
@@ -199,8 +198,8 @@ def _data(task: Task) -> str | None:
         if section is None:
             known = [path.stem for path in (resources.folder("conf") / "data").glob("*.yaml")]
             return f"data={data} is not in the catalogue.{nearest(data, known)} A file beside this: {FILE}PATH."
-        if section["source"]["modality"] != task.modality["name"]:
-            return f"data={data} is {section['source']['modality']}, not {task.modality['name']}."
+        if section["source"]["modality"] != task.modality.get("name"):
+            return f"data={data} is {section['source']['modality']}, not {task.modality.get('name')}."
     return None
 
 
@@ -261,11 +260,11 @@ def _files(folders: Sequence[Path] | None) -> list[Path]:
     return sorted(found, key=lambda path: (path.parent.name, path.stem))
 
 
-def all_tasks(benchmark: str | None = None, folders: Sequence[Path] | None = None) -> list[Task]:
-    """All tasks, or those of a benchmark, by benchmark and name.
+def files(benchmark: str | None = None, folders: Sequence[Path] | None = None) -> list[Path]:
+    """The files of all tasks, or of a benchmark's, by benchmark and name.
 
     Raises:
-        SuiteError: there is no such benchmark, a task is wrong, or two folders hold a task of one name.
+        SuiteError: there is no such benchmark, or two folders hold a task of one name.
     """
     known = benchmarks(folders)
     if benchmark is not None and benchmark not in known:
@@ -275,21 +274,26 @@ def all_tasks(benchmark: str | None = None, folders: Sequence[Path] | None = Non
         first = seen.setdefault((path.parent.name, path.stem), path)
         if first != path:  # else one could stand for the other in a table
             raise SuiteError(f"{first} and {path} are two tasks of one name; rename one of them.")
-    return [load(path) for (folder, _), path in seen.items() if benchmark in (None, folder)]
+    return [path for (folder, _), path in seen.items() if benchmark in (None, folder)]
+
+
+def all_tasks(benchmark: str | None = None, folders: Sequence[Path] | None = None) -> list[Task]:
+    """All tasks, or those of a benchmark, by benchmark and name. Raises as ``files`` and ``load``."""
+    return [load(path) for path in files(benchmark, folders)]
 
 
 def find(benchmark: str, name: str, folders: Sequence[Path] | None = None) -> Task:
     """A task by its name, or by its base where only one split of that is known (``splice`` is ``splice@kao100``).
 
     Raises:
-        SuiteError: there is none, or several; the nearest is offered. Or it is wrong.
+        SuiteError: there is none, or several; the nearest is offered. Or it is wrong; the others are not read.
     """
-    known = all_tasks(benchmark, folders)
-    found = [task for task in known if name in (task.name, task.base)]
-    exact = [task for task in found if task.name == name]
+    known = files(benchmark, folders)
+    found = [path for path in known if name in (path.stem, path.stem.partition("@")[0])]
+    exact = [path for path in found if name == path.stem]
     if len(exact or found) > 1:
-        raise SuiteError(f"'{name}' is one of {', '.join(task.name for task in found)}: say which.")
+        raise SuiteError(f"'{name}' is one of {', '.join(path.stem for path in found)}: say which.")
     if not found:
-        names = [word for task in known for word in (task.name, task.base)]
+        names = [word for path in known for word in (path.stem, path.stem.partition("@")[0])]
         raise SuiteError(f"benchmark {benchmark} has no task '{name}'.{nearest(name, names)}")
-    return (exact or found)[0]
+    return load((exact or found)[0])

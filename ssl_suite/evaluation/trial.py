@@ -160,6 +160,11 @@ def build(
     return TrialComponents(read, modality, opened, encoder, head, digest)
 
 
+def folder_of(plan: Plan, out: Path) -> Path:
+    """The folder of a trial."""
+    return out / f"{plan.task.base}-{plan.protocol}-lr{plan.lr:g}-seed{plan.seed}-{plan.key}"
+
+
 def settings(plan: Plan, data: TaskData, modality: Modality, threads: int | None = None) -> dict[str, Any]:
     """The ``train`` section of a trial: the suite's defaults, the budget's values, and a batch of whole rows."""
     budget, lengths_S = plan.budget, data.split("train").lengths_S.astype(np.int64) + FRAME
@@ -219,7 +224,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
         lost = None
         try:
-            fit(_job(learner, parts, plan, train, group), cfg, folder, group, stop)
+            fit(job(learner, parts, plan, train, group), cfg, folder, group, stop)
         except Diverged as error:
             lost = str(error)
         if stop.asked:
@@ -328,7 +333,7 @@ def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) ->
     return found
 
 
-def _job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, Any], group: Processes) -> Job:
+def job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, Any], group: Processes) -> Job:
     data, modality, row, task = parts.data, parts.modality, train["tokens_per_row"], plan.task
     order = RowOrder(data.split("train").lengths_S.astype(np.int64) + FRAME, row, plan.seed)
     collator = Collator(data, "train", modality.vocabulary, row, order.slots, modality.max_length, seed=plan.seed)  # type: ignore[arg-type]

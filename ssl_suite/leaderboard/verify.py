@@ -1,6 +1,8 @@
 """Recompute every number of the leaderboard from the stored predictions, and say what does not hold.
 
-``score`` makes the entry of a metric, both when a row is written and here, so that the two have one definition.
+What is proved: the numbers follow from the predictions, the predictions and the configuration are those the row was
+written with, rows of one column agree, and no row was changed or taken out since it came into the manifest. What is
+not: that the predictions are those of the encoder that the row names. Measuring it again shows that.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +20,17 @@ from ssl_suite import resources
 from ssl_suite.core.atomic import UNFINISHED
 from ssl_suite.core.wording import count
 from ssl_suite.errors import SuiteError
+from ssl_suite.evaluation import budget as budgets
+from ssl_suite.evaluation import rows
 from ssl_suite.evaluation.predictions import Predictions
 from ssl_suite.evaluation.rows import Row, read, read_predictions, row_files
 from ssl_suite.evaluation.scoring import score
 
 CLOSE = 1e-9  # of a stored number to the recomputed one, relative above 1: it is the rounding of another machine
 LARGEST = 10 * 10**6  # bytes of the whole folder, before it weighs on everybody who clones the repository
+SKEW = timedelta(hours=1)  # of two machines' clocks
+TRAINED = ("finetune", "scratch", "probe")
+EARLIER = "it was measured with an earlier version of the heads, and shares no column with newer rows."
 Level = Literal["fail", "mark", "warning"]
 
 
@@ -45,9 +53,11 @@ class Finding:
 def verify(root: Path, benchmark: str | None = None) -> list[Finding]:
     """Check all rows below ``root``, or those of one benchmark, in the order of their files.
 
-    A row fails when its file is no row, its predictions are not those it was written with, or a count, value, value of
-    a seed, deviation or interval is not what follows from them. It is marked when it comes from a commit that git does
-    not know, from a dirty tree, or from the dev split.
+    A row fails when its file is no row or not the one that the manifest names, its predictions are not those it was
+    written with, a count, value, value of a seed, deviation or interval is not what follows from them, its name,
+    configuration, protocol and budget contradict each other, or its data differ from those of its column. It is marked
+    when it comes from a commit that git does not know, from a dirty tree, from the dev split or from an earlier
+    version of the head, or is not in the manifest.
 
     Raises:
         SuiteError: no row is of this benchmark.
@@ -60,16 +70,19 @@ def verify(root: Path, benchmark: str | None = None) -> list[Finding]:
             row = read(path)
             sound.append(row)
             predictions = read_predictions(root, row)
+            further = [(part, read_predictions(root, row, part["predictions"])) for part in row.get("further", ())]
         except SuiteError as error:
             findings.append(Finding(path.stem, "fail", str(error).removeprefix(f"row {path.stem}: ")))
             continue
-        faults = check(row, predictions)
+        faults = origin(row) + check(row, predictions)
+        for part, made in further:
+            faults += [f"{part['part']}: {fault}" for fault in _further(row, part, made)]
         findings += [Finding(row["run_id"], "fail", fault) for fault in faults]
         if not faults:
             good.append((row, predictions))
     known = _known_commits([row.get("git_commit") for row in sound], root)
     findings += [Finding(row["run_id"], "mark", text) for row in sound for text in _marks(row, known)]
-    return findings + _columns(good) + _folder(root)
+    return findings + _columns(good) + _manifest(root, benchmark) + _folder(root)
 
 
 def failing(findings: Sequence[Finding]) -> list[str]:
@@ -82,7 +95,12 @@ def check(row: Mapping[str, Any], predictions: Predictions) -> list[str]:
     faults = _counts(row, predictions)
     if faults:  # the numbers would differ for that reason
         return faults
-    for said in row["metrics"]:
+    return _scores(row["metrics"], predictions)
+
+
+def _scores(metrics: Sequence[Mapping[str, Any]], predictions: Predictions) -> list[str]:
+    faults = []
+    for said in metrics:
         name = said["name"]
         try:
             found = score(name, predictions)
@@ -95,6 +113,63 @@ def check(row: Mapping[str, Any], predictions: Predictions) -> list[str]:
         if said["higher_is_better"] != found["higher_is_better"]:
             faults.append(f"{name} higher_is_better is {said['higher_is_better']}, which it is not.")
     return faults
+
+
+def _further(row: Mapping[str, Any], part: Mapping[str, Any], predictions: Predictions) -> list[str]:
+    """A further part against its predictions."""
+    if (part["n"], row["seeds"]) != (len(predictions.items_I), list(predictions.by_seed)):
+        return ["its items or seeds are not those of its predictions."]
+    return _scores(part["metrics"], predictions)
+
+
+def origin(row: Mapping[str, Any]) -> list[str]:
+    """What in a row contradicts its name, its configuration, its budget, or the clock."""
+    faults, task, name, config = [], row["task"], row["run_id"], row.get("config")
+    named = row["arm"], row["protocol"]["name"], row["budget"]["name"]
+    wanted = rows.make_run_id(task["name"], *named, row["config_sha256"])
+    if name != wanted:
+        faults.append(f"its task, arm, protocol, budget and configuration make the name {wanted}.")
+    parts = {"test": row, **{part["part"]: part for part in row.get("further", ())}}
+    for part, block in parts.items():
+        path = f"predictions/{row['benchmark']}/{name}{'' if part == 'test' else f'.{part}'}.parquet"
+        if block["predictions"]["path"] != path:
+            faults.append(f"its predictions of {part} should be its own, {path}.")
+    if config is not None:
+        if rows.config_digest(config) != row["config_sha256"]:
+            faults.append("config_sha256 is not that of its config.")
+        for key, said, used in _chosen(row, config):
+            if said != used:
+                faults.append(f"its config has {key} {said}, and the row says {used}.")
+    for part, limit in _limits(row).items():
+        used, full = task.get(f"n_{part}"), task.get(f"n_{part}_full")
+        if limit and used is not None and (used > limit or (config is not None and used < min(limit, full))):
+            faults.append(f"task.n_{part} is {used} of {full}, and the budget's limit is {limit}.")
+    if datetime.fromisoformat(row["created"]) > datetime.now(UTC) + SKEW:
+        faults.append(f"created is {row['created']}, which is in the future.")
+    return faults
+
+
+def _chosen(row: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(what, as the configuration has it, as the row says)."""
+    task, head = config.get("task", {}), row["protocol"].get("head")
+    found = [(key, config.get(key), row[key]) for key in ("arm", "benchmark")]
+    found += [("task", task.get("name"), row["task"]["name"]), ("version", task.get("version"), row["task"]["version"])]
+    found += [("protocol", config.get("protocol"), row["protocol"]["name"])]
+    found += [("encoder", config.get("encoder"), row["encoder"].get("ref"))]
+    if isinstance(head, dict):
+        found.append(("head version", config.get("head_version"), head.get("version")))
+    seeds = config.get("budget", {}).get("seeds", [])
+    return [*found, ("seeds", seeds[: len(row["seeds"])], row["seeds"])]
+
+
+def _limits(row: Mapping[str, Any]) -> Mapping[str, int | None]:
+    """Items of each part that the budget allows: as the configuration has it, else of the budget of that name."""
+    if row.get("config") is not None:
+        return row["config"].get("budget", {}).get("limits") or {}
+    try:
+        return {} if row["budget"].get("overrides") else budgets.load(row["budget"]["name"]).limits
+    except SuiteError:  # a budget of the user's own
+        return {}
 
 
 def _counts(row: Mapping[str, Any], predictions: Predictions) -> list[str]:
@@ -127,6 +202,8 @@ def _marks(row: Mapping[str, Any], known: Mapping[str, bool]) -> list[str]:
         marks.append(f"its commit {commit[:12]} is not known to git here.")
     if row.get("git_dirty"):
         marks.append("it comes from a dirty tree: the commit alone does not make it again.")
+    if row["schema_version"] < 2 and row["protocol"]["name"] in TRAINED:
+        marks.append(EARLIER)
     if row.get("split", "test") == "dev":
         marks.append("it is scored on dev, where it was also chosen.")
     return marks
@@ -146,18 +223,24 @@ def _known_commits(commits: Sequence[str | None], root: Path) -> dict[str, bool]
     return known
 
 
+COUNTS = (*(f"n_{part}_full" for part in ("train", "dev", "test")), "n_skipped", "n_classes", "leakage", "modality")
+
+
 def _columns(good: Sequence[tuple[Row, Predictions]]) -> list[Finding]:
-    """Rows of one column (benchmark, task and version) against the first of it: split, data, and labels by item."""
+    """Rows of one column (benchmark, task and version) against the first of it: split, data, counts, labels by item."""
     findings: list[Finding] = []
     first: dict[tuple, tuple[Row, dict[int, Any]]] = {}
     for row, predictions in good:
         task, name = row["task"], row["run_id"]
-        labels = predictions.labels_I.tolist()
-        truth = dict(zip(predictions.items_I.tolist(), [_named(predictions, x) for x in labels], strict=True))
+        labels = [_named(predictions, label) for label in predictions.labels_I.tolist()]
+        truth = dict(zip(predictions.items_I.tolist(), labels, strict=True))
         other, truths = first.setdefault((row["benchmark"], task["name"], task["version"]), (row, {}))
         if differ := [key for key in ("data_sha256", "split_sha256") if task[key] != other["task"][key]]:
             text = f"{' and '.join(differ)} is not that of {other['run_id']}: the two must not be compared."
             findings.append(Finding(name, "mark", text))
+        elif differ := [key for key in COUNTS if task.get(key) != other["task"].get(key)]:
+            text = f"{', '.join(differ)} of its task differ from those of {other['run_id']}, on the same data."
+            findings.append(Finding(name, "fail", text))
         elif wrong := sum(truths.get(item, label) != label for item, label in truth.items()):
             findings.append(Finding(name, "fail", f"{wrong} items have other labels than in {other['run_id']}."))
         else:
@@ -165,8 +248,29 @@ def _columns(good: Sequence[tuple[Row, Predictions]]) -> list[Finding]:
     return findings
 
 
-def _named(predictions: Predictions, label: float) -> str | float:
-    return predictions.classes[int(label)] if predictions.classes else label
+def _named(predictions: Predictions, label: Any) -> Any:
+    if predictions.kind == "classes":
+        return predictions.classes[int(label)]
+    return label.tolist() if isinstance(label, np.ndarray) else label
+
+
+def _manifest(root: Path, benchmark: str | None) -> list[Finding]:
+    """Rows that were taken out or changed since they came into the manifest, and those that never did."""
+    inside = f"rows/{benchmark}/" if benchmark else "rows/"
+    files = {path.relative_to(root).as_posix(): path for path in row_files(root, benchmark)}
+    try:
+        entries = [entry for entry in rows.read_manifest(root) if entry["row"].startswith(inside)]
+    except SuiteError as error:
+        return [Finding(rows.MANIFEST, "fail", str(error))]
+    findings = []
+    for entry in entries:
+        path = files.pop(entry["row"], None)
+        if path is None:
+            findings.append(Finding(Path(entry["row"]).stem, "fail", f"{entry['row']} was taken out: restore it."))
+        elif rows.entry(root, path, path.read_bytes()) != entry:
+            findings.append(Finding(path.stem, "fail", "it was changed after it was added: restore it from git."))
+    text = "it is not in the manifest: it was not added by `ssl_suite bench`, or the manifest's last lines are gone."
+    return findings + [Finding(path.stem, "mark", text) for path in files.values()]
 
 
 def _folder(root: Path) -> list[Finding]:

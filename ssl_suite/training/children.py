@@ -41,7 +41,7 @@ def supervise(command: Sequence[str], deliver: Deliver, **options: Any) -> tuple
     before = {number: signal.signal(number, note) for number in heeded()}
     try:
         # preexec_fn may deadlock after threads have locked something; the parent of a run has started none yet.
-        before_exec = _end_with_parent()
+        before_exec = end_with_parent()
         process = subprocess.Popen(command, start_new_session=True, preexec_fn=before_exec, **options)  # noqa: PLW1509
         while True:
             try:
@@ -55,7 +55,7 @@ def supervise(command: Sequence[str], deliver: Deliver, **options: Any) -> tuple
             signal.signal(number, handler)
 
 
-def _end_with_parent() -> Callable[[], None] | None:
+def end_with_parent() -> Callable[[], None] | None:
     """Where the kernel offers it: SIGTERM for the child when this process dies, by SIGKILL too; it saves and ends."""
     if not sys.platform.startswith("linux"):
         return None

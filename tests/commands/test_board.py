@@ -109,7 +109,7 @@ def test_empty(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 def test_verify(capsys: pytest.CaptureFixture[str], root: Path) -> None:
     code, out, err = call(capsys, "verify", f"root={root}")
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1] == f"{root}: 5 rows, 5 hold, 0 fail; 6 marks, 0 warnings."
+    assert out.splitlines()[-1] == f"{root}: 5 rows, 5 hold, 0 fail; 11 marks, 0 warnings."
     assert f"mark: {BERT}: its commit 000000000000 is not known to git here." in out.splitlines()
     path = root / f"predictions/cross_domain/{RAND}.parquet"
     content = bytearray(path.read_bytes())

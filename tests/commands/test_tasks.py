@@ -32,7 +32,7 @@ def test_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         assert f"  {task.data} " in row and row.rstrip().endswith(task.title)
         assert ("  here  " if task.data.startswith("file:") else "  absent  ") in row
     code, out, _ = call(capsys, "list", "sample", "--json")
-    assert [row["name"] for row in json.loads(out)] == ["gc@ecoli536", "voice@bach"]
+    assert [row["name"] for row in json.loads(out)] == ["gc@ecoli536", "tile@photographs", "voice@bach"]
 
 
 def test_show(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,8 +55,8 @@ def test_validate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert second.startswith(f"mine@first: 4 / 2 / 3 items, 2 classes, {cut} cut to the window; copies: none; read in ")
     code, out, _ = call(capsys, "validate", "sample", "--json")
     rows = json.loads(out)
-    assert code == 0 and [row["items"]["train"] for row in rows] == [180, 240]
-    assert rows[1]["classes"] == ["alto", "bass", "soprano", "tenor"]
+    assert code == 0 and [row["items"]["train"] for row in rows] == [180, 192, 240]
+    assert rows[2]["classes"] == ["alto", "bass", "soprano", "tenor"]
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,17 @@ def test_faults_are_one_line(
     code, _, err = call(capsys, *(word.format(tmp=tmp_path) for word in words))
     assert (code, err.count("\n")) == (2, 1)
     assert expected in err
+
+
+def test_all_faults_are_told_and_what_is_right_goes_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write(tmp_path, "odd@one", head="regresion", title="x" * 31)
+    write(tmp_path, "odd@other", head="regresion")
+    (tmp_path / "bio" / "odd@other.yaml").rename(tmp_path / "bio" / "odd@two.yaml")
+    (tmp_path / "bio" / "odd@three.yaml").write_text("name: [")
+    dna(tmp_path)
+    code, out, err = call(capsys, "validate", "bio", f"tasks.path={tmp_path}")
+    assert code == 2 and err.count("\n") == 3 and out.startswith("mine@first: 4 / 2 / 3 items")
+    for said in ("odd@one.yaml: ", "odd@three.yaml: is not YAML", "should be the file's own, odd@two", "'regression'"):
+        assert said in err
+    code, out, err = call(capsys, "list", "bio", f"tasks.path={tmp_path}")
+    assert code == 0 and "mine@first" in out and err.count("left out: ") == 3

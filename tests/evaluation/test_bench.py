@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ssl_suite import cli
-from ssl_suite.evaluation import bench, benchmark, rows, tasks
+from ssl_suite import cli, resources
+from ssl_suite.evaluation import bench, bench_plan, benchmark, budget, rows, side_by_side, tasks, trial
 from ssl_suite.leaderboard import verify
 
-WORDS = ["encoder=random:tiny", "budget=smoke", "threads=1", "task=sample"]
+WORDS = ["encoder=random:tiny", "budget=smoke", "seeds=100,101", "threads=1", "task=sample/gc,sample/voice"]
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +38,9 @@ def test_every_cell_is_a_row_that_verifies(measured: Path) -> None:
     }
     assert not verify.failing(verify.verify(root))
     trained = found["voice@bach", "random:tiny finetune"]
-    assert trained["seeds"] == [100, 101, 102] and trained["budget"]["trials"] == 3
+    assert trained["seeds"] == [100, 101] and trained["budget"]["trials"] == 2
     assert trained["task"]["n_train"] == 96 and trained["task"]["n_train_full"] > 96
-    assert len(trained["curves"]) == 3 and trained["encoder"]["weights_sha256"] is None
+    assert len(trained["curves"]) == 2 and trained["encoder"]["weights_sha256"] is None
     assert trained["metrics"][0]["value"] > 0.5
     assert str(measured) not in json.dumps(trained)
 
@@ -49,12 +55,99 @@ def test_a_second_run_measures_nothing_and_changes_nothing(
     assert before == {path: path.read_bytes() for path in measured.rglob("*.json")}
 
 
-def test_a_row_from_the_same_trials_has_the_same_predictions(measured: Path, tmp_path: Path) -> None:
-    shutil.copytree(measured / "trials", tmp_path / "trials")
-    assert cli.main(["bench", "cross_domain", *WORDS, f"out={tmp_path}"]) == 0
+def test_stopped_side_by_side_it_goes_on_to_the_same_bytes(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Two processes, a signal in a trial, the same command again: the bytes of one process that measured all."""
+    words = [sys.executable, "-m", "ssl_suite", "bench", "cross_domain", *WORDS, "jobs=2", f"out={tmp_path}"]
+    environment = {**os.environ, "PYTHONPATH": str(resources.PACKAGE.parent)}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("trials/*/metrics.jsonl")) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert len(list(tmp_path.rglob("rows/*/*.json"))) < 5
+    assert cli.main(words[3:]) == 0
+    printed = capsys.readouterr().out
+    assert "6 of 6 cells, " in printed and "not measured: spearman is undefined" in printed
     name = "predictions/cross_domain"
     first = {path.name: path.read_bytes() for path in (measured / "leaderboards" / name).iterdir()}
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "leaderboards" / name).iterdir()}
+
+
+def dies(cell: bench.Cell, settings: bench.Settings) -> bench.Outcome:
+    """Stands for a measurement: one cell ends its process as the kernel does when memory is short."""
+    if cell.arm == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return bench.Outcome(cell, Path(cell.arm))
+
+
+def test_a_process_that_is_killed_costs_its_cell_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_by_side, "_measure", dies)
+    gc = tasks.find("sample", "gc")
+    cells = [bench.Cell(gc, arm, f"random:{arm}", "finetune") for arm in ("deadly", "other")]
+    settings = bench.Settings("x", budget.load("smoke"), {}, tmp_path, tmp_path)
+    sizes = {cell.key: bench_plan.Size() for cell in cells}
+    found = side_by_side.run([cells], settings, 2, sizes, lambda progress, outcome: None)
+    assert {each.cell.arm for each in found if each.path} == {"other"}
+    assert [each.fault for each in found if not each.path] == [side_by_side.KILLED]
+
+
+def test_no_exception_of_a_cell_ends_the_table(
+    measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    whole = bench.protocols.measure
+
+    def broken(plan: trial.Plan, *rest: Any) -> Any:
+        if plan.protocol == "majority":
+            raise ZeroDivisionError("of a\nhead")
+        return whole(plan, *rest)
+
+    monkeypatch.setattr(bench.protocols, "measure", broken)
+    shutil.copytree(measured / "trials", tmp_path / "trials")
+    assert cli.main(["bench", "cross_domain", *WORDS, f"out={tmp_path}"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("not measured: ZeroDivisionError: of a head") == 2 and "4 rows in" in printed
+
+
+def test_a_plan_says_what_it_takes_and_measures_nothing(
+    measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert cli.main(["bench", "cross_domain", *WORDS, f"out={measured}", "--plan"]) == 0
+    done = capsys.readouterr().out
+    # The majority of a regression has no row, and is asked for again.
+    assert done.count("measured already") == 5 + 1 and "6 cells, 5 measured already; 0 tokens, 0.00 core-hours" in done
+    assert cli.main(["bench", "cross_domain", *WORDS, f"out={tmp_path}", "--plan"]) == 0
+    lines = {tuple(line.split()[:2]): line.split() for line in capsys.readouterr().out.splitlines()}
+    assert not list(tmp_path.iterdir())
+    results = [json.loads(path.read_text()) for path in measured.glob("trials/gc-*/result.json")]
+    logs = [path.read_text().splitlines() for path in measured.glob("trials/gc-*/metrics.jsonl")]
+    trials, tokens = lines["gc@ecoli536", "random:tiny"][3:5]
+    assert int(trials) == len(results) == 2
+    assert (
+        int(tokens.replace(",", "")) == sum(json.loads(log[-1])["step"] for log in logs) * 1632
+    )  # 16 items of 102 positions a step
+    assert float(lines["gc@ecoli536", "random:tiny"][5]) >= 0
+
+
+def test_a_broken_task_stops_only_what_needs_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.copytree(resources.folder("tasks") / "sample", tmp_path / "tasks" / "own")
+    (tmp_path / "tasks" / "own" / "gc@ecoli536.yaml").write_text("name: [")
+    text = "title: Own\ntasks: [gc, voice]\narms: {none: {encoder: none, protocol: majority, role: control}}\n"
+    (tmp_path / "own.yaml").write_text(text)
+    words = [
+        "own",
+        f"bench.path={tmp_path}",
+        f"tasks.path={tmp_path / 'tasks'}",
+        "budget=smoke",
+        f"out={tmp_path / 'o'}",
+    ]
+    assert cli.main(["bench", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "left out: " in printed and "gc@ecoli536.yaml: is not YAML" in printed and "1 row in" in printed
+    assert cli.main(["bench", *words, "task=gc"]) == 2
 
 
 def test_one_changed_byte_is_found(measured: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,21 +47,23 @@ def make_row(
     arm: str = "BERT",
     task: str = "splice@kao100",
     metrics: Sequence[str] = (),
+    tag: str = "",
     **changes: Any,
 ) -> rows.Row:
-    """A whole row but for its ``predictions``. ``changes``: ``task__n_test=3`` sets row["task"]["n_test"]."""
+    """A whole row but for its ``predictions``. ``changes``: ``task__n_test=3`` sets row["task"]["n_test"]. ``tag``
+    stands for a configuration: rows that differ in nothing else need one."""
     items, classes = len(predictions.items_I), predictions.classes
     metrics = metrics or ("accuracy" if classes else "spearman",)
     full = int(predictions.items_I.max()) + 1
     counts = {"n_train": 287, "n_train_full": 2871, "n_dev": 50, "n_dev_full": 50, "n_test": items, "n_test_full": full}
     row: rows.Row = {
-        "run_id": rows.make_run_id(task, arm, "finetune", "small", "1a2b3c4d" * 8),
+        "run_id": "",
         "benchmark": "cross_domain",
         "arm": arm,
         "git_commit": "0" * 40,
         "git_dirty": False,
         "schema_version": 1,
-        "config_sha256": "1a2b3c4d" * 8,
+        "config_sha256": hashlib.sha256(tag.encode()).hexdigest() if tag else "1a2b3c4d" * 8,
         "task": {
             "name": task,
             "title": task.split("@")[0],
@@ -94,6 +97,10 @@ def make_row(
         "env": {"python": "3.11.2", "torch": "2.11.0", "ssl_suite": "0.1.0", "platform": "Linux x86_64"},
         "created": "2026-11-23T04:00:00Z",
     }
+    names = (
+        changes.get(f"{block}__name", default) for block, default in (("protocol", "finetune"), ("budget", "small"))
+    )
+    row["run_id"] = rows.make_run_id(task, arm, *names, row["config_sha256"])
     return changed(row, **changes)
 
 

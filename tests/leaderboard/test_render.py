@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from dataclasses import replace
@@ -18,6 +19,10 @@ from ssl_suite.leaderboard import figures, render, words
 from ssl_suite.leaderboard.table import Column, Contrast, Line, Table
 from tests.leaderboard import add, classified, valued
 
+OLDER, BROKEN = (
+    f"h3@gue20--{arm}--finetune--small--{hashlib.sha256(tag.encode()).hexdigest()[:8]}"
+    for arm, tag in (("BERT", "older"), ("rand", "broken"))
+)
 VOID = {"meta", "br", "line", "circle", "path"}  # without an end tag, here
 ARMS = {"specific-SSL": 0.84, "specific-scratch": 0.7, "BERT": 0.8, "re-emb": 0.79, "rand": 0.7, "odd <arm>|*x*": 0.5}
 
@@ -62,13 +67,13 @@ def fill(root: Path) -> Path:
     """Two tasks, one with too few test items; a task of numbers; a row that fails; one that was superseded."""
     for k, (task, items, reference) in enumerate((("h3@gue20", 400, "H3"), ("splice@kao100", 160, "splice"))):
         for j, (arm, right) in enumerate(ARMS.items()):
-            found = {"run_id": f"{task}--{j}", "task__reference": reference, "task__caveat": "A <b>bold</b> | caveat."}
+            found = {"task__reference": reference, "task__caveat": "A <b>bold</b> | caveat."}
             add(root, classified(items, right, draw=10 * k + j), arm=arm, task=task, **found)
     stability = {"task": "stability@tape", "task__modality": "protein", "task__reference": "stability"}
     add(root, valued(400), arm="BERT", **stability)
-    add(root, classified(400, 0.9), arm="BERT", task="h3@gue20", run_id="older", created="2026-11-22T04:00:00Z")
-    add(root, classified(400, 0.99), arm="rand", task="h3@gue20", run_id="broken", created="2026-11-24T04:00:00Z")
-    path = root / "predictions" / "cross_domain" / "broken.parquet"
+    add(root, classified(400, 0.9), arm="BERT", task="h3@gue20", tag="older", created="2026-11-22T04:00:00Z")
+    add(root, classified(400, 0.99), arm="rand", task="h3@gue20", tag="broken", created="2026-11-24T04:00:00Z")
+    path = root / "predictions" / "cross_domain" / f"{BROKEN}.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -96,6 +101,7 @@ def markdown(root: Path) -> str:
 def test_the_same_rows_give_the_same_bytes_wherever_they_lie(root: Path, tmp_path: Path) -> None:
     for name in ("rows", "predictions"):
         shutil.copytree(root / name, tmp_path / "elsewhere" / name)
+    shutil.copy(root / rows.MANIFEST, tmp_path / "elsewhere")
     again = render.render(tmp_path / "elsewhere", "cross_domain")
     for path in again:
         assert path.read_bytes() == (root / path.name).read_bytes(), path.name
@@ -135,7 +141,7 @@ def test_every_cell_is_its_rows_number(root: Path, html: str) -> None:
         cell = by_arm[row["arm"]][2 * place]
         mean = f"{100 * row['metrics'][0]['value']:.1f}"
         low, high = (f"{100 * bound:.1f}" for bound in row["metrics"][0]["ci95"])
-        if row["run_id"] in ("older", "broken"):
+        if row["run_id"] in (OLDER, BROKEN):
             assert not cell.startswith(mean)
         elif row["task"]["n_test"] >= rows.FEWEST:
             assert cell.startswith((f"{mean} rank ", f"{mean}rank ")), cell
@@ -152,13 +158,13 @@ def test_too_few_items_cannot_be_sorted(html: str) -> None:
 
 
 def test_a_failing_row_is_named_and_its_numbers_are_nowhere(root: Path, html: str, markdown: str) -> None:
-    value = rows.read(root / "rows" / "cross_domain" / "broken.json")["metrics"][0]["value"]
+    value = rows.read(root / "rows" / "cross_domain" / f"{BROKEN}.json")["metrics"][0]["value"]
     for text in (html, markdown):
-        assert "broken" in text and "failed verification" in text
+        assert BROKEN in text and "failed verification" in text
         assert f"{100 * value:.1f}" not in text
         assert str(root) not in text
         assert "is not known to git here" in text  # a mark: the row is shown, and why it is doubtful
-        assert re.search(r"older.*is shown for the same arm and setting", text)
+        assert re.search(rf"{OLDER}.*is shown for the same arm and setting", text)
 
 
 def test_what_rows_say_is_text_not_markup(html: str, markdown: str) -> None:
@@ -280,7 +286,7 @@ def test_a_benchmark_without_references_and_without_bert_has_a_page(tmp_path: Pa
 def test_an_empty_cell_says_why(tmp_path: Path) -> None:
     add(tmp_path, classified(), arm="BERT", task="h3@gue20")
     add(tmp_path, classified(right=0.7), arm="rand", task="h3@gue20")
-    add(tmp_path, classified(right=0.4), arm="majority", task="h3@gue20", run_id="more", task__n_train=2871)
+    add(tmp_path, classified(right=0.4), arm="majority", task="h3@gue20", tag="more", task__n_train=2871)
     add(tmp_path, classified(right=0.7), arm="rand", task="h4@gue20")
     add(tmp_path, classified(right=0.4), arm="majority", task="h4@gue20")
     add(tmp_path, valued(), arm="rand", task="stability@tape")
@@ -299,7 +305,7 @@ def test_an_empty_cell_says_why(tmp_path: Path) -> None:
 def test_further_settings_are_told_apart_and_say_nothing_of_what_they_lack(tmp_path: Path) -> None:
     for budget, arms in {"small": ("BERT", "rand"), "brief": ("BERT", "rand"), "long": ("rand",)}.items():
         for arm in arms:
-            add(tmp_path, classified(right=0.7), arm=arm, budget__name=budget, run_id=f"{arm}-{budget}")
+            add(tmp_path, classified(right=0.7), arm=arm, budget__name=budget)
     board = render.load(tmp_path, "cross_domain")
     assert [column.budget for column in board.main.columns] == ["small"]
     title = board.main.columns[0].task["title"]

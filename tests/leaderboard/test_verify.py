@@ -26,7 +26,32 @@ def fails(root: Path, benchmark: str | None = None) -> list[Finding]:
 
 
 def edit(path: Path, **changes: Any) -> None:
+    """Change a row and forge the manifest, so that the other checks are seen alone."""
     path.write_text(json.dumps(changed(json.loads(path.read_text()), **changes)))
+    root = path.parents[2]
+    rows.write_manifest(root, [rows.entry(root, each, each.read_bytes()) for each in rows.row_files(root)])
+
+
+def put(root: Path, arm: str, **changes: Any) -> Path:
+    """A row of schema 2, with the configuration that it says."""
+    row = make_row(made := classified(), arm=arm, encoder__ref="random:tiny", **changes)
+    limits = {"train": 287, "dev": None, "test": None}
+    row |= {"schema_version": 2, "protocol": {"name": "finetune", "head": {"name": "classification", "version": 2}}}
+    row["task"]["n_test_full"], row["task"]["n_train_full"] = 60, 2871
+    made = made._replace(items_I=made.items_I // 2)
+    row["config"] = {
+        "task": {"name": row["task"]["name"], "version": 1},
+        "head_version": 2,
+        "encoder": "random:tiny",
+        "protocol": "finetune",
+        "budget": {"limits": limits, "seeds": [100, 101, 102]},
+        "arm": arm,
+        "benchmark": "cross_domain",
+    }
+    row["config_sha256"] = rows.config_digest(row["config"])
+    row["run_id"] = rows.make_run_id(row["task"]["name"], arm, "finetune", "small", row["config_sha256"])
+    row["further"] = [{"part": "test_mm", "n": 60, "metrics": row["metrics"]}]
+    return rows.write(root, row, {"test": made, "test_mm": made})
 
 
 def test_score_against_scikit_learn_and_scipy() -> None:
@@ -109,6 +134,8 @@ def test_a_changed_number_fails(tmp_path: Path, key: str, change: Any, text: str
         ({"task__n_test_full": 60}, "an item lies outside the 60 of task.n_test_full."),
         ({"task__n_classes": 2}, "task.n_classes is 2 and the predictions name 3."),
         ({"task__n_classes": None}, "task.n_classes is None and the predictions name 3."),
+        ({"budget__name": "brief"}, "make the name splice@kao100--BERT--finetune--brief--1a2b3c4d."),
+        ({"created": "2999-01-01T00:00:00Z"}, "created is 2999-01-01T00:00:00Z, which is in the future."),
         ({"seeds": [100, 101, 103]}, "seeds are [100, 101, 103] and there are predictions of [100, 101, 102]."),
         ({"predictions__path": "../x.parquet"}, "its predictions ../x.parquet lie outside"),
         ({"predictions__bytes": 1}, "not those it was written with"),
@@ -128,19 +155,70 @@ def test_another_rows_predictions_fail(tmp_path: Path) -> None:
     edit(add(tmp_path), predictions=other["predictions"])
     found = fails(tmp_path)
     assert failing(found) == [BERT]
-    assert {finding.text.split(" is ")[0] for finding in found} >= {
-        "accuracy value",
-        "accuracy per_seed",
-        "accuracy ci95",
-    }
+    said = {finding.text.split(" is ")[0] for finding in found}
+    assert said >= {"accuracy value", "accuracy per_seed", "accuracy ci95"}
+    assert any("its predictions of test should be its own" in finding.text for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({"config__task__version": 2}, ["config_sha256 is not that of its config", "its config has version 2"]),
+        ({"config__encoder": "random:mini"}, ["config_sha256", "its config has encoder random:mini"]),
+        ({"config_sha256": "c" * 64}, ["make the name", "config_sha256 is not that of its config"]),
+        ({"protocol__head__version": 3}, ["its config has head version 2, and the row says 3."]),
+        ({"task__n_train": 286}, ["task.n_train is 286 of 2871, and the budget's limit is 287."]),
+    ],
+)
+def test_a_row_that_contradicts_its_configuration_fails(
+    tmp_path: Path, changes: dict[str, Any], texts: list[str]
+) -> None:
+    path = put(tmp_path, "mine")
+    assert fails(tmp_path) == []
+    edit(path, **changes)
+    found = fails(tmp_path)
+    assert len(found) == len(texts), found
+    for finding, text in zip(found, texts, strict=True):
+        assert text in finding.text
+
+
+def test_further_parts_are_recomputed(tmp_path: Path) -> None:
+    path = put(tmp_path, "mine")
+    further = json.loads(path.read_text())["further"]
+    further[0]["metrics"][0]["value"] += 0.01
+    edit(path, further=further)
+    (finding,) = fails(tmp_path)
+    assert finding.text.startswith("test_mm: accuracy value is ")
+
+
+def test_the_manifest_finds_what_was_taken_out_changed_or_slipped_in(tmp_path: Path) -> None:
+    first, second, third = (add(tmp_path, arm=arm) for arm in ("BERT", "rand", "specific-CNN"))
+    first.write_text(first.read_text().replace('"params": 1000', '"params": 1001'))
+    (finding,) = fails(tmp_path)
+    assert (finding.row, finding.text) == (BERT, "it was changed after it was added: restore it from git.")
+    first.write_text(first.read_text().replace('"params": 1001', '"params": 1000'))
+    content = second.read_bytes()
+    second.unlink()
+    (finding,) = fails(tmp_path)
+    assert (finding.row, "was taken out" in finding.text) == (RAND, True)
+    assert fails(tmp_path, "cross_domain") == [finding]
+    second.write_bytes(content)
+    manifest = tmp_path / rows.MANIFEST
+    lines = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text("".join(lines[:2]))  # the end alone can be taken off: the row is then not in it
+    (mark,) = [each for each in verify(tmp_path) if "not in the manifest" in each.text]
+    assert (mark.level, mark.row) == ("mark", third.stem)
+    manifest.write_text("".join(lines[1:]))
+    (finding,) = fails(tmp_path)
+    assert (finding.row, "line 1 is not what was written there" in finding.text) == (rows.MANIFEST, True)
 
 
 def test_a_broken_file_is_one_finding_and_the_rest_is_checked(tmp_path: Path) -> None:
     path = add(tmp_path)
     add(tmp_path, arm="rand", benchmark="other")
     path.write_text(path.read_text()[:-20])
-    (finding,) = fails(tmp_path)
-    assert finding.row == BERT
+    finding, changed_after = fails(tmp_path)
+    assert (finding.row, changed_after.row) == (BERT, BERT)
     assert f"{path}: is not JSON" in finding.text
     assert "\n" not in finding.text
     assert fails(tmp_path, "other") == []
@@ -153,19 +231,21 @@ def test_marks(tmp_path: Path) -> None:
     subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "x"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     tree = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True).stdout.strip()
-    root = tmp_path / "leaderboards"
-    add(root, git_commit=head, run_id="known")
-    add(root, git_commit=tree, run_id="no_commit")
-    add(root, git_commit="1" * 40, run_id="unknown")
-    add(root, git_commit=None, git_dirty=None, run_id="unrecorded")
-    add(root, git_commit=head, git_dirty=True, run_id="dirty")
-    add(root, git_commit=head, split="dev", run_id="on_dev")
+    root, plain = tmp_path / "leaderboards", {"protocol__name": "linear"}
+    add(root, arm="known", git_commit=head, **plain)
+    add(root, arm="no_commit", git_commit=tree, **plain)
+    add(root, arm="unknown", git_commit="1" * 40, **plain)
+    add(root, arm="unrecorded", git_commit=None, git_dirty=None, **plain)
+    add(root, arm="dirty", git_commit=head, git_dirty=True, **plain)
+    add(root, arm="on_dev", git_commit=head, split="dev", **plain)
+    add(root, arm="trained", git_commit=head)
     found = verify(root)
     assert {finding.level for finding in found} == {"mark"}
-    assert [(finding.row, finding.text) for finding in found] == [
+    assert [(finding.row.split("--")[1], finding.text) for finding in found] == [
         ("dirty", "it comes from a dirty tree: the commit alone does not make it again."),
         ("no_commit", f"its commit {tree[:12]} is not known to git here."),
         ("on_dev", "it is scored on dev, where it was also chosen."),
+        ("trained", "it was measured with an earlier version of the heads, and shares no column with newer rows."),
         ("unknown", "its commit 111111111111 is not known to git here."),
         ("unrecorded", "its commit is not recorded: it was made by an installed package."),
     ]
@@ -182,6 +262,8 @@ def test_rows_of_one_column_agree(tmp_path: Path) -> None:
     add(tmp_path, arm="specific-CNN", task__split_sha256="c" * 64)
     (finding,) = fails(tmp_path)
     assert (finding.row, finding.text) == (RAND, f"2 items have other labels than in {BERT}.")
+    edit(rows.row_files(tmp_path)[0], task__leakage={"test_in_train": 11})
+    assert any("leakage of its task differ" in finding.text for finding in fails(tmp_path))
     (mark,) = [each for each in verify(tmp_path) if "compared" in each.text]
     assert (mark.level, mark.text) == ("mark", f"split_sha256 is not that of {BERT}: the two must not be compared.")
 

@@ -1,0 +1,202 @@
+"""Cells of a table measured side by side, each in a process of one torch thread, so that the bytes of predictions do
+not depend on how many there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from ssl_suite.evaluation import bench
+from ssl_suite.evaluation.bench import Cell, Outcome, Settings
+from ssl_suite.evaluation.bench_plan import Size, done_tokens
+from ssl_suite.training.children import end_with_parent
+from ssl_suite.training.stopping import StopSignals
+
+TICK = 0.5  # seconds between two looks at the trials
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # read when a process loads its libraries
+KILLED = "the process that measured it was killed; perhaps memory is short: try jobs=1."
+
+
+@dataclass
+class Progress:
+    """Where a table is: cells and tokens of all that was asked for, and the seconds since it began."""
+
+    cells: int
+    tokens: int
+    done: int = 0
+    done_tokens: int = 0
+    seconds: float = 0.0
+    before: int = 0
+    """Tokens that earlier commands had trained already."""
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second of this command."""
+        return (self.done_tokens - self.before) / max(self.seconds, 1e-9)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None where nothing is known, as of cells that train nothing."""
+        if self.tokens > self.done_tokens and self.rate > 0:
+            return (self.tokens - self.done_tokens) / self.rate
+        return None
+
+
+Tell = Callable[[Progress, "Outcome | None"], None]
+
+
+@dataclass
+class Table:
+    """The state of ``run``: what waits, what came out, and what is told of it."""
+
+    settings: Settings
+    sizes: Mapping[tuple[str, ...], Size]
+    tell: Tell
+    progress: Progress
+    stop: StopSignals
+    began: float = field(default_factory=time.monotonic)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count a cell that is done, measured or not."""
+        self.outcomes.append(outcome)
+        self.progress.done += 1
+        self.look([], outcome)
+
+    def look(self, running: list[Cell], outcome: Outcome | None = None) -> None:
+        """Read how far the trials are."""
+        whole = sum(self.sizes[each.cell.key].tokens for each in self.outcomes)
+        partly = sum(done_tokens(self.sizes[cell.key]) for cell in running)
+        self.progress.done_tokens = max(self.progress.done_tokens, whole + partly)
+        self.progress.seconds = time.monotonic() - self.began
+        self.tell(self.progress, outcome)
+
+
+def run(
+    phases: list[list[Cell]], settings: Settings, jobs: int, sizes: Mapping[tuple[str, ...], Size], tell: Tell
+) -> list[Outcome]:
+    """Measure cells, ``jobs`` at a time; no fault of one of them stops the others.
+
+    A process that is killed takes down the others of its pool: the cells that were under way are then measured alone,
+    so that the one that kills is found.
+
+    Args:
+        phases: one begins where at least one cell of those before it was measured.
+
+    Raises:
+        KeyboardInterrupt: a signal came; every trial has saved, and the same cells go on from there.
+    """
+    cells = [cell for phase in phases for cell in phase]
+    before = sum(done_tokens(sizes[cell.key]) for cell in cells)
+    progress = Progress(len(cells), sum(sizes[cell.key].tokens for cell in cells), done_tokens=before, before=before)
+    with StopSignals() as stop:
+        table = Table(replace(settings, threads=1), sizes, tell, progress, stop)
+        for phase in phases:
+            waiting, alone = deque(phase), deque[Cell]()
+            while waiting or alone:
+                killed = _drain(waiting, jobs, table) if waiting else _drain(alone, 1, table)
+                if stop.asked:
+                    raise KeyboardInterrupt
+                if len(killed) == 1:
+                    table.ended(Outcome(killed[0], fault=KILLED))
+                else:
+                    alone.extend(killed)
+            if not bench.paths(table.outcomes):
+                break
+    return table.outcomes
+
+
+def _drain(todo: deque[Cell], jobs: int, table: Table) -> list[Cell]:
+    """Measure until nothing is left, a signal came, or a process was killed; returns the cells under way then."""
+    running: dict[Future[Outcome], Cell] = {}
+    killed: list[Cell] = []
+    told = False
+    with _one_thread(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
+        while (todo or running) and not killed:
+            while len(running) < jobs and not table.stop.asked and (cell := _free(todo, running)):
+                try:
+                    running[pool.submit(_measure, cell, table.settings)] = cell
+                except BrokenProcessPool:
+                    todo.appendleft(cell)
+                    break
+            done, _ = wait(running, TICK, FIRST_COMPLETED)
+            if table.stop.asked and not told:
+                told = True
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid, signal.SIGTERM)  # type: ignore[arg-type]
+            for future in done:
+                cell = running.pop(future)
+                try:
+                    table.ended(future.result())
+                except BrokenProcessPool:
+                    killed.append(cell)
+                except KeyboardInterrupt:  # it has saved
+                    continue
+            if table.stop.asked and not running:
+                break
+            table.look(list(running.values()))
+    return killed + list(running.values())
+
+
+def _free(todo: deque[Cell], running: Mapping[Future[Outcome], Cell]) -> Cell | None:
+    """The next cell whose trials no other process is training: arms may share an encoder and a protocol."""
+    busy = {trained(cell) for cell in running.values()}
+    for cell in todo:
+        if trained(cell) not in busy:
+            todo.remove(cell)
+            return cell
+    return None
+
+
+def trained(cell: Cell) -> tuple[str, str, str]:
+    """What cells with the same trials have in common."""
+    return cell.task.name, cell.encoder, cell.protocol
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The environment that processes of one thread start with."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({name: value} if value is not None else {})
+
+
+# In a worker
+
+
+def _begin() -> None:
+    """Let the parent alone say when to stop: Ctrl-C reaches the whole group of a terminal."""
+    import torch
+
+    torch.set_num_threads(1)
+    _idle()
+    if at_start := end_with_parent():
+        at_start()
+
+
+def _idle() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
+
+
+def _measure(cell: Cell, settings: Settings) -> Outcome:
+    lines: list[str] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # between trials: there is nothing to save
+    try:
+        found = bench.attempt(cell, settings, lines.append)
+    finally:
+        _idle()
+    return replace(found, lines=tuple(lines))
