@@ -139,9 +139,10 @@ class DataConfig:
     workers: int | None
     source: dict | None = None
     max_record_mb: int | None = None
+    min_tokens: int = 8  # older runs' frozen configurations lack it
 
     def __post_init__(self) -> None:
-        _at_least_one("data", self, "workers", "max_record_mb")
+        _at_least_one("data", self, "workers", "max_record_mb", "min_tokens")
         good = 0 < self.valid_fraction < 1
         require(good, "data.valid_fraction", self.valid_fraction, "must lie between 0 and 1 (0.05 holds back 5 %)")
 

@@ -71,7 +71,7 @@ def assemble(
     modality, dtype = tasks[0].modality, tasks[0].dtype
     totals = join(tasks, folder)
     if totals.tokens == 0:
-        raise SuiteError(nothing(sources, totals))
+        raise SuiteError(nothing(sources, totals, tasks[0].fewest))
     table = read_table(folder, totals.records)
     fraction = data.get("valid_fraction", 0.05)
     window = modality.max_length - 2
@@ -84,11 +84,12 @@ def assemble(
         modality.overlap,
         modality.vocabulary.targets,
         modality.max_ambiguous,
+        tasks[0].fewest,
     )
     for name in SPLITS:
         if counts[name] == 0:
             raise SuiteError(one_sided(name, sources, counts, left_out, fraction, modality.max_ambiguous))
-    left_out[SHORT] = totals.counts.pop(SHORT, 0)
+    left_out[f"records shorter than data.min_tokens={tasks[0].fewest}"] = totals.counts.pop(SHORT, 0)
     left_out["test records"] = int(np.count_nonzero(table.given == split.TEST))
     left_out["repeated records"] = int(np.count_nonzero(table.given == split.COPY))
     if plan.keep is not None:
@@ -174,12 +175,12 @@ def composition(modality: Modality, counts: np.ndarray) -> dict[str, int]:
     return {token: int(count) for token, count in zip(modality.vocabulary.tokens, counts, strict=True) if count}
 
 
-def nothing(sources: Sources, totals: Totals) -> str:
+def nothing(sources: Sources, totals: Totals, fewest: int) -> str:
     """The message for an input without a usable record."""
     skipped = sum(totals.skipped.values())
-    why = f"{totals.counts[SHORT]} shorter than {windows.MINIMUM} tokens, {skipped} skipped"
+    why = f"{totals.counts[SHORT]} shorter than data.min_tokens={fewest}, {skipped} skipped"
     first = f" (first: {totals.examples[0]})" if totals.examples else ""
-    return f"{sources.described}: holds no usable record: {why}{first}; give longer sequences."
+    return f"{sources.described}: holds no usable record: {why}{first}; give longer ones, or lower data.min_tokens."
 
 
 def one_sided(

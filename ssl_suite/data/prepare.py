@@ -18,7 +18,7 @@ from typing import Any
 
 from ssl_suite.core import atomic
 from ssl_suite.core.wording import count
-from ssl_suite.data import cache, parallel
+from ssl_suite.data import cache, parallel, windows
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.seals import discard_damaged
@@ -122,6 +122,7 @@ def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> 
         "modality": modality.fingerprint(),
         "window": [modality.max_length, modality.overlap, modality.max_ambiguous],
         "tags": [sources.tags.get(path) for path in sources.paths],
+        "fewest": fewest(data),
         "data": {name: data.get(name) for name in ("column", "id_column", "on_error", "valid_fraction")}
         | ({"max_record_mb": data["max_record_mb"]} if data.get("max_record_mb") else {}),
     }
@@ -165,7 +166,9 @@ def make(
         report(f"data: preparing {sources.described}")
         with parallel.helpers(modality, sources.paths, data.get("workers")) as helpers:
             trained_tokenizer(modality, data, sources, work)
-            tasks = tasks_of(modality, sources.paths, work, data.get("on_error", "stop"), reading(data), sources.tags)
+            tasks = tasks_of(
+                modality, sources.paths, work, data.get("on_error", "stop"), fewest(data), reading(data), sources.tags
+            )
             reused = parallel.tokenise_all(tasks, helpers, Progress(report))
         assemble(tasks, sources, data, key, work / "store", begun, reused)
         unchanged = stamps(sources) == before
@@ -190,6 +193,11 @@ def begun_with(work: Path, before: list[list[int]], report: Report) -> None:
         shutil.rmtree(work)
     work.mkdir()
     atomic.write_json(note, before)
+
+
+def fewest(data: Mapping[str, Any]) -> int:
+    """``data.min_tokens``; runs of before it was a key have none."""
+    return data.get("min_tokens", windows.MINIMUM)
 
 
 def reading(data: Mapping[str, Any]) -> dict[str, Any]:

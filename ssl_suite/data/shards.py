@@ -22,7 +22,6 @@ from ssl_suite.core.atomic import sync
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.sides import Sides
 from ssl_suite.data.split import given_split
-from ssl_suite.data.windows import MINIMUM
 from ssl_suite.modalities.base import Encoded, Modality, Record
 
 SHARD_BYTES = 1 << 26  # two or three seconds of work are lost in a kill
@@ -33,7 +32,7 @@ SMALL, GROUP, MOST = (
     4096,
 )  # a synced shard a file would cost 5 ms for each of 10,000 MIDI files
 SMALL_VOCABULARY = 64  # up to here the composition is counted
-SHORT = f"records shorter than {MINIMUM} tokens"  # where they are counted
+SHORT = "short records"  # where those are counted that have fewer tokens than data.min_tokens
 HELD = 1 << 26  # letters or bytes of a small file's records: 4 MB of gzip may hold a thousand times as much
 PIECE = 1 << 20  # tokens counted at a time
 
@@ -48,6 +47,7 @@ class Task:
         files: (place among the inputs, path) of each.
         folder: where the shards go.
         on_error: ``stop`` or ``skip``.
+        fewest: tokens that a record must have.
         reading: further keywords of ``modality.read``.
         tags: by file, tags of all its records; they win over a record's own.
         alone: whether the first file is all of the input: to skip it would leave nothing.
@@ -58,6 +58,7 @@ class Task:
     files: tuple[tuple[int, Path], ...]
     folder: Path
     on_error: str
+    fewest: int
     reading: dict[str, Any]
     tags: dict[int, dict[str, str]] = field(default_factory=dict)
     alone: bool = False
@@ -81,6 +82,7 @@ def tasks_of(
     paths: list[Path],
     folder: Path,
     on_error: str,
+    fewest: int,
     reading: dict[str, Any],
     tags: dict[Path, dict[str, str]] | None = None,
 ) -> list[Task]:
@@ -94,6 +96,7 @@ def tasks_of(
             tuple(group),
             folder,
             on_error,
+            fewest,
             reading,
             {n: tagged[n] for n, _ in group if n in tagged},
             alone=len(paths) == 1,
@@ -349,7 +352,7 @@ def use(shard: Shard, file: int, record: Record, side: int | None, faults: Fault
         faults(error)
         return
     shard.counts.update(record.counts)
-    if len(encoded.values) < MINIMUM:
+    if len(encoded.values) < shard.task.fewest:
         # Not a fault of the input: assemblies and read sets hold such scraps, and no window can be made of them.
         shard.counts[SHORT] += 1
         return

@@ -42,10 +42,23 @@ def test_protein_given_as_dna(tmp_path: Path) -> None:
 def test_a_record_of_one_base_is_left_out_and_counted(tmp_path: Path) -> None:
     store, lines = run(write(tmp_path / "x.fa", a=random_bases(3000, 0), b="A", c="ACGTACG"))
     assert store.records == 1
-    assert store.report["left_out"]["records shorter than 8 tokens"] == 2
-    assert "2 records shorter than 8 tokens" in lines[-1]
+    assert store.report["left_out"]["records shorter than data.min_tokens=8"] == 2
+    assert "2 records shorter than data.min_tokens=8" in lines[-1]
     message = fault(write(tmp_path / "other" / "x.fa", b="A"))
-    assert "holds no usable record: 1 shorter than 8 tokens" in message
+    assert "holds no usable record: 1 shorter than data.min_tokens=8" in message
+
+
+@pytest.mark.parametrize("fewest", [1, 3, 7])
+def test_short_records_are_used_where_they_are_asked_for(tmp_path: Path, fewest: int) -> None:
+    """The remedy of the message, followed; the last window of a longer record adds as many, too."""
+    texts = {f"r{i}": random_bases(1 + i % 9, i) for i in range(300)} | {"long": random_bases(105, 0)}
+    store, _ = run(write(tmp_path / "x.fa", **texts), min_tokens=fewest, valid_fraction=0.2)
+    lengths = [len(text) for text in texts.values() if len(text) >= fewest]
+    assert store.record_lengths.tolist() == lengths
+    expected = sorted([*lengths[:-1], 100, *[5] * (fewest <= 5)])
+    windows = [store.split(side).lengths_S for side in ("train", "valid")]
+    assert sorted(np.concatenate(windows).tolist()) == expected
+    assert store.report["left_out"][f"records shorter than data.min_tokens={fewest}"] == 301 - len(lengths)
 
 
 def test_windows_longer_than_every_record_hold_whole_records(tmp_path: Path) -> None:

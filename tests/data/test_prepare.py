@@ -202,7 +202,7 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
     same = ("records", "tokens", "composition", "counts", "skipped", "examples", "left_out", "windows")
     assert {name: resumed.report[name] for name in same} == {name: whole.report[name] for name in same}
     assert whole.report["skipped"] == {"duplicate header": 2}
-    assert whole.report["left_out"]["records shorter than 8 tokens"] == 2
+    assert whole.report["left_out"]["records shorter than data.min_tokens=8"] == 2
     assert [item.name for item in (tmp_path / "killed").iterdir() if item.name.endswith(".partial")] == []
 
 
