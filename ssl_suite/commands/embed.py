@@ -11,7 +11,8 @@ settings:
   input=PATH          a file, a folder, or a glob, in any format that the run's modality reads; also hf:NAME, and a
                       NAME of `ssl_suite data list`
   data.root=, data.cache=  where data sets known by name are, as for `ssl_suite data`
-  output=FILE         .parquet (columns id, source, embedding, n_tokens) or .npz (arrays of these names)
+  output=FILE         .parquet (columns id, source, embedding, n_tokens, occurrence) or .npz (arrays of these names);
+                      occurrence counts the records of one id in a file: 1, 2, …
   checkpoint=best     best (lowest validation loss), last, or a step
   pooling=mean        mean over the record's tokens, or cls, the state of [CLS]
   layer=-1            0 is the embedding, 1 the first layer, -1 the last

@@ -22,7 +22,7 @@ from ssl_suite.data import cache, parallel, windows
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.seals import discard_damaged
-from ssl_suite.data.shards import tagged, tasks_of
+from ssl_suite.data.shards import REPEATED, tagged, tasks_of
 from ssl_suite.data.sides import decide
 from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, INDEX, Store
@@ -269,6 +269,8 @@ def describe(store: Store, report: Report) -> None:
         f"({facts['mb_per_s']:.1f} MB/s); split by {facts['split']}: "
         f"{facts['windows']['train']:,} training and {facts['windows']['valid']:,} validation windows"
     )
+    if facts["counts"].get(REPEATED):
+        report(f"data: repeated names, numbered from NAME#2: {facts['counts'][REPEATED]:,}")
     left_out = {**facts["skipped"], **{name: count for name, count in facts["left_out"].items() if count}}
     if left_out:
         report("data: left out: " + ", ".join(f"{count:,} {name}" for name, count in left_out.items()))

@@ -34,6 +34,7 @@ SMALL, GROUP, MOST = (
 SMALL_VOCABULARY = 64  # up to here the composition is counted
 SHORT = "short records"  # where those are counted that have fewer tokens than data.min_tokens
 HELD = 1 << 26  # letters or bytes of a small file's records: 4 MB of gzip may hold a thousand times as much
+REPEATED = "repeated names"
 PIECE = 1 << 20  # tokens counted at a time
 
 
@@ -149,7 +150,11 @@ class Shard:
         self.lengths.append(len(values))
         self.given.append(given)
         self.digests += self.identity(values)[:16].ljust(16, b"\0")
-        self.names += record.name.encode("utf-8", "replace")
+        name = record.name
+        if record.occurrence > 1:
+            name = f"{name}#{record.occurrence}"
+            self.counts[REPEATED] += 1
+        self.names += name.encode("utf-8", "replace")
         self.name_ends.append(len(self.names))
         if record.tags:
             self.tags += json.dumps(record.tags, ensure_ascii=False).encode("utf-8", "replace")

@@ -56,7 +56,7 @@ class Sides:
         data = [record.data] if count == 1 else modality.divide(record.data, count, self.block)
         for i, part in enumerate(data):
             name = record.name if count == 1 else f"{record.name}/{i + 1}"
-            yield replace(record, name=name, data=part), int(self.sides_P[start + i])
+            yield replace(record, name=name, data=part, counts={} if i else record.counts), int(self.sides_P[start + i])
 
     def training(self, modality: Modality, read: Read) -> Iterator[Record]:
         """What a tokeniser may be trained on."""

@@ -22,7 +22,7 @@ class Embedded:
     """A record's vector.
 
     Attributes:
-        name, source: of the record.
+        name, source, occurrence: of the record.
         vector_D: (D,) float32.
         tokens: of the whole record, [CLS] and [SEP] not counted.
         windows: pieces it was cut into; 1 unless it is longer than the model's window.
@@ -33,6 +33,7 @@ class Embedded:
     vector_D: np.ndarray
     tokens: int
     windows: int
+    occurrence: int = 1
 
 
 def embed(
@@ -69,7 +70,8 @@ def embed(
         sum_D = sum_D + vector_D.astype(np.float64) * piece.length
         if piece.last:
             record = piece.record
-            yield Embedded(record.name, record.source, (sum_D / piece.of).astype(np.float32), piece.of, piece.windows)
+            vector_D = (sum_D / piece.of).astype(np.float32)
+            yield Embedded(record.name, record.source, vector_D, piece.of, piece.windows, record.occurrence)
             sum_D = 0.0
 
 

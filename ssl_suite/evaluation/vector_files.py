@@ -22,7 +22,7 @@ Add = Callable[[list[Embedded]], None]
 
 @contextmanager
 def _parquet(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
-    """Columns id, source, embedding (list of float) and n_tokens; ``facts`` as JSON in the schema's metadata."""
+    """Columns id, source, embedding (floats), n_tokens and occurrence; ``facts`` as JSON in the metadata."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -31,6 +31,7 @@ def _parquet(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
         ("source", pa.string()),
         ("embedding", pa.list_(pa.float32())),
         ("n_tokens", pa.int64()),
+        ("occurrence", pa.int64()),
     ]
     schema = pa.schema(fields, metadata={"ssl_suite": json.dumps(dict(facts))})
 
@@ -43,6 +44,7 @@ def _parquet(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
             pa.array([one.source for one in some]),
             pa.ListArray.from_arrays(offsets, flat),
             pa.array([one.tokens for one in some], pa.int64()),
+            pa.array([one.occurrence for one in some], pa.int64()),
         ]
         writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
@@ -52,10 +54,11 @@ def _parquet(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
 
 @contextmanager
 def _npz(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
-    """Arrays id, source, embedding (records, D) and n_tokens. The vectors wait in a file beside, not in memory."""
+    """Arrays id, source, embedding (records, D), n_tokens and occurrence. Vectors wait in a file beside."""
     names: list[str] = []
     sources: list[str] = []
     tokens: list[int] = []
+    occurrences: list[int] = []
     width = 0
     rows = path.with_name(path.name + ".rows")
 
@@ -67,13 +70,15 @@ def _npz(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
             names.append(one.name)
             sources.append(one.source)
             tokens.append(one.tokens)
+            occurrences.append(one.occurrence)
 
     try:
         with rows.open("wb+") as raw:
             yield add
             raw.seek(0)
             with zipfile.ZipFile(path, "w") as archive:
-                for name, values in (("id", names), ("source", sources), ("n_tokens", tokens)):
+                columns = {"id": names, "source": sources, "n_tokens": tokens, "occurrence": occurrences}
+                for name, values in columns.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, np.array(values), allow_pickle=False)
                 with archive.open("embedding.npy", "w", force_zip64=True) as entry:

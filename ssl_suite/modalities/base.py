@@ -61,12 +61,13 @@ class Record:
     """One item of a user's file: a sequence, a piece, a picture, a recording.
 
     Attributes:
-        name: its identifier, unique within ``source`` (checked by the reader).
+        name: its identifier; with ``occurrence`` unique within ``source``.
         data: what ``encode`` takes: ``str`` for sequences, a list of sentences for text, the undecoded ``bytes`` of a
             MIDI, image or sound file.
         source: the file it came from, for error messages.
         tags: what else is known of it, kept in the store: ``split``, ``language``, ``speaker``, ``label``.
         counts: what was met on the way to it (comment lines); the store adds them up and reports.
+        occurrence: 1, or which one of its name it is in ``source``: the third is 3.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Record:
     source: str
     tags: dict[str, str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    occurrence: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Names seen in a file: a duplicate is found at about 32 bytes a record, whatever the length of the names."""
+"""Names seen in a file: repeats are counted at about 32 bytes a name, whatever its length."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from array import array
 
 
 class SeenNames:
-    """A hash table from names to the place (line or row) where each was first seen.
+    """A hash table from names to how often each was seen.
 
     Two ``array``s with open addressing instead of a dict: 24 to 48 bytes a name against some 150, which matters with
     a hundred million reads. It stores 64-bit hashes, not names: two different names of ten million share one with
@@ -18,28 +18,27 @@ class SeenNames:
 
     def _allocate(self, slots: int) -> None:
         self._hashes = array("q", bytes(8 * slots))
-        self._places = array("q", bytes(8 * slots))  # 0 marks a free slot
+        self._counts = array("q", bytes(8 * slots))  # 0 marks a free slot
         self._mask, self._used = slots - 1, 0
 
-    def add(self, name: str, place: int) -> int | None:
-        """Where ``name`` was seen before, else None, and then ``place`` (1 or more) is remembered."""
+    def add(self, name: str) -> int:
+        """How often ``name`` has been seen now, 1 for the first time."""
         if 3 * self._used > 2 * self._mask:
             self._grow()
-        return self._insert(hash(name), place)
+        return self._insert(hash(name), 1)
 
-    def _insert(self, key: int, place: int) -> int | None:
+    def _insert(self, key: int, count: int) -> int:
         slot = key & self._mask
-        while self._places[slot]:
-            if self._hashes[slot] == key:
-                return self._places[slot]
+        while self._counts[slot] and self._hashes[slot] != key:
             slot = (slot + 1) & self._mask
-        self._hashes[slot], self._places[slot] = key, place
-        self._used += 1
-        return None
+        self._used += not self._counts[slot]
+        self._hashes[slot] = key
+        self._counts[slot] += count
+        return self._counts[slot]
 
     def _grow(self) -> None:
-        hashes, places = self._hashes, self._places
+        hashes, counts = self._hashes, self._counts
         self._allocate(2 * len(hashes))
-        for key, place in zip(hashes, places, strict=True):
-            if place:
-                self._insert(key, place)
+        for key, count in zip(hashes, counts, strict=True):
+            if count:
+                self._insert(key, count)

@@ -173,13 +173,13 @@ PARSERS: dict[str, Callable[[Path, Lines], Titled]] = {
 
 
 def named(path: Path, lines: Lines, titled: Titled, fault: Fault, keep_title: bool = False) -> Iterator[Record]:
-    """Records with a unique name each: the first word of the header.
+    """Records under the first word of the header, those that repeat a name numbered.
 
     Args:
         path: for messages.
         lines: of the file, for the comments passed over.
         titled: what a parser gives.
-        fault: told of empty and repeated names and of empty sequences.
+        fault: told of empty names and of empty sequences.
         keep_title: fall back to the whole header where first words repeat (both mates of a read pair in one FASTQ).
     """
     seen, source = SeenNames(), str(path)
@@ -193,13 +193,7 @@ def named(path: Path, lines: Lines, titled: Titled, fault: Fault, keep_title: bo
                 )
             )
             continue
-        first = seen.add(name, number)
-        if first is not None and keep_title and title != name:
-            name, first = title, seen.add(title, number)
-        if first is not None:
-            message = f"{path}: record '{name}': header at line {number} repeats line {first}; rename or remove one."
-            fault(BadRecord(message, "duplicate header"))
-        elif not sequence:
+        if not sequence:
             fault(
                 BadRecord(
                     f"{path}: record '{name}' (line {number}) has no sequence; remove it.",
@@ -207,4 +201,7 @@ def named(path: Path, lines: Lines, titled: Titled, fault: Fault, keep_title: bo
                 )
             )
         else:
-            yield Record(name, sequence, source, counts=lines.counts())
+            times = seen.add(name)
+            if times > 1 and keep_title and title != name:
+                name, times = title, seen.add(title)
+            yield Record(name, sequence, source, counts=lines.counts(), occurrence=times)

@@ -295,28 +295,23 @@ def delimited_rows(
 def records(
     path: Path, rows: Iterable[Row], columns: Columns, wanted: Wanted, fault: Fault, limit: Limit | None = None
 ) -> Iterator[Record]:
-    """Records of a table's rows, each with a unique name, and none beyond ``limit`` where there is one."""
+    """Records of a table's rows, those that repeat a name numbered, and none beyond ``limit`` where there is one."""
     seen, source = SeenNames(), str(path)
     for row in rows:
         name = f"row{row.number}" if columns.name is None else "" if row.name is None else str(row.name)
-        first = seen.add(name, row.number) if columns.name is not None else None
         try:
             data = readable(row.data, wanted)
         except UnicodeDecodeError:
             fault(BadRecord(f"{path}: row {row.number} is not UTF-8 text; repair or remove it.", "not UTF-8"))
             continue
-        if first is not None:
-            message = (
-                f"{path}: row {row.number} repeats the name '{name}' of row {first} (column '{columns.name}'); "
-                f"rename one, or set data.id_column={ROW_NUMBERS}."
-            )
-            fault(BadRecord(message, "duplicate header"))
-        elif not data:
+        if not data:
             fault(BadRecord(f"{path}: row {row.number} has no {wanted.what}; remove it.", f"no {wanted.what}"))
         elif limit is not None and (size := sum(map(len, data)) if isinstance(data, list) else len(data)) > limit.bytes:
             fault(limit.fault(f"{path}: row {row.number}", f"{size / (1 << 20):,.4g}"))
         else:
-            yield Record(name, data, source, {tag: str(value) for tag, value in row.tags.items() if value is not None})
+            tags = {tag: str(value) for tag, value in row.tags.items() if value is not None}
+            times = seen.add(name) if columns.name is not None else 1
+            yield Record(name, data, source, tags, occurrence=times)
 
 
 def readable(data: Any, wanted: Wanted) -> Any:

@@ -228,3 +228,13 @@ def test_a_long_way_is_told(
     *told, _ = capsys.readouterr().err.splitlines()
     tokens = sum(map(len, records.values()))
     assert len(told) > 3 and told[-1].startswith(f"embedding: {tokens:,} tokens, ")
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_records_of_one_name_keep_it_and_are_told_apart(run_folder: Path, tmp_path: Path, suffix: str) -> None:
+    source, output = tmp_path / "x.fa", tmp_path / f"x{suffix}"
+    source.write_text(">same\nACGTACGTAC\n>other\nGGGTACGTAC\n>same\nTTGTACGTAC\n")
+    assert embed(f"encoder={run_folder}", f"input={source}", f"output={output}") == 0
+    table = pq.read_table(output).to_pydict() if suffix == ".parquet" else dict(np.load(output))
+    assert list(zip(table["id"], table["occurrence"], strict=True)) == [("same", 1), ("other", 1), ("same", 2)]
+    assert not np.array_equal(table["embedding"][0], table["embedding"][2])

@@ -184,9 +184,9 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(shards, "SHARD_RECORDS", 10)
     texts = {f"r{i}": random_bases(300 + i, i) for i in range(64)}
     texts["r7"] = texts["r33"] = "ACG"  # too short
+    texts["r20"] = texts["r41"] = ""
     path = write(tmp_path / "x.fa", **texts)
-    body = path.read_text()
-    path.write_text(body.replace(">r20\n", ">r3\n").replace(">r41\n", ">r40\n"))  # two repeated headers
+    path.write_text(path.read_text().replace(">r21\n", ">r3\n"))
     data = {"path": str(path), "on_error": "skip"}
     whole, _ = run(path, cache=str(tmp_path / "whole"), on_error="skip")
     program = KILLED.format(folder=str(Path(__file__).parent)).replace("dict(", "dict(on_error='skip', ")
@@ -201,7 +201,8 @@ def test_a_killed_preparation_goes_on_where_it_was(tmp_path: Path, monkeypatch: 
     assert counting.encoded < 62 - 40 + 5
     same = ("records", "tokens", "composition", "counts", "skipped", "examples", "left_out", "windows")
     assert {name: resumed.report[name] for name in same} == {name: whole.report[name] for name in same}
-    assert whole.report["skipped"] == {"duplicate header": 2}
+    assert whole.report["skipped"] == {"no sequence": 2}
+    assert whole.report["counts"]["repeated names"] == 1 and whole.record_name(19) == "x.fa:r3#2"
     assert whole.report["left_out"]["records shorter than data.min_tokens=8"] == 2
     assert [item.name for item in (tmp_path / "killed").iterdir() if item.name.endswith(".partial")] == []
 

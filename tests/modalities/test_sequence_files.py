@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -115,26 +116,17 @@ def test_mates_of_a_fastq_keep_their_full_names(tmp_path: Path) -> None:
     assert contents(path) == {"r": "AC", "r 2:N": "GT"}
 
 
-def test_duplicate_header_names_both_lines(tmp_path: Path) -> None:
-    path = tmp_path / "x.fa"
-    path.write_text("\n>a\nACGT\nACGT\n>b\nAC\n>a again\nTTTT\n")
-    assert "header at line 7 repeats line 2" in fault(path)
-    counter = FaultCounter("skip")
-    assert [r.name for r in read(path, counter)] == ["a", "b"]
-    assert counter.counts == {"duplicate header": 1}
-
-
-def test_duplicate_header_in_fastq_genbank_and_tables(tmp_path: Path) -> None:
-    fastq = tmp_path / "x.fq"
+def test_repeated_names_are_numbered_in_every_format(tmp_path: Path) -> None:
+    fasta, fastq, table = tmp_path / "x.fa", tmp_path / "x.fq", tmp_path / "x.csv"
+    fasta.write_text("\n>a\nACGT\nACGT\n>b\nAC\n>a again\nTTTT\n>a\nGG\n")
     fastq.write_text("@r\nAC\n+\n@@\n@s\nAC\n+\nII\n@r\nGT\n+\nII\n")
-    assert "header at line 9 repeats line 1" in fault(fastq)
+    table.write_text("id,seq\na,ACGT\nb,AC\na,GG\n")
     genbank = tmp_path / "x.gb"
     SeqIO.write([*records(), records()[0]], genbank, "genbank")
-    numbers = [i for i, line in enumerate(genbank.read_text().splitlines(), start=1) if line.startswith("LOCUS")]
-    assert f"header at line {numbers[3]} repeats line {numbers[0]}" in fault(genbank)
-    table = tmp_path / "x.csv"
-    table.write_text("id,seq\na,ACGT\nb,AC\na,GG\n")
-    assert "row 3 repeats the name 'a' of row 1" in fault(table)
+    first = records()[0].id
+    for path, repeated, times in ((fasta, "a", 3), (fastq, "r", 2), (table, "a", 2), (genbank, first, 2)):
+        found = [record.occurrence for record in read(path, FaultCounter()) if record.name == repeated]
+        assert found == list(range(1, times + 1)), path
 
 
 def test_empty_files(tmp_path: Path) -> None:
@@ -256,12 +248,10 @@ def test_faults_cross_processes_with_their_reason() -> None:
 
 
 def test_seen_names_against_a_dict() -> None:
-    seen, reference = SeenNames(), {}
-    draw = np.random.default_rng(2).integers(0, 6000, 9000).tolist()  # grows three times
-    for place, number in enumerate(draw, start=1):
-        name = f"name{number}"
-        assert seen.add(name, place) == reference.get(name)
-        reference.setdefault(name, place)
+    seen, reference = SeenNames(), Counter()
+    for number in np.random.default_rng(2).integers(0, 6000, 9000).tolist():  # grows three times
+        reference[number] += 1
+        assert seen.add(f"name{number}") == reference[number]
 
 
 MEASURE = """

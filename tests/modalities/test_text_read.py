@@ -136,7 +136,6 @@ def test_json_lines(tmp_path: Path, name: str) -> None:
         ('{"text": ["a", 5]}', "'text' holds a list of other things"),
         ('{"text": " "}', "has no text"),
         ('{"texts": "a"}', "has no text"),
-        ('{"text": "twice", "id": "good"}', "repeats the name 'good'"),
     ],
 )
 def test_bad_json_lines_are_faults_of_a_record(tmp_path: Path, line: str, reason: str) -> None:
