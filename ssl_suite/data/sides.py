@@ -65,7 +65,8 @@ class Sides:
                 yield from (part for part, side in self.parts(modality, file, place, record) if side == TRAIN)
 
     def save(self, folder: Path) -> None:
-        np.savez(folder / FILE, **{name: np.asarray(value) for name, value in vars(self).items() if name[0] != "_"})
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items() if name[0] != "_"}
+        np.savez(folder / FILE, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Sides | None:
@@ -114,7 +115,9 @@ def decide(modality: Modality, read: Read, files: int, fraction: float, describe
     counts, how, usable = np.ones(len(sides), np.int64), plan.described, table.given != TEST
     if plan.mode == "records":
         sides[usable & (table.digests[:, 0] < np.uint64(plan.valid_below))] = VALID
-    elif plan.mode == "blocks" and plan.keep is not None and modality.divide is not None:
+    elif plan.mode == "blocks" and modality.divisible:
+        assert plan.keep is not None
+        assert plan.valid_blocks is not None
         blocks = split.blocks_per_record(table.lengths, plan.keep, plan.block)
         counts, how = np.maximum(1, blocks), f"blocks of {plan.block:,} letters, each a record"
         kept = np.repeat(blocks > 0, counts)

@@ -195,9 +195,12 @@ class Modality:
         """
         return hashlib.blake2b(repr(record.data).encode("utf-8", "replace"), digest_size=16).digest(), len(record.data)
 
-    divide: Callable[[Any, int, int], list[Any]] | None = None
-    """Cuts ``Record.data`` into ``count`` parts of about ``size`` letters, of which the last takes what is left; None
-    where only whole records can be held back from a tokeniser that ``learns``."""
+    divisible: ClassVar[bool] = False
+    """Whether ``divide`` is there; else only whole records can be held back from a tokeniser that ``learns``."""
+
+    def divide(self, data: Any, count: int, size: int) -> list[Any]:
+        """``Record.data`` in ``count`` parts of about ``size`` letters, of which the last takes what is left."""
+        raise NotImplementedError
 
     def encode(self, record: Record) -> Encoded:
         """Tokenise (or decode) one record.

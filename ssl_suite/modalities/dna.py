@@ -141,7 +141,9 @@ class DNA(LetterModality):
         forward, backward = text, text.translate(OPPOSITE_LETTERS)[::-1]
         return hashlib.blake2b(min(forward, backward), digest_size=16).digest(), len(text)
 
-    def divide(self, data: str | bytes, count: int, size: int) -> list[str | bytes]:  # type: ignore[override]
+    divisible = True
+
+    def divide(self, data: str | bytes, count: int, size: int) -> list[str | bytes]:
         """Stretches of ``size`` bases."""
         return [data[i * size : (i + 1) * size if i + 1 < count else None] for i in range(count)]
 

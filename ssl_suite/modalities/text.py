@@ -141,7 +141,9 @@ class Text(Modality):
         plain = "".join(text.lower().split()).encode("utf-8", "replace")
         return hashlib.blake2b(plain, digest_size=16).digest(), len(text)
 
-    def divide(self, data: str | list[str], count: int, size: int) -> list[Any]:  # type: ignore[override]
+    divisible = True
+
+    def divide(self, data: str | list[str], count: int, size: int) -> list[Any]:
         """Cut at white space (a list of sentences: between them), or anywhere in a stretch of ``size`` without any."""
         places = [size * i for i in range(1, count)]
         if isinstance(data, str):
