@@ -203,7 +203,7 @@ def batch_size(path: Path, file: Any, group: int, used: list[str], limit: Limit)
         with pq.ParquetFile(path, read_dictionary=leaves, metadata=file.metadata) as again:
             first = next(again.iter_batches(1, [group], used), None)
             longest = max([longest, *(longest_entry(array) for array in (first.columns if first is not None else ()))])
-    return max(1, min(ROWS, limit.bytes // max(1, longest)))
+    return max(1, min(ROWS, limit.bytes // 4 // max(1, longest)))  # Arrow holds a batch, and makes the next
 
 
 def longest_entry(array: Any) -> int:

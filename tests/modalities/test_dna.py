@@ -156,7 +156,7 @@ def test_pickles_with_its_tokeniser() -> None:
         ("ACGTMKVLEF", "L, E, F|E, F, L"),
         ("ACGTACGTACL", r"L \(first at position 11\) is not DNA; if this is protein, use modality=protein"),
         ("MKTAYSV" * 3, "ambiguity codes .* if this is protein, use modality=protein"),
-        ("ACG-T", r"- \(first at position 4\) is not DNA; remove"),
+        ("ACG-T", r"- \(first at position 4\) is not DNA; take the gaps"),
         ("ACGé", "not DNA"),
     ],
 )
