@@ -106,14 +106,12 @@ def likely(sample: bytes) -> str:
 
 
 def conversion(path: Path, program: str) -> tuple[str, str]:
-    """The command that puts the file through a program, and the name of the file it writes, beside the old one."""
+    """The command that puts the file through a program, and the file that it writes.
+
+    That stands in the current folder: the input's may be read-only, or be an input as a whole.
+    """
     packed = path.suffix.lower() in (".gz", ".bgz")
     plain = path.with_suffix("") if packed else path
-    new = plain.with_name(f"{plain.stem}.utf8{plain.suffix}")
-    old = shlex.quote(str(path))
-    return (
-        f"gzip -dc < {old} | {program} > {shlex.quote(str(new))}"
-        if packed
-        else f"{program} < {old} > {shlex.quote(str(new))}",
-        str(new),
-    )
+    new = f"{plain.stem}.utf8{plain.suffix}"
+    old, made = shlex.quote(str(path)), shlex.quote(new)
+    return (f"gzip -dc < {old} | {program} > {made}" if packed else f"{program} < {old} > {made}"), new

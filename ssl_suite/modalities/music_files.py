@@ -157,7 +157,7 @@ def smpte(where: str, source: str, frames: int, ticks: int) -> BadRecord:
     how = "export it with ticks per quarter note in a sequencer"
     if source.lower().endswith(SUFFIXES[:2]):
         quarter = max(1, frames * ticks // 2)  # of 0.5 s, the tempo of a file that names none
-        old, new = shlex.quote(source), str(Path(source).with_suffix(".ppq.mid"))
+        old, new = shlex.quote(source), Path(source).with_suffix(".ppq.mid").name
         octal = "".join(f"\\{byte:03o}" for byte in divmod(quarter, 256))
         patch = f"printf '{octal}' | dd of={shlex.quote(new)} bs=1 seek=12 conv=notrunc"
         how += f", or take it as {quarter} ticks by `cat {old} > {shlex.quote(new)} && {patch}`, and use {new}"

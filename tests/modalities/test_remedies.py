@@ -36,9 +36,11 @@ WORDS = {
 
 
 def followed(error: BadRecord) -> Path:
-    """Run the command of a message; gives the file that it says to use."""
-    subprocess.run(re.search("`(.+)`", str(error))[1], shell=True, check=False)  # iconv -c leaves 1 after damage
-    return Path(str(error).rsplit("use ", 1)[1].removesuffix("."))
+    """Run the command of a message beside its file; gives the file that it says to use."""
+    folder = Path(str(error).partition(": ")[0]).parent
+    command = re.search("`(.+)`", str(error))[1]
+    subprocess.run(command, shell=True, check=False, cwd=folder)  # iconv -c leaves 1 after damage
+    return folder / str(error).rsplit("use ", 1)[1].removesuffix(".")
 
 
 @pytest.mark.parametrize("name", WORDS)
