@@ -12,7 +12,7 @@ class LARS(lightly.utils.lars.LARS):
     """lightly's, whose ``step`` asks the host about two norms of every parameter: 2 waits each on a GPU."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:
         """One step; where a norm is 0 the gradient is taken as it is."""
         for group in self.param_groups:
             decay, rate = group["weight_decay"], group["trust_coefficient"]
