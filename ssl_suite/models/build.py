@@ -16,11 +16,12 @@ from ssl_suite import registry
 from ssl_suite.core import atomic
 from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import carry, foreign, hub, weights
+from ssl_suite.models import carry, foreign, foreign_speech, hub, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
 from ssl_suite.models.wrapped import Wrapped, WrappedSpec
+from ssl_suite.models.wrapped_speech import SpeechSpec, WrappedSpeech
 from ssl_suite.objectives.base import Objective
 
 
@@ -250,11 +251,33 @@ class _Wrapped:
         return foreign.empty(WrappedSpec(**facts))
 
 
+class _WrappedSpeech:
+    """``transformers``' speech encoders; they start as ``model.init`` of the suite's own kind."""
+
+    library, larger = "transformers", "mini"
+
+    write = staticmethod(foreign_speech.write)
+    moved = staticmethod(foreign_speech.moved)
+
+    @staticmethod
+    def opening(spec: Any, modality: Modality, architecture: str) -> str:
+        return foreign_speech.OPENING
+
+    @staticmethod
+    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> WrappedSpeech:
+        return foreign_speech.empty(SpeechSpec(**facts), modality)
+
+
 def keeps_tokens(encoder: Any) -> bool:
     """Whether its tokens cannot be exchanged for others."""
     return isinstance(encoder, Wrapped)
 
 
-KINDS: dict[str, Any] = {"transformer": _Transformer, "convnet": _Convnet, "wrapped": _Wrapped}
+KINDS: dict[str, Any] = {
+    "transformer": _Transformer,
+    "convnet": _Convnet,
+    "wrapped": _Wrapped,
+    "wrapped_speech": _WrappedSpeech,
+}
 """How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with; the
 library that opens its exported folder, and a larger model of the kind."""

@@ -76,7 +76,7 @@ def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective:
 
 def check(model: Mapping[str, Any], modality: Modality, objective: type[Objective], kind: str) -> None:
     """Raise ``SuiteError`` where a wrapped model of this kind cannot be trained so."""
-    if not objective.wraps or modality.frame is not None:
+    if not objective.wraps:
         raise SuiteError(
             f"is a {kind} model, which is wrapped as it is; that trains with objective=mlm, whole_word, nsp or sop on "
             "tokens. For others start from a ModernBERT folder or a run."
@@ -168,7 +168,7 @@ def keep(encoder: Wrapped, folder: Path) -> None:
 
 def described(encoder: Wrapped, vocabulary: Vocabulary) -> str:
     """What was taken of a folder, in a line."""
-    head = "its head starts at random (the folder has none)" if encoder.fresh_head else "its own head"
+    head = "a head that starts at random (the folder has none)" if encoder.fresh_head else "its own head"
     own, total = len(set(encoder.spec.native)), len(vocabulary)
     rest = "" if own == total else f" of {total:,}, the others are its [UNK]"
     return f"{encoder.architecture} with {head}, wrapped; it knows {own:,} tokens{rest}."

@@ -23,7 +23,7 @@ from ssl_suite.files import read_json
 from ssl_suite.modalities import text_pretrained
 from ssl_suite.modalities.base import Modality, Vocabulary
 from ssl_suite.modalities.signals import SignalModality
-from ssl_suite.models import carry, decoder_hub, foreign, weights
+from ssl_suite.models import carry, decoder_hub, foreign, foreign_speech, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.learner import Learner
@@ -134,6 +134,9 @@ def read(reference: str, model: Mapping[str, Any], modality: Modality, objective
         facts = read_json(folder / "config.json", "copy it again, or choose another start")
         if facts.get("model_type") in ("modernbert", decoder_hub.MODEL_TYPE):
             return _filled(folder, modality, objective)
+        if modality.frame is not None:
+            sound = foreign_speech.start(folder, model, modality, objective)
+            return sound, Start({}, torch.empty(0), foreign_speech.described(sound))
         wrapped = foreign.start(folder, model, modality, objective)
         return wrapped, Start({}, torch.empty(0), foreign.described(wrapped, modality.vocabulary))
     except SuiteError as error:
@@ -233,7 +236,11 @@ def _folder(reference: str) -> Path:
     from huggingface_hub import snapshot_download
 
     with contextlib.suppress(Exception):  # offline, unknown and unreachable all end in the same remedy
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors", *foreign.FILES]))
+        return Path(
+            snapshot_download(
+                name, allow_patterns=["config.json", "model.safetensors", *foreign.FILES, foreign_speech.EXTRACTOR]
+            )
+        )
     raise SuiteError(
         f"model.init={reference} is neither a local folder nor to be had from the hub (offline, or no such name); "
         "download its config.json and model.safetensors and give the folder: model.init=hf:FOLDER."

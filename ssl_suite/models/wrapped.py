@@ -48,7 +48,7 @@ class WrappedSpec:
     mlp_width: float
     vocabulary: int
     pad: int
-    features: int = 0
+    features: float = 0
     grid: None = None
     settings: dict[str, Any] = field(default_factory=dict)
     native: tuple[int, ...] = ()
@@ -322,11 +322,11 @@ def unread(model: nn.Module) -> set[str]:
     with torch.enable_grad():
         ids = torch.zeros((1, 2), dtype=torch.int64)
         states = model(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True).last_hidden_state
-    reached = {id(parameter) for parameter in _leaves(states)}
+    reached = {id(parameter) for parameter in leaves(states)}
     return {name for name, parameter in model.named_parameters() if id(parameter) not in reached}
 
 
-def _leaves(x: Tensor) -> list[Tensor]:
+def leaves(x: Tensor) -> list[Tensor]:
     """The parameters that autograd met on the way to ``x``."""
     met: set[Any] = set()
     ahead: list[Any] = [x.grad_fn]

@@ -94,7 +94,7 @@ def test_the_first_loss_is_the_models_own(folders: dict[str, Path], kind: str, m
 
 def test_a_bare_model_gets_a_head(folders: dict[str, Path], tmp_path: Path) -> None:
     _, adapter, learner, lines = parts("modality=text", f"model.init=hf:{folders['bare']}")
-    assert "its head starts at random" in lines[0]
+    assert "a head that starts at random" in lines[0]
     build.export(learner, adapter, tmp_path / "out", "card")
     _, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
@@ -175,7 +175,7 @@ def test_a_run_trains_resumes_embeds_fills_and_is_exported(folders: dict[str, Pa
         ),
         (["modality=text", "objective=span"], "trains with objective=mlm"),
         (["modality=text", "objective=simclr"], "trains with objective=mlm"),
-        (["modality=image"], "trains with objective=mlm"),
+        (["modality=image"], "cannot be trained on modality=image"),
         (["modality=text", "model.dropout=0.1"], "knows no model.dropout; leave it out"),
         (["modality=text", "modality.max_length=128"], "has 100 positions, modality.max_length=128 is more"),
         (["modality=protein", "modality.tokenizer=bpe"], "no token of its own"),
