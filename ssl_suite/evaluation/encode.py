@@ -63,7 +63,7 @@ def over(
     for pool in _pools(sequences, POOL * at_once):
         found: dict[int, np.ndarray] = {}
         order = sorted(range(len(pool)), key=lambda i: -len(pool[i][1].values))
-        for some in _passes(order, [len(sequence.values) + FRAME for _, sequence in pool], at_once):
+        for some in passes(order, [len(sequence.values) + FRAME for _, sequence in pool], at_once):
             given = [pool[i][1] for i in some]
             pairs = [sequence.segments for sequence in given if sequence.segments is not None]
             values = [np.asarray(sequence.values) for sequence in given]
@@ -93,7 +93,8 @@ def _pools(sequences: Iterable[tuple[Key, Sequence]], most: int) -> Iterator[lis
         yield pool
 
 
-def _passes(order: list[int], sizes: list[int], most: int) -> Iterator[list[int]]:
+def passes(order: list[int], sizes: list[int], most: int) -> Iterator[list[int]]:
+    """``order`` in pieces whose sizes add up to at most ``most``, or of one that is larger."""
     some: list[int] = []
     size = 0
     for i in order:

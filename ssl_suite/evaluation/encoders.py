@@ -93,6 +93,18 @@ def open_encoder(
     return opened
 
 
+def open_causal(reference: Reference, modality: Modality) -> Opened:
+    """A causal language model with its head, a ``causal.Causal`` in the place of an encoder.
+
+    Raises:
+        SuiteError: it cannot be opened, or has no such head.
+    """
+    from ssl_suite.evaluation import causal
+
+    model, step, note = causal.opened(reference, modality)
+    return _opened(model, digest(model.model), step, note)
+
+
 def _run(
     reference: Reference, modality: Modality, seed: int, scratch: bool, dropout: float | None, *others: Any
 ) -> Opened:

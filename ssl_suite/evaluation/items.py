@@ -7,7 +7,7 @@ A layout reads the inputs of an item one by one (``read``) and lays them out as 
 from __future__ import annotations
 
 from collections.abc import Sequence as Values
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -159,6 +159,51 @@ class Apart(Single):
         """A sequence for each input that is there, cut by the task's ``overflow``."""
         kept = [cut(values, window)[: window.size] for values in inputs]
         return [Sequence(values) for values in kept], sum(map(len, kept)) < sum(map(len, inputs))
+
+
+class Choices(Single):
+    """A list of texts to choose from, each a sequence; ``marks[:, 0]`` is 1 at the tokens that are judged: all."""
+
+    def read(self, modality: Modality, record: Record, k: int) -> Any:
+        """The ids of all, of each its ids and which are judged, and the texts."""
+        return continued(modality, record, "")
+
+    def sequences(self, inputs: Values[Any], window: Window) -> tuple[list[Sequence], bool]:
+        """A sequence a choice, which loses its first tokens where it is too long."""
+        choices, found = inputs[-1][1], []
+        for ids, judged in choices:
+            marks = np.stack([judged, judged], 1).astype(np.int32)
+            found.append(Sequence(ids[-window.size :], None, marks[-window.size :]))
+        return found, any(len(ids) > window.size for ids, _ in choices)
+
+
+class Prompted(Choices):
+    """A prompt and a list of texts that may follow it; each is read together with the prompt, and judged alone."""
+
+    def __init__(self) -> None:
+        self.prompts: dict[tuple[str, str], str] = {}
+
+    def read(self, modality: Modality, record: Record, k: int) -> Any:
+        """Of the prompt its ids; of the choices as ``Choices``, each tokenised with the prompt before it."""
+        place = (record.source, record.name)
+        if k == 0:
+            ids, _, self.prompts[place] = modality.located(record)
+            return ids
+        return continued(modality, record, self.prompts[place])
+
+
+def continued(modality: Modality, record: Record, prompt: str) -> Any:
+    """``Choices.read`` behind a prompt, a space between the two unless the choice begins with one."""
+    texts = record.data
+    if not isinstance(texts, list) or len(texts) < 2:
+        fault = "has one choice" if isinstance(texts, list) else "is a text, not a list of choices"
+        raise BadRecord(f"{record.source}: record '{record.name}' {fault}; give a list of at least two.", "no choice")
+    found = []
+    for text in texts:
+        gap = " " if prompt and not text[:1].isspace() else ""
+        ids, places, _ = modality.located(replace(record, data=prompt + gap + text))
+        found.append((ids, places[:, 1] > len(prompt)))
+    return np.concatenate([ids for ids, _ in found]), found, texts
 
 
 def encoded(modality: Modality, record: Record) -> np.ndarray:

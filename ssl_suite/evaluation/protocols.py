@@ -197,16 +197,18 @@ def _majority(plan: Plan, out: Path, say: Say, threads: int | None) -> Measureme
 
 def _zero_shot(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
     modality, data = trial.opened_data(plan)
-    opened = encoders.open_encoder(
-        references.parse(plan.encoder), modality, plan.budget.seeds[0], keep_special=plan.keep_special
-    )
+    kind, reference, seed = head_class(plan.task.head["name"]), references.parse(plan.encoder), plan.budget.seeds[0]
+    if kind.causal:
+        opened = encoders.open_causal(reference, modality)
+    else:
+        opened = encoders.open_encoder(reference, modality, seed, keep_special=plan.keep_special)
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     settings = {key: value for key, value in plan.task.head.items() if key != "name"}
-    head = head_class(plan.task.head["name"])(opened.encoder, data, **settings)
+    head = kind(opened.encoder, data, **settings)
     found, chosen = head.answer(opened.encoder.to(device), modality, data, plan.task)
-    answers = {part: {plan.budget.seeds[0]: predictions} for part, predictions in found.items()}
+    answers = {part: {seed: predictions} for part, predictions in found.items()}
     facts = {key: value for key, value in vars(opened).items() if key != "encoder"}
     told = {"name": plan.task.head["name"], "version": head.version, **head.settings()}
     return Measurement(plan, modality, data, answers, {"name": "zero_shot", "head": told}, chosen, facts)

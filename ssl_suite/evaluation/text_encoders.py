@@ -68,11 +68,11 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    place = _place(name)
+    place = place_of(name)
     refuse_code(Path(place), f"encoder={HF}{name}")
     report: dict[str, Any] = {"missing_keys": (), "mismatched_keys": ()}
     try:
-        _check_sizes(Path(place))
+        check_sizes(Path(place))
         settings = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if settings.is_encoder_decoder:
             raise ValueError(f"{settings.model_type} has a decoder too; BERT, MPNet, ModernBERT or ESM have none")
@@ -108,14 +108,14 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
     return model, tokenizer
 
 
-def _place(name: str) -> str:
+def place_of(name: str) -> str:
     folder = Path(name).expanduser()
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise SuiteError(f"encoder={HF}{name}: there is no such folder; give hf:FOLDER or a name on the hub.")
     return str(folder) if folder.is_dir() else name
 
 
-def _check_sizes(folder: Path) -> None:
+def check_sizes(folder: Path) -> None:
     """Raise ``SuiteError`` where a folder's ``config.json`` has sizes for which its weights are too small.
 
     ``transformers`` would ask for the memory first: of a damaged file, more than the machine has.

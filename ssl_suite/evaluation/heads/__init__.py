@@ -32,6 +32,7 @@ HEADS: dict[str, Entry] = {
     "frame_multilabel": Entry("activity", "ssl_suite.evaluation.heads.frame_multilabel:FrameMultilabel"),
     "verification": Entry("scores", "ssl_suite.evaluation.heads.verification:Verification"),
     "retrieval": Entry("rankings", "ssl_suite.evaluation.heads.retrieval:Retrieval"),
+    "choice": Entry("rankings", "ssl_suite.evaluation.heads.choice:Choice"),
 }
 
 

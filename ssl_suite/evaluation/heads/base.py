@@ -67,6 +67,7 @@ class Head(Objective):
             states of ``token`` or ``frame`` positions.
         layout: how an item becomes sequences, of one input and of two.
         trained: False where there is nothing to train, as in retrieval.
+        causal: it asks a causal language model (``causal.Causal``) in the place of an encoder.
         positions: its outputs are of positions, not of sequences.
     """
 
@@ -76,6 +77,7 @@ class Head(Objective):
     granularity: ClassVar[Granularity] = "sequence"
     layout: ClassVar[tuple[type[items.Single], type[items.Single]]] = (items.Single, items.Joined)
     trained: ClassVar[bool] = True
+    causal: ClassVar[bool] = False
     positions: ClassVar[bool] = False
 
     def __init__(

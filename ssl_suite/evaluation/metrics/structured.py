@@ -61,6 +61,12 @@ def _reciprocal_rank(label: Any, given: Any) -> tuple[float, float]:
     return 1.0 / ((given > best).sum() + ((given == best).sum() + 1) / 2), 1.0
 
 
+def _first(label: Any, given: Any) -> tuple[float, float]:
+    """Whether the best candidate is a right one; of equal ones the share that is."""
+    label, given = np.asarray(label), np.asarray(given, np.float64)
+    return (float(label[given == given.max()].mean()), 1.0) if label.any() else (0.0, 0.0)
+
+
 def _of_pairs(metric: Metric) -> Callable[[np.ndarray, np.ndarray], Values]:
     """``weighted`` of a metric of scores over the pairs of all queries with their candidates."""
 
@@ -81,5 +87,6 @@ METRICS = (
     Metric("der", False, "activity", shares(diarisation_errors)),
     Metric("map", True, "rankings", shares(_average_precision)),
     Metric("mrr", True, "rankings", shares(_reciprocal_rank)),
+    Metric("top1", True, "rankings", shares(_first)),
     Metric("pair_auc", True, "rankings", _of_pairs(next(metric for metric in scores.METRICS if metric.name == "auc"))),
 )
