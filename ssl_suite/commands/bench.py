@@ -9,7 +9,7 @@ examples:
 settings:
   encoder=REF         a run folder, hf:NAME_OR_PATH (+map, +map=SEED or +reembed), random:PRESET, cnn; without it all
                       arms of conf/bench/NAME.yaml are measured, and with it this one beside the controls
-  protocol=finetune   finetune, scratch, probe, linear, knn or majority; of encoder=
+  protocol=finetune   finetune, scratch, probe, linear, knn, zero_shot or majority; of encoder=
   arms=A,B            only these arms
   task=A,B            only these tasks; also sample tasks, which come with the package: task=sample
   budget=small        smoke (seconds), brief (minutes a cell), small, long (whole sets, for small encoders) or paper
