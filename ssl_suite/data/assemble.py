@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.wording import count
 from ssl_suite.data import split, windows
 from ssl_suite.data.seals import seal
 from ssl_suite.data.shards import SHORT, SMALL_VOCABULARY, Task, finished
@@ -72,6 +73,13 @@ def assemble(
     totals = join(tasks, folder)
     if totals.tokens == 0:
         raise SuiteError(nothing(sources, totals, tasks[0].fewest))
+    low, high = modality.vocabulary.targets
+    if (
+        modality.frame is None
+        and len(totals.composition) <= SMALL_VOCABULARY
+        and not totals.composition[low:high].any()
+    ):
+        raise SuiteError(f"{sources.described}: all of its tokens are N or unknown: nothing to learn; give other data.")
     table = read_table(folder, totals.records)
     fraction = data.get("valid_fraction", 0.05)
     window = modality.max_length - 2
@@ -192,11 +200,12 @@ def one_sided(
         return (
             f"{sources.described}: {dropped} of {dropped + sum(counts.values())} windows are left out: more than "
             f"modality.max_ambiguous={ambiguous} of their tokens are N or unknown, from which nothing is learnt; give "
-            "other data, or raise the key to keep them."
+            "other data, or raise the key to keep those of which some is known."
         )
     also = f" ({dropped} ambiguous ones left out)" if dropped else ""
-    side = "validation" if name == "valid" else "training"
+    side, left = "validation" if name == "valid" else "training", sum(counts.values())
+    verb = "leaves" if left == 1 else "leave"
     return (
-        f"{sources.described}: {sum(counts.values())} window(s){also} leave none for {side}; give more data, "
+        f"{sources.described}: {count(left, 'window')}{also} {verb} none for {side}; give more data, "
         f"lower modality.max_length, or change data.valid_fraction={fraction}."
     )

@@ -70,7 +70,7 @@ def test_windows_longer_than_every_record_hold_whole_records(tmp_path: Path) -> 
 
 def test_too_little_for_two_splits(tmp_path: Path) -> None:
     message = fault(write(tmp_path / "x.fa", a="ACGTACGTACGT"))
-    assert "1 window(s) leave none for validation; give more data, lower modality.max_length" in message
+    assert "1 window leaves none for validation; give more data, lower modality.max_length" in message
     message = fault(write(tmp_path / "y.fa", a="ACGT" * 10 + "N" * 300))
     assert "4 of 4 windows are left out: more than modality.max_ambiguous=0.5 of their tokens are N" in message
 
