@@ -28,9 +28,9 @@ from ssl_suite.objectives.two_views import TwoViews, head_flops, project, sequen
 class Byol(TwoViews):
     """Args:
     modality, encoder, views, dropout, pooling: see ``TwoViews``.
-    half_life: share of the run's steps over which the target forgets half of what it was, at the first step; tau rises
-        from there to 1 by a cosine. BYOL's 0.996 forgets half in 173 steps, 0.0006 of its 310,000.
-    tau: of the moving average at the first step, in place of ``half_life``.
+    tau: of the moving average at the first step; it rises to 1 by a cosine.
+    half_life: in its place, the share of the run's steps over which the target forgets half of what it was, at first.
+        BYOL's 0.996 forgets half in 173 steps, 0.0006 of its 310,000.
     hidden: inner width of the heads; None is twice the encoder's width, as in the paper.
     projection: E, the width of what is predicted.
 
@@ -44,8 +44,8 @@ class Byol(TwoViews):
         self,
         modality: Modality,
         encoder: Any,
-        tau: float | None = None,
-        half_life: float = 0.02,
+        tau: float = 0.996,
+        half_life: float | None = None,
         hidden: int | None = None,
         projection: int = 256,
         views: Literal["augment", "dropout"] = "augment",
@@ -53,10 +53,10 @@ class Byol(TwoViews):
         pooling: Literal["mean", "cls"] = "mean",
     ) -> None:
         super().__init__(modality, encoder, views, dropout, pooling)
-        if not 0 <= (tau or 0) <= 1:
+        if not 0 <= tau <= 1:
             raise SuiteError(f"objective.tau={tau} must lie between 0 and 1 (BYOL: 0.996).")
-        if not 0 < half_life <= 1:
-            raise SuiteError(f"objective.half_life={half_life} must be a share of the steps, above 0 and at most 1.")
+        if half_life is not None and not 0 < half_life <= 1:
+            raise SuiteError(f"objective.half_life={half_life} must lie between 0 and 1 (a share of the steps).")
         for key, value in (("hidden", hidden), ("projection", projection)):
             if value is not None and value <= 0:
                 raise SuiteError(f"objective.{key}={value} must be above 0.")
@@ -98,7 +98,7 @@ class Byol(TwoViews):
 
     def after_step(self, encoder: Any, done: int, steps: int) -> None:
         """The target follows the encoder and its projector."""
-        start = ema.lasting_tau(self.half_life, steps) if self.tau is None else self.tau
+        start = self.tau if self.half_life is None else ema.lasting_tau(self.half_life, steps)
         tau = ema.cosine_tau(start, done, steps)
         ema.follow(self.target["encoder"], encoder, tau)
         ema.follow(self.target["projector"], self.projector, tau)

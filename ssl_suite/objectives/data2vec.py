@@ -41,10 +41,10 @@ class Data2Vec(Objective):
         speech, 10 for text, 6 for images).
     beta: where the smooth L1 loss turns from a square into a line; 0 is the squared error (the paper: 4 for text, 2
         for images, 0 for speech).
-    half_life: share of the run's steps over which the teacher forgets half of what it was (the paper: 0.0007 to 0.007
-        of up to a million steps; its tau of 0.999 to 0.9999 would hardly move in a run of a thousand).
-    tau_start, tau_end: of the moving average, in place of ``half_life``.
+    tau_start, tau_end: of the moving average.
     tau_steps: share of the steps over which tau rises from one to the other.
+    half_life: in their place, the share of the run's steps over which the teacher forgets half of what it was (the
+        paper's: 0.0007 to 0.007 of up to a million steps).
 
     Raises:
         SuiteError: a setting out of its range.
@@ -62,10 +62,10 @@ class Data2Vec(Objective):
         span: int | Literal["geometric", "blocks"] | None = None,
         top_layers: int | None = None,
         beta: float = 2.0,
-        tau_start: float | None = None,
-        tau_end: float | None = None,
+        tau_start: float = 0.999,
+        tau_end: float = 0.9999,
         tau_steps: float = 0.1,
-        half_life: float = 0.02,
+        half_life: float | None = None,
     ) -> None:
         super().__init__()
         own_rate, own_span = TOKENS if modality.frame is None else SIGNALS
@@ -82,7 +82,6 @@ class Data2Vec(Objective):
         self.teacher = ema.copy_of(encoder, modality)
 
     def _check(self, spec: EncoderSpec) -> None:
-        keys = ("tau_start", "tau_end")
         rules = (
             (0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "lie between 0 and 1"),
             (
@@ -92,12 +91,9 @@ class Data2Vec(Objective):
                 f"lie between 1 and model.layers={spec.layers}",
             ),
             (self.beta >= 0, "beta", self.beta, "not be negative"),
-            *(
-                (0 <= (tau or 0) <= 1, key, tau, "lie between 0 and 1")
-                for key, tau in zip(keys, self.taus, strict=True)
-            ),
-            (self.taus.count(None) != 1, keys[0], self.taus[0], f"be given with objective.{keys[1]}, or neither"),
-            (0 < self.half_life <= 1, "half_life", self.half_life, "be a share of the steps, above 0 and at most 1"),
+            (0 <= self.taus[0] <= 1, "tau_start", self.taus[0], "lie between 0 and 1"),
+            (0 <= self.taus[1] <= 1, "tau_end", self.taus[1], "lie between 0 and 1"),
+            (self.half_life is None or 0 < self.half_life <= 1, "half_life", self.half_life, "lie between 0 and 1"),
             (0 <= self.tau_steps <= 1, "tau_steps", self.tau_steps, "lie between 0 and 1"),
         )
         for right, key, value, expected in rules:
@@ -144,11 +140,9 @@ class Data2Vec(Objective):
 
     def after_step(self, encoder: nn.Module, done: int, steps: int) -> None:
         """The teacher follows the encoder."""
-        start, end = self.taus
-        if start is None or end is None:
+        tau = ema.linear_tau(*self.taus, done, self.tau_steps * steps)
+        if self.half_life is not None:
             tau = ema.lasting_tau(self.half_life, steps)
-        else:
-            tau = ema.linear_tau(start, end, done, self.tau_steps * steps)
         ema.follow(self.teacher, encoder, tau)
 
     def health(self, encoder: nn.Module) -> dict[str, Tensor]:

@@ -112,8 +112,9 @@ def test_the_target_takes_no_gradient_and_is_part_of_the_state():
         assert torch.equal(left, right)
 
 
-def test_the_gap_shows_how_far_the_target_is():
-    encoder, objective = on_dna(tau=0.5)
+@pytest.mark.parametrize("memory", [{"tau": 0.5}, {"half_life": 0.01}])
+def test_the_gap_shows_how_far_the_target_is(memory):
+    encoder, objective = on_dna(**memory)
     assert objective.health(encoder)["target_gap"] == 0
     for p in encoder.parameters():
         p.data.mul_(2)

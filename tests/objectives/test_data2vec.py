@@ -166,6 +166,11 @@ def test_tau_rises_and_the_gap_is_shown():
         objective.after_step(encoder, done, 10)
         torch.testing.assert_close(objective.teacher.final_norm.weight.data, start + 1 - tau)
     assert objective.health(encoder)["teacher_gap"] > 0
+    encoder, objective = on_dna(half_life=0.2)
+    encoder.final_norm.weight.data += 1
+    for done in (1, 2):
+        objective.after_step(encoder, done, 10)
+    torch.testing.assert_close(objective.teacher.final_norm.weight.data, start + 0.5)  # two steps are a fifth of ten
 
 
 def test_flops_of_student_teacher_and_head():
@@ -183,8 +188,7 @@ def test_flops_of_student_teacher_and_head():
         ({"top_layers": 4}, "top_layers"),
         ({"beta": -1.0}, "beta"),
         ({"tau_start": 1.1}, "tau_start"),
-        ({"tau_start": 0.9, "tau_end": -0.1}, "tau_end"),
-        ({"tau_start": 0.9}, "tau_start"),
+        ({"tau_end": -0.1}, "tau_end"),
         ({"half_life": 1.5}, "half_life"),
         ({"tau_steps": 2.0}, "tau_steps"),
     ],
