@@ -73,6 +73,7 @@ class Head(Objective):
 
     pooled: ClassVar[bool] = True
     predicts_ids: ClassVar[bool] = False
+    wraps: ClassVar[bool] = True
     version: ClassVar[int] = 2
     granularity: ClassVar[Granularity] = "sequence"
     layout: ClassVar[tuple[type[items.Single], type[items.Single]]] = (items.Single, items.Joined)
