@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.loader import Collator, RowOrder
-from ssl_suite.data.rng import Rng
-from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.mlm import MaskedLM
 from ssl_suite.training.distributed import Processes, reduce_gradients
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.optimiser import adamw
 from ssl_suite.training.sums import COUNT, StepSums
 

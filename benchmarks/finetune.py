@@ -19,8 +19,8 @@ import numpy as np
 from objectives import ROUNDS, USUAL, WARM, Contestant
 
 from ssl_suite.evaluation.heads import Classification
-from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import processes
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.optimiser import adamw
 
 DEFAULT = ["modality=dna", "model=mini", "modality.max_length=512"]

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_suite import config, registry
 from ssl_suite.commands.objectives import matrix
-from ssl_suite.data.rng import Rng
-from ssl_suite.models import build
-from ssl_suite.training import estimate
+from ssl_suite.core import registry
+from ssl_suite.core.rng import Rng
+from ssl_suite.settings import config
+from ssl_suite.training import build, estimate
 from ssl_suite.training.distributed import processes, reduce_gradients
 from ssl_suite.training.optimiser import adamw
 from ssl_suite.training.trainer import batches, open_store, training_rows

@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite import config, registry, runs
+from ssl_suite.core import registry
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store
 from ssl_suite.evaluation.encode import states
 from ssl_suite.evaluation.items import Sequence
-from ssl_suite.models import build
-from ssl_suite.training import estimate, launch
+from ssl_suite.settings import config, runs
+from ssl_suite.training import build, estimate, launch
 from ssl_suite.training.restore import load_run
 
 NEIGHBOURS = 20

@@ -48,8 +48,9 @@ def build(case: str) -> Any:
     """The ``Work`` of a case, from the built-in genome; the lengths of proteins from the local data if it is there."""
     from contestants import Work
 
-    from ssl_suite import config, registry
+    from ssl_suite.core import registry
     from ssl_suite.data.prepare import prepare
+    from ssl_suite.settings import config
 
     words = ["modality=dna", "data.valid_fraction=0.05"]
     words += ["modality.tokenizer=bpe", "modality.vocab_size=8192"] if case == "vocab8k" else []

@@ -33,12 +33,13 @@ from PIL import Image as Pillow
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from ssl_suite import config, registry
-from ssl_suite.data.batch import Batch, ragged
+from ssl_suite.core import registry
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.prepare import prepare
-from ssl_suite.data.rng import Rng
 from ssl_suite.modalities import image_layout
-from ssl_suite.models import build
+from ssl_suite.settings import config
+from ssl_suite.training import build
 from ssl_suite.training.optimiser import make_optimiser
 
 PICTURES = 256

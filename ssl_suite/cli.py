@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from ssl_suite import __version__
-from ssl_suite.errors import SuiteError, nearest, one_line_when_memory_is_full
+from ssl_suite.core.errors import SuiteError, nearest, one_line_when_memory_is_full
 
 COMMANDS = {
     "run": "ssl_suite.commands.run:main",

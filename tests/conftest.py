@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 
 
 def pytest_configure(config: pytest.Config) -> None:

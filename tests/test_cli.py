@@ -17,7 +17,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from ssl_suite import cli, config
+from ssl_suite import cli
+from ssl_suite.settings import config
 
 SMALLER = {"train.tokens_per_batch": 2048, "train.rows_per_forward": 1, "modality.max_length": 256}
 

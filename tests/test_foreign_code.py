@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 import ssl_suite
-from ssl_suite import cli, config
+from ssl_suite import cli
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.prepare import prepare
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.text import Text
-from ssl_suite.models import build
+from ssl_suite.settings import config
+from ssl_suite.training import build
 from tests.evaluation import text_models
 
 CODE = """

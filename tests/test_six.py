@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_suite import config, registry, resources
 from ssl_suite.commands import embed
+from ssl_suite.core import registry, resources
+from ssl_suite.settings import config
 from ssl_suite.training.restore import load_run
 from ssl_suite.training.trainer import train
 
@@ -115,9 +116,9 @@ def test_records_become_vectors(run: tuple[str, Path], tmp_path: Path) -> None:
 
 
 def test_a_view_keeps_the_layout(run: tuple[str, Path], monkeypatch) -> None:
+    from ssl_suite.core.rng import Rng
     from ssl_suite.data.loader import FRAME, Collator, RowOrder
     from ssl_suite.data.prepare import prepare
-    from ssl_suite.data.rng import Rng
     from ssl_suite.training import units
 
     modality, out = run

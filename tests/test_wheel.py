@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_suite import resources
+from ssl_suite.core import resources
 
 ROOT = Path(__file__).resolve().parent.parent
 

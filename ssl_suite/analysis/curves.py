@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 MOST = 60  # points of a curve: a longer one is averaged in blocks, or its noise hides it
 END = 0.1  # the share of the steps whose mean loss counts as where a curve ends

@@ -41,8 +41,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.commands.words import Key, settle
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.wording import count, duration
-from ssl_suite.errors import SuiteError, nearest
 
 SECONDS = 60.0  # between two lines of progress without a terminal
 MODALITIES = ("dna", "protein", "music", "text", "image", "speech")

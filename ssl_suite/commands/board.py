@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count as counted
-from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
     from rich.table import Table

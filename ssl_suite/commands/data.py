@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.embed import device
 from ssl_suite.commands.words import Key, settle, split_free
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 if TYPE_CHECKING:
     from ssl_suite.data.store import Store
@@ -150,8 +150,9 @@ def units(args: argparse.Namespace) -> int:
 
 def _prepared(args: argparse.Namespace, thorough: bool = False) -> tuple[Modality, Store]:
     """The modality and the prepared store that the words describe. With ``--json``, progress goes to stderr."""
-    from ssl_suite import config, registry
+    from ssl_suite.core import registry
     from ssl_suite.data.prepare import prepare
+    from ssl_suite.settings import config
 
     cfg = config.compose(args.words, args.config_dir)
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])

@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_suite import machine
+from ssl_suite.core import machine
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.machine import usable_cores
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
-from ssl_suite.machine import usable_cores
 
 REQUIRED = (
     *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core"),

@@ -36,12 +36,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count as counted
-from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
+    from ssl_suite.core.records import Record
     from ssl_suite.data.sources import Sources
-    from ssl_suite.modalities.base import Fault, Modality, Record
+    from ssl_suite.modalities.base import Fault, Modality
 
 KEYS = {
     "encoder": Key(example="runs/first"),
@@ -85,7 +86,7 @@ def run(settings: dict[str, Any]) -> str:
     Returns:
         What was done, in one line.
     """
-    from ssl_suite.data.faults import FaultCounter
+    from ssl_suite.core.faults import FaultCounter
     from ssl_suite.evaluation import vector_files
     from ssl_suite.evaluation.embedding import embed
     from ssl_suite.training import restore
@@ -145,8 +146,9 @@ def device() -> str:
 
 def _sources(modality: Modality, settings: dict[str, Any]) -> tuple[Sources, dict[str, str]]:
     """The files, and the columns to read of tables: those of a catalogue entry unless others are given."""
-    from ssl_suite import config, resources
+    from ssl_suite.core import resources
     from ssl_suite.data.sources import is_there, resolve_entry, resolve_path
+    from ssl_suite.settings import config
 
     name, columns = settings["input"], {key: settings[key] for key in ("column", "id_column", "max_record_mb")}
     place = {"root": settings["data.root"], "cache": settings["data.cache"]}

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from ssl_suite import __version__
 from ssl_suite.commands.words import Key, settle
 from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_json
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
 
 if TYPE_CHECKING:
     from ssl_suite.training.restore import Loaded
@@ -54,8 +54,7 @@ def run(settings: dict[str, Any]) -> tuple[Path, str]:
     """
     folder = Path(settings["output"]).expanduser()
     atomic.check_own(folder, "output")
-    from ssl_suite.models import build
-    from ssl_suite.training import restore
+    from ssl_suite.training import build, restore
 
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"])
     try:

@@ -18,8 +18,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
     from ssl_suite.modalities.base import Modality
@@ -80,7 +80,7 @@ def ids_of(modality: Modality, sequence: str, number: int) -> list[int]:
         SuiteError: letters that the modality does not know, a piece too short for a token, or more tokens than the
             model's window holds.
     """
-    from ssl_suite.modalities.base import Record
+    from ssl_suite.core.records import Record
 
     ids: list[int] = []
     for place, piece in enumerate(sequence.split(MASK)):
@@ -105,7 +105,7 @@ def predict(loaded: Loaded, ids: list[int], top: int) -> list[dict[str, Any]]:
     import numpy as np
     import torch
 
-    from ssl_suite.data.batch import ragged
+    from ssl_suite.core.batch import ragged
     from ssl_suite.evaluation.encode import autocast
 
     vocabulary = loaded.modality.vocabulary

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 if TYPE_CHECKING:
     from ssl_suite.modalities.base import Modality
@@ -124,7 +124,7 @@ def starting_points(modality: Modality, prompts: list[str], settings: dict[str, 
         SuiteError: a prompt that the modality cannot read, or that is shorter than a token.
     """
     from ssl_suite.commands.fill import shorten
-    from ssl_suite.modalities.base import Record
+    from ssl_suite.core.records import Record
 
     kind = modality.name
     if modality.frame is not None and (prompts or settings["prompt"]):

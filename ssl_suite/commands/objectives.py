@@ -15,8 +15,8 @@ import argparse
 import json
 from typing import Any
 
-from ssl_suite import registry, resources
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core import registry, resources
+from ssl_suite.core.errors import SuiteError, nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ssl_suite import config
 from ssl_suite.core.wording import count, duration
+from ssl_suite.settings import config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 
-from ssl_suite import config
+from ssl_suite.settings import config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
         from ssl_suite.training import sweep
 
         return sweep.run(args.words, args.config_dir, show=args.cfg is not None)
-    from ssl_suite import runs
+    from ssl_suite.settings import runs
 
     cfg = config.compose(args.words, args.config_dir)
     if args.cfg:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, settle, split_free
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 
 if TYPE_CHECKING:
     from ssl_suite.evaluation.tasks import Task

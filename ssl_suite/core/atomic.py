@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 UNFINISHED, REPLACED = ".writing", ".replaced"
 MARKER = ".ssl_suite.json"  # in a folder that this suite wrote as a whole: its files with their SHA-256

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
 """Of every checked dataclass: no text becomes a number, no unknown key passes."""

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 # Where the catalogue does not say: so many times the archive's length, and this much from even the smallest one.
 # Text packs about 4 times, tables up to 10, zip's own limit is about 1,000.

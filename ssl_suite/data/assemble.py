@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
 from ssl_suite.data import split, windows
 from ssl_suite.data.seals import seal
@@ -18,7 +19,6 @@ from ssl_suite.data.shards import SHORT, SMALL_VOCABULARY, Task, finished
 from ssl_suite.data.sides import Sides
 from ssl_suite.data.sources import Sources
 from ssl_suite.data.store import FORMAT, INDEX, SPLITS
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 
 COPY = 16 << 20  # bytes at a time

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.text_files import unreadable
 
 VARIABLE = "SSL_CACHE_DIR"

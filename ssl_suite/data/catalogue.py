@@ -13,10 +13,10 @@ from typing import Any, Literal, get_type_hints
 
 import yaml
 
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.registry import describe, fits
+from ssl_suite.core.resources import folder
 from ssl_suite.data import cache
-from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.registry import describe, fits
-from ssl_suite.resources import folder
 
 ROOT_VARIABLE = "SSL_DATA_DIR"
 FETCHED = "data"  # folder of the cache into which ``data fetch`` puts things without data.root

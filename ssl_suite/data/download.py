@@ -26,9 +26,9 @@ from typing import Any
 
 from ssl_suite import __version__
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
 from ssl_suite.data.meter import Meter
-from ssl_suite.errors import SuiteError
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)  # seconds before each further try; after the last there is none
 UNREACHABLE_TRIES = 2  # of them, where no server has answered at all: there is no network, and a user waits

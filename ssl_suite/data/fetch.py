@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
 from ssl_suite.data import archives, cache
 from ssl_suite.data.catalogue import (
@@ -25,7 +26,6 @@ from ssl_suite.data.catalogue import (
 )
 from ssl_suite.data.download import WAITS, Unreachable, Wanted, download, enough
 from ssl_suite.data.meter import Meter, metering
-from ssl_suite.errors import SuiteError
 
 NOTE = ".fetched.json"  # in a folder that came out of an archive: which archive
 OFFLINE_VARIABLES = ("SSL_OFFLINE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
 from ssl_suite.data import cache
 from ssl_suite.data.fetch import offline
-from ssl_suite.errors import SuiteError
 
 FORM = "hf:NAME[@REVISION][:CONFIG[:SPLIT]], such as hf:Salesforce/wikitext:wikitext-103-raw-v1:train"
 PATTERN = re.compile(

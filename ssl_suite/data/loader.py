@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_suite.core.batch import Batch, framed
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.data.arrange import STREAM, Arranged, Arranger, Contents
-from ssl_suite.data.batch import Batch, framed
 from ssl_suite.data.packing import Rows, pack, slots_per_row
 from ssl_suite.data.store import Store
-from ssl_suite.modalities.base import Vocabulary
 
 FRAME = 2  # [CLS] and [SEP] around each sequence
 

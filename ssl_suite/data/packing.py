@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 POOL = 1024  # 18,000 proteins of 50 to 1,000 residues, N = 2,048: 64 fills 99.3 %, 1,024 fills 99.7 %, 16,384 no more
 

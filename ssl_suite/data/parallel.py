@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.shards import Task, grouped, sizes_of, tokenise
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 
 

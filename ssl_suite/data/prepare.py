@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.records import Record
 from ssl_suite.core.wording import count
 from ssl_suite.data import cache, parallel, windows
 from ssl_suite.data.assemble import assemble
-from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.seals import discard_damaged
 from ssl_suite.data.shards import REPEATED, tagged, tasks_of
 from ssl_suite.data.sides import decide
 from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, INDEX, Store
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Modality, Record
+from ssl_suite.modalities.base import Modality
 
 ATTEMPTS = 3  # at an input that changes while it is prepared
 SHORTEST = 8  # positions of a window, two of them special

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
 from ssl_suite.data import cache
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_json
 
 DIGESTS, OWN = "sha256", "own_sha256"
 REMEDY = "prepare the data again"

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.core.atomic import sync
-from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.records import Encoded, Record
 from ssl_suite.data.sides import Sides
 from ssl_suite.data.split import given_split
-from ssl_suite.modalities.base import Encoded, Modality, Record
+from ssl_suite.modalities.base import Modality
 
 SHARD_BYTES = 1 << 26  # two or three seconds of work are lost in a kill
 SHARD_RECORDS = 1 << 18  # some 30 MB of index

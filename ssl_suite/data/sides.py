@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
 from ssl_suite.data import split
-from ssl_suite.data.faults import BadRecord
 from ssl_suite.data.split import COPY, TEST, TRAIN, VALID, RecordTable
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Modality, Record
+from ssl_suite.modalities.base import Modality
 
 LETTERS = 4  # of a token, about; it decides how long a block is, nothing else
 FILE = "sides.npz"

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.limits import special
+from ssl_suite.core.registry import MODALITIES
+from ssl_suite.core.resources import folder
 from ssl_suite.core.wording import count
 from ssl_suite.data.cache import cache_folder
 from ssl_suite.data.catalogue import ROOT_VARIABLE, File, Source, locate, places, read_source
-from ssl_suite.data.limits import special
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.registry import MODALITIES
-from ssl_suite.resources import folder
 
 HUB, TORCHVISION = "hf:", "torchvision:"
 PACKED = (".gz", ".bgz")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
 from ssl_suite.core.wording import count
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.modalities.base import Record
 
 GIVEN = {"train": 1, "training": 1, "valid": 2, "validation": 2, "val": 2, "dev": 2, "test": 3, "testing": 3}
 NONE, TRAIN, VALID, TEST = 0, 1, 2, 3

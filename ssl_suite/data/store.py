@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.files import read_json
 from ssl_suite.data.seals import REMEDY
-from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.files import read_json
 
 INDEX = "store.json"
 AT_ONCE = 1 << 20  # windows checked together: 50 MB of memory

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import Undefined, find
 
 INVERSE_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the logistic regression on n-grams

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite import __version__
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.machine import cpu_threads
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import predictions, protocols, references, rows, scoring, tasks, trial
 from ssl_suite.evaluation.budget import Budget
 from ssl_suite.evaluation.metrics import Undefined
 from ssl_suite.evaluation.protocols import Measurement
-from ssl_suite.machine import cpu_threads
 
 Say = Callable[[str], None]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_metrics
 from ssl_suite.data.loader import FRAME
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import references, rows, trial
 from ssl_suite.evaluation.bench import Cell, Settings, device_name, row_path
-from ssl_suite.files import read_metrics
 
 TRAINED, PASSED = ("finetune", "scratch", "probe"), ("linear", "knn", "zero_shot")
 PROBE_SECONDS = 2.0
@@ -149,9 +149,9 @@ def _rates(found: Iterable[rows.Row], device: str) -> Mapping[tuple[str, str, st
 
 def probe(cell: Cell, settings: Settings) -> float:
     """Seconds a position of real training steps of the cell's encoder."""
-    from ssl_suite.models.learner import Learner
     from ssl_suite.training import estimate
     from ssl_suite.training.distributed import processes
+    from ssl_suite.training.learner import Learner
     from ssl_suite.training.trainer import batches
 
     protocol = cell.protocol if cell.protocol in ("finetune", "scratch") else "finetune"

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from ssl_suite import resources
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.schema import parse
 from ssl_suite.data.catalogue import LOADER
-from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.evaluation import references, tasks
 
 

@@ -13,10 +13,10 @@ import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from ssl_suite import config
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.schema import STRICT, parse
 from ssl_suite.data.catalogue import LOADER
-from ssl_suite.errors import SuiteError
+from ssl_suite.settings import config
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import encode, text_encoders
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality

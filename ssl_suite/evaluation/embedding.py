@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord
 from ssl_suite.evaluation.encode import AT_ONCE, FRAME, states
 from ssl_suite.evaluation.items import Sequence
 
 if TYPE_CHECKING:
-    from ssl_suite.modalities.base import Fault, Modality, Record
+    from ssl_suite.core.records import Record
+    from ssl_suite.modalities.base import Fault, Modality
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch, ragged
+from ssl_suite.core.batch import Batch, ragged
 from ssl_suite.evaluation.items import Sequence
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 
-from ssl_suite import config, registry
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import text_encoders
 from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.text_pretrained import refuse_code
 from ssl_suite.models.fingerprint import digest
-from ssl_suite.run_reference import CONFIG, split
+from ssl_suite.settings import config
+from ssl_suite.settings.run_reference import CONFIG, split
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ def open_causal(reference: Reference, modality: Modality) -> Opened:
 def _run(
     reference: Reference, modality: Modality, seed: int, scratch: bool, dropout: float | None, *others: Any
 ) -> Opened:
-    from ssl_suite.models import build
-    from ssl_suite.training import restore
+    from ssl_suite.training import build, restore
 
     loaded = restore.load_run(reference.name)
     note = f"pre-trained here with objective={loaded.config['objective']['name']}"
@@ -166,7 +166,7 @@ def _set_dropout(encoder: Any, dropout: float | None) -> None:
 def _random(
     reference: Reference, modality: Modality, seed: int, scratch: bool, dropout: float | None, *others: Any
 ) -> Opened:
-    from ssl_suite.models import build
+    from ssl_suite.training import build
 
     section = config.option("model", reference.name)
     kind = build.KINDS[section.get("kind", "transformer")]

@@ -5,7 +5,7 @@
     positions   of tokens and frames every hidden state, on disk in float16 where they take at most ``CACHE`` bytes;
                 beyond that the frozen encoder runs inside the trainer
 
-Shapes: S sequences of a split; L + 1 hidden states of D numbers; B and N as in ``data.batch``.
+Shapes: S sequences of a split; L + 1 hidden states of D numbers; B and N as in ``core.batch``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation import encode
 from ssl_suite.evaluation.task_data import TaskData

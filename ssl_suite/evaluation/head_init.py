@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from ssl_suite.core import atomic
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 from ssl_suite.evaluation import baselines, encode
 from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import Processes
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.stopping import StopSignals
 
 

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.modalities.base import Modality, Record
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
+from ssl_suite.modalities.base import Modality
 
 STRIDE = 128  # positions from the beginning of one piece of a long text to that of the next, as in BERT's SQuAD code
 

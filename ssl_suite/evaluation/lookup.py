@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ssl_suite.data.faults import BadRecord
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
 from ssl_suite.data.sources import Sources
-from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.evaluation.tables import Rows
 from ssl_suite.evaluation.tasks import Task
-from ssl_suite.modalities.base import Modality, Record
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.tables import ROW_NUMBERS
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation import baselines, encode, encoders, metrics, references, trial
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.task_data import TaskData, symbols

@@ -22,9 +22,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ssl_suite import resources
-from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.run_reference import CONFIG, is_run
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.settings.run_reference import CONFIG, is_run
 
 HF, RANDOM = "hf:", "random:"
 NETLESS = ("kmer", "none")  # names that stand for no network

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.schema import parse
-from ssl_suite.errors import SuiteError
 
 SCHEMA_VERSION = 2  # 2: the configuration itself stands in the row, and the head with its version in the protocol
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@+._-]{0,199}")  # of a run_id and a benchmark: both become file names

@@ -18,10 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ssl_suite import resources
-from ssl_suite.core import atomic
+from ssl_suite.core import atomic, resources
 from ssl_suite.core.atomic import UNFINISHED
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation import predictions as stored
 from ssl_suite.evaluation.predictions import Predictions
 from ssl_suite.evaluation.row_schema import SCHEMA_VERSION, validate

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import Metric, Undefined, find
 
 LEVEL = 0.95

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation.tasks import CARVED, COLUMN, FILE, Task
 from ssl_suite.modalities.tables import ROW_NUMBERS, separator
 from ssl_suite.modalities.text_files import open_lines, packing, unreadable

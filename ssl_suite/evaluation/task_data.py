@@ -18,18 +18,19 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.records import Record
 from ssl_suite.core.wording import count
 from ssl_suite.data.cache import content_hash
-from ssl_suite.data.faults import BadRecord, FaultCounter
 from ssl_suite.data.sources import Sources, resolve_entry
 from ssl_suite.data.store import Windows
-from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.evaluation import items, lookup
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Labels
 from ssl_suite.evaluation.tables import Rows, keep, read_rows
 from ssl_suite.evaluation.tasks import FILE, PARTS, Task, entry
-from ssl_suite.modalities.base import Modality, Record
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.tables import ROW_NUMBERS
 
 FRAME = 2  # [CLS] and [SEP] around each sequence

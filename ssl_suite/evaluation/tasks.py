@@ -16,13 +16,13 @@ import yaml
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
-from ssl_suite import resources
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.registry import MODALITIES, build
 from ssl_suite.core.schema import STRICT, keys, parse
 from ssl_suite.data import catalogue
-from ssl_suite.errors import SuiteError, nearest
 from ssl_suite.evaluation import metrics
 from ssl_suite.evaluation.heads import HEADS
-from ssl_suite.registry import MODALITIES, build
 
 PARTS = ("train", "dev", "test")
 COLUMN = "column"  # of ``splits``: the column that the values of the parts stand in

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.evaluation.references import HF, Reference
-from ssl_suite.files import read_json
-from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.text_pretrained import refuse_code
 from ssl_suite.models import hub, weights
 from ssl_suite.models.fingerprint import digest

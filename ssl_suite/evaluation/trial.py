@@ -27,21 +27,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssl_suite import config
 from ssl_suite.core import atomic
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import Diverged, SuiteError
+from ssl_suite.core.files import read_metrics
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
-from ssl_suite.errors import Diverged, SuiteError
 from ssl_suite.evaluation import encode, encoders, frozen, head_init, metrics, predictions, references, task_data, tasks
 from ssl_suite.evaluation.budget import Budget
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.task_data import TaskData
-from ssl_suite.files import read_metrics
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models.learner import Learner
+from ssl_suite.settings import config
 from ssl_suite.training import checkpoint
 from ssl_suite.training.distributed import Processes, processes
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.stopping import StopSignals
 from ssl_suite.training.trainer import Job, fit
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation.embedding import Embedded
 
 Add = Callable[[list[Embedded]], None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import Undefined
 
 Scores = Mapping[str, Mapping[str, float]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation.predictions import Predictions
 from ssl_suite.evaluation.rows import (
     FEWEST,

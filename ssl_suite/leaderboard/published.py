@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_suite import resources
+from ssl_suite.core import resources
 
 
 class Published(NamedTuple):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count, duration
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import rows
 from ssl_suite.leaderboard import figures, learning, table, verify, words
 from ssl_suite.leaderboard.table import Board, Cell, Column, Line, Table

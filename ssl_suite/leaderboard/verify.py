@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ssl_suite import resources
+from ssl_suite.core import resources
 from ssl_suite.core.atomic import UNFINISHED
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import budget as budgets
 from ssl_suite.evaluation import rows
 from ssl_suite.evaluation.predictions import Predictions

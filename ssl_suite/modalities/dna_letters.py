@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
 
 BASES = "ACGT"
 AMBIGUOUS = "NRYSWKMBDHV"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.modalities.base import SPECIAL_TOKENS
+from ssl_suite.core.records import SPECIAL_TOKENS
 from ssl_suite.modalities.dna_letters import BASES
 
 FIRST = len(SPECIAL_TOKENS)  # the id of AA…A

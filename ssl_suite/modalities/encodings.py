@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.data.faults import BadRecord
+from ssl_suite.core.faults import BadRecord
 
 SAMPLE = 1 << 16  # bytes looked at around the place that is no UTF-8
 BLOCK = 1 << 20

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Encoded, Frame, Record
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import image_files, image_hash, image_layout, image_views
-from ssl_suite.modalities.base import Encoded, Fault, Frame, Record
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.signals import SignalModality
 
 MARKS = 2  # [CLS] and [SEP]

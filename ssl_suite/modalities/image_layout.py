@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's training pictures in [0, 1], as all its convnets take them
 STD = (0.229, 0.224, 0.225)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
 from ssl_suite.core.wording import count
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.errors import SuiteError, nearest
-from ssl_suite.modalities.base import Fault, Record
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.image_files import SPLITS
 
 PREFIX = "torchvision:"

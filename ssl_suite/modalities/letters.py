@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import SPECIAL_TOKENS, Record, Vocabulary
 from ssl_suite.modalities import sequence_files
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Fault, Modality, Record, Vocabulary
+from ssl_suite.modalities.base import Fault, Modality
 
 FIRST = len(SPECIAL_TOKENS)
 

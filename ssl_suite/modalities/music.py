@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ssl_suite.core import atomic
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Encoded, Record, Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import music_decode, music_files, music_grid, music_tokens, music_views
-from ssl_suite.modalities.base import Encoded, Fault, Modality, Record, Vocabulary, check_ranges
+from ssl_suite.modalities.base import Fault, Modality, check_ranges
 from ssl_suite.modalities.music_bpe import Bpe
 
 FIRST = music_tokens.FIRST

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.music_tokens import FIRST
 
 LETTER = 33  # miditok spells id i as the letter i + 33 (``miditok.constants.CHR_ID_START``)

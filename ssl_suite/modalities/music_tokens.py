@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.modalities.base import SPECIAL_TOKENS
+from ssl_suite.core.records import SPECIAL_TOKENS
 from ssl_suite.modalities.music_files import DRUMS, Piece
 from ssl_suite.modalities.music_grid import BARS, Grid, Programs, lengths
 

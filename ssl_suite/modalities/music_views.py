@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import views
-from ssl_suite.modalities.base import Vocabulary
 
 Range = tuple[int, int]
 """Ids of a kind, half-open; empty where a tokeniser has none."""

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import SPECIAL_TOKENS, Encoded, Record, Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import kmers, protein_views, sequence_files, views
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Record, Vocabulary, check_ranges
+from ssl_suite.modalities.base import check_ranges
 from ssl_suite.modalities.dna_letters import byte_table
 from ssl_suite.modalities.letters import FIRST, LetterModality
 from ssl_suite.modalities.protein_letters import CODES, GAP, LETTERS, RESIDUES, STOP, checked_letters, spelling

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 CODES = "XBZJUO"  # any; D or N; E or Q; I or L; selenocysteine; pyrrolysine

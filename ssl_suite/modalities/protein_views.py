@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.protein_letters import RESIDUES
 
 # Background frequencies of BLOSUM62, as BLAST+ has them (matrix_frequency_data.c); they sum to 1.

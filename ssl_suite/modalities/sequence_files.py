@@ -12,9 +12,10 @@ from pathlib import Path
 from Bio.GenBank.Scanner import GenBankScanner
 from Bio.SeqIO.QualityIO import FastqGeneralIterator
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.limits import Limit
-from ssl_suite.modalities.base import Fault, Record
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.limits import Limit
+from ssl_suite.core.records import Record
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.names import SeenNames
 from ssl_suite.modalities.tables import DELIMITERS, SEQUENCES, read_delimited, read_parquet
 from ssl_suite.modalities.text_files import Lines, empty, open_lines, packing
@@ -51,7 +52,7 @@ def read(
         column: the sequence column of a table; by default ``sequence`` or ``seq``.
         id_column: the name column of a table; by default ``id``, ``name``, ``accession`` or ``chrom``, else row
             numbers, which ``row`` asks for.
-        max_record_mb: the largest record, see ``data.limits``.
+        max_record_mb: the largest record, see ``core.limits``.
 
     Yields:
         Records whose ``data`` is the sequence as text; a table's ``split`` column is ``tags["split"]``.

@@ -14,11 +14,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.codebook import Codebook
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import SPECIAL_TOKENS, Frame, Vocabulary
 from ssl_suite.core.wording import count
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.codebook import Codebook
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Frame, Modality, Vocabulary
+from ssl_suite.modalities.base import Modality
 
 FIRST = len(SPECIAL_TOKENS)
 RUN = "run:"  # units from the layer of a pre-trained encoder: run:PATH@LAYER

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.faults import FaultCounter
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import FaultCounter
+from ssl_suite.core.records import Encoded, Frame, Record
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import speech_features, speech_files, speech_views
-from ssl_suite.modalities.base import Encoded, Fault, Frame, Record
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.modalities.speech_features import BANDS, HOP, POSITION, WINDOW
 from ssl_suite.modalities.speech_files import RATE, Peak

@@ -17,7 +17,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 
 POSITION = 320  # samples: 20 ms
 HOP = 160

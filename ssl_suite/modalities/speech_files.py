@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.limits import open_file, unreadable
-from ssl_suite.modalities.base import Fault, Record
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.limits import open_file, unreadable
+from ssl_suite.core.records import Record
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.tables import Wanted, read_parquet
 from ssl_suite.modalities.text_files import PARQUET
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import views
-from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.modalities.speech_features import BANDS, POSITION
 
 FULL = 32768  # int16 full scale

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.limits import PAGE_VALUES, Limit, open_file, unreadable
-from ssl_suite.errors import nearest
-from ssl_suite.modalities.base import Fault, Record
+from ssl_suite.core.errors import nearest
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.limits import PAGE_VALUES, Limit, open_file, unreadable
+from ssl_suite.core.records import Record
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.names import SeenNames
 from ssl_suite.modalities.text_files import Lines, empty
 
@@ -124,7 +125,7 @@ def read_parquet(
         fault: called with each bad record.
         wanted: what is read.
         column, id_column: of the data and the names, where they are not the usual ones.
-        max_record_mb, kind: of the largest record, see ``data.limits``.
+        max_record_mb, kind: of the largest record, see ``core.limits``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

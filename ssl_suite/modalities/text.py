@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import SPECIAL_TOKENS, Encoded, Record, Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import text_letters, text_read, text_sentences, text_shingles, text_views, text_words, views
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Encoded, Fault, Modality, Record, Vocabulary
+from ssl_suite.modalities.base import Fault, Modality
 
 TRAINED = {"bpe": "BPE", "wordpiece": "WordPiece", "unigram": "Unigram"}
 PREFIX = "hf:"

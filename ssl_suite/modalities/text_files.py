@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from Bio import bgzf
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.limits import Limit, open_file, unreadable
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.limits import Limit, open_file, unreadable
 from ssl_suite.modalities.encodings import not_text
 
 GZIP = b"\x1f\x8b"

@@ -14,10 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_json
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
+from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.modalities import text_letters, tokenizers
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Vocabulary
 
 PREFIX = "hf:"
 MARKS = ("Ġ", text_letters.MARK)  # what stands for the space before a word: byte-level BPE, SentencePiece

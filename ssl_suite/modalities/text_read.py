@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.data.limits import Limit
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.limits import Limit
+from ssl_suite.core.records import Record
 from ssl_suite.modalities import sequence_files, tables
-from ssl_suite.modalities.base import Fault, Record
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.text_files import Lines, open_lines, packing
 
 JSON = sequence_files.suffixes(".jsonl", ".ndjson", ".json")
@@ -47,7 +48,7 @@ def read(
         language: of records that do not name their own; ``file`` takes the file name up to the first ``_ - .``.
         column: of the text, in JSON lines and tables; by default the first of ``WANTED.columns`` there.
         id_column: of the names; by default ``id``, ``name`` …, else rows are numbered.
-        max_record_mb: the largest row of a table and line of JSON, see ``data.limits``.
+        max_record_mb: the largest row of a table and line of JSON, see ``core.limits``.
 
     Yields:
         Records whose ``data`` is text, or a list of sentences where the column holds lists.

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.modalities import text_letters
-from ssl_suite.modalities.base import Vocabulary
 
 RUN = 5  # words
 BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that its powers do not vanish modulo 2**64

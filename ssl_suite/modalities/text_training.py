@@ -13,9 +13,9 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import SPECIAL_TOKENS
 from ssl_suite.modalities import tokenizers
-from ssl_suite.modalities.base import SPECIAL_TOKENS
 from ssl_suite.modalities.text_letters import INVISIBLE, MARK, cleaned, pieces
 
 # Pieces of 4,096 letters that a tokeniser is trained on: 4.2 million letters of seven languages take 4 s of one core

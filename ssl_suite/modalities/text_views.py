@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 
 
 def drop(

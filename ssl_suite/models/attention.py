@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 
 Rope = tuple[Tensor, Tensor]  # cosines and sines, each (N, 1, 1, E/2)
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default

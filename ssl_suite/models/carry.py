@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.records import Vocabulary
 
 
 def rows(old: Vocabulary | None, new: Vocabulary, same_meaning: bool = True) -> Tensor:

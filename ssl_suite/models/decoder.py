@@ -4,7 +4,7 @@ Sequence b of the targets attends to sequence b of the sources (Vaswani et al. 2
 the encoder. Self-attention is rotary; cross-attention has no positions of its own, as in T5 (Raffel et al. 2020,
 arXiv:1910.10683): both sides carry theirs in their states. The table of embeddings is the encoder's.
 
-Shapes beside the legend of ``data.batch``: M positions of the targets, N of the sources.
+Shapes beside the legend of ``core.batch``: M positions of the targets, N of the sources.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 from ssl_suite.models.attention import Rope, cross_attention, rope_table
 from ssl_suite.models.encoder import Attention, EncoderSpec, GeGLU
 

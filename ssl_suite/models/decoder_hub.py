@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.models.encoder import EncoderSpec
 
 MODEL_TYPE = "modernbert-decoder"

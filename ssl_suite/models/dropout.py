@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssl_suite.data.rng import Rng, numbered_bits
+from ssl_suite.core.rng import Rng, numbered_bits
 
 _UNITS = 1 << 15  # four draws are cut out of 64 bits, which divides their cost by four; the share is exact to 2**-16
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models.encoder import EncoderSpec, TokenEmbedder

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Frame
 from ssl_suite.core.wording import count
-from ssl_suite.data.batch import Batch
-from ssl_suite.modalities.base import Frame
 from ssl_suite.models.attention import Rope, attention, rope_table
 from ssl_suite.models.dropout import Dropout
 from ssl_suite.models.gated import gelu_gate

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssl_suite.data.batch import Batch
+    from ssl_suite.core.batch import Batch
 
 
 def forward_flops(

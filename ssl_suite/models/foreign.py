@@ -15,13 +15,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_json
-from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.modalities.base import Modality
 from ssl_suite.models import weights
-from ssl_suite.models.learner import Learner
 from ssl_suite.models.wrapped import Wrapped, WrappedSpec, dropouts, native_ids, positions_of, quiet
-from ssl_suite.objectives.base import Objective
 
 FILES = (  # of a tokenizer, in any of the formats that transformers reads
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
@@ -34,7 +33,7 @@ tokenizer = AutoTokenizer.from_pretrained("this folder")
 model = AutoModelForMaskedLM.from_pretrained("this folder")"""
 
 
-def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> Wrapped:
+def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective: Any) -> Wrapped:
     """The encoder of a folder, wrapped, with its weights.
 
     Raises:
@@ -74,7 +73,7 @@ def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective:
     return encoder
 
 
-def check(model: Mapping[str, Any], modality: Modality, objective: type[Objective], kind: str) -> None:
+def check(model: Mapping[str, Any], modality: Modality, objective: Any, kind: str) -> None:
     """Raise ``SuiteError`` where a wrapped model of this kind cannot be trained so."""
     if not objective.wraps:
         raise SuiteError(
@@ -135,7 +134,7 @@ def _filled(folder: Path, spec: WrappedSpec) -> Wrapped:
     return encoder
 
 
-def moved(spec: WrappedSpec, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> WrappedSpec:
+def moved(spec: WrappedSpec, model: Mapping[str, Any], modality: Modality, objective: Any) -> WrappedSpec:
     """The shapes of another run's wrapped encoder for this run.
 
     Raises:
@@ -147,7 +146,7 @@ def moved(spec: WrappedSpec, model: Mapping[str, Any], modality: Modality, objec
     return spec
 
 
-def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
+def write(learner: Any, modality: Modality, folder: Path, max_length: int | None = None) -> None:
     """Put the model's own ``config.json``, ``model.safetensors`` and tokenizer files into a folder."""
     encoder: Any = learner.encoder
     for name in FILES:

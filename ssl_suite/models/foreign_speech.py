@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_json
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import weights
-from ssl_suite.models.learner import Learner
 from ssl_suite.models.wrapped import dropouts, quiet
 from ssl_suite.models.wrapped_speech import CONVOLUTIONAL, POSITION, RATE, WHISPER, SpeechSpec, WrappedSpeech
-from ssl_suite.objectives.base import Objective
 
 EXTRACTOR = "preprocessor_config.json"
 OPENING = """from transformers import AutoFeatureExtractor, AutoModel
@@ -28,7 +26,7 @@ extractor = AutoFeatureExtractor.from_pretrained("this folder")
 model = AutoModel.from_pretrained("this folder")"""
 
 
-def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> WrappedSpeech:
+def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective: Any) -> WrappedSpeech:
     """The encoder of a folder, wrapped, with its weights; what embeds units starts at random.
 
     Raises:
@@ -67,7 +65,7 @@ def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective:
     return WrappedSpeech(found, spec, modality.vocabulary.mask)
 
 
-def check(facts: Mapping[str, Any], model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> None:
+def check(facts: Mapping[str, Any], model: Mapping[str, Any], modality: Modality, objective: Any) -> None:
     """Raise ``SuiteError`` where such a model cannot be trained so."""
     kind = str(facts.get("model_type"))
     if modality.name != "speech" or kind not in (*CONVOLUTIONAL, WHISPER):
@@ -109,13 +107,13 @@ def empty(spec: SpeechSpec, modality: Modality) -> WrappedSpeech:
     return WrappedSpeech(model, spec, modality.vocabulary.mask)
 
 
-def moved(spec: SpeechSpec, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> SpeechSpec:
+def moved(spec: SpeechSpec, model: Mapping[str, Any], modality: Modality, objective: Any) -> SpeechSpec:
     """The shapes of another run's wrapped encoder for this run."""
     check(spec.settings, model, modality, objective)
     return replace(spec, vocabulary=len(modality.vocabulary), pad=modality.vocabulary.pad)
 
 
-def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
+def write(learner: Any, modality: Modality, folder: Path, max_length: int | None = None) -> None:
     """Put the model's own ``config.json``, ``preprocessor_config.json`` and weights into a folder."""
     encoder: Any = learner.encoder
     cfg = encoder.spec.settings | {"architectures": [encoder.architecture], "dtype": "float32"}

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.models import decoder_hub
 from ssl_suite.models.encoder import Encoder
 

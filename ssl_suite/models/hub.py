@@ -16,18 +16,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ssl_suite.data import codebook
-from ssl_suite.data.codebook import Codebook
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_json
+from ssl_suite.core import codebook
+from ssl_suite.core.codebook import Codebook
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.modalities import text_pretrained
-from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models import carry, decoder_hub, foreign, foreign_speech, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.learner import Learner
-from ssl_suite.objectives.base import Objective
 
 PREFIX = "model."
 SHARED = ("embeddings.tok_embeddings.weight", "embeddings.norm.weight")  # what ModernBERT's embedder has, too
@@ -57,7 +56,7 @@ def modernbert_config(spec: EncoderSpec, vocabulary: Vocabulary, max_length: int
     return config.to_dict() | {"architectures": [architecture], "dtype": "float32"}
 
 
-def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
+def write(learner: Any, modality: Modality, folder: Path, max_length: int | None = None) -> None:
     """Put ``config.json``, ``model.safetensors`` and, of signals, ``frames.safetensors`` into a folder."""
     spec, (architecture, head) = learner.encoder.spec, learner.objective.hub_weights()
     body = dict(learner.encoder.state_dict())
@@ -117,7 +116,7 @@ class Start:
     words: str
 
 
-def read(reference: str, model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[Any, Start]:
+def read(reference: str, model: Mapping[str, Any], modality: Modality, objective: Any) -> tuple[Any, Start]:
     """A starting point: the encoder of a folder of ``transformers`` (``hf:NAME_OR_PATH``, or an exported one).
 
     ModernBERT's layout is converted, any other kind is wrapped (``models.foreign``).
@@ -148,7 +147,7 @@ def hub_sizes(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {own: cfg[name] for own, name in HUB_SIZES.items() if name in cfg}
 
 
-def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tuple[Encoder, Start]:
+def _filled(folder: Path, modality: Modality, objective: Any) -> tuple[Encoder, Start]:
     """The encoder of a folder of ModernBERT's layout.
 
     What embeds a signal's frames comes along from the same modality and starts at random otherwise. Embeddings are
@@ -191,14 +190,14 @@ def _filled(folder: Path, modality: Modality, objective: type[Objective]) -> tup
     return encoder, Start(head, rows_V, carry.described(rows_V))
 
 
-def check_sides(causal: bool, objective: type[Objective]) -> None:
+def check_sides(causal: bool, objective: Any) -> None:
     """Raise ``SuiteError`` where an encoder sees from other sides than the objective needs."""
     if causal != objective.causal:
         seen = "from the left only" if causal else "from both sides"
         raise SuiteError(f"sees {seen}; the objective needs the other kind of encoder.")
 
 
-def moved(spec: EncoderSpec, modality: Modality, objective: type[Objective]) -> EncoderSpec:
+def moved(spec: EncoderSpec, modality: Modality, objective: Any) -> EncoderSpec:
     """The shapes of another encoder for this modality and objective."""
     check_sides(spec.causal, objective)
     v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 
 
 def mean_pool(states_ND: Tensor, batch: Batch, pad: int) -> Tensor:

@@ -3,7 +3,7 @@
 Residual blocks of dilated convolutions over embedded symbols, as in ByteNet (Kalchbrenner et al. 2016,
 arXiv:1610.10099) and CARP, which holds up against transformers on proteins (Yang et al. 2022). Trained from scratch.
 
-Shapes: J sequences padded to T positions; N, B and D as in ``data.batch``.
+Shapes: J sequences padded to T positions; N, B and D as in ``core.batch``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
+from ssl_suite.models.padded import groups, scattered
 from ssl_suite.models.pooling import mean_pool
-from ssl_suite.models.wrapped import groups, scattered
 
 
 @dataclass(frozen=True)

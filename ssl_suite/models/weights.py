@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 LARGEST = 1e6  # no trained weight is near it: the largest of published encoders are in the hundreds
 SIZES = ("layers", "width", "heads", "mlp_width", "vocabulary", "channels")  # of a specification

@@ -4,7 +4,7 @@ The ragged batch goes in and ragged states come out; in between sequences of abo
 a symbol of the domain looks like to the model is decided once, when it is wrapped: its own token (a native
 vocabulary), some word's embedding, or an embedding that was made afresh (``evaluation.encoders``).
 
-Shapes: T positions of a padded group, J sequences in it; N, B, D and V as in ``data.batch``.
+Shapes: T positions of a padded group, J sequences in it; N, B, D and V as in ``core.batch``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.models.padded import attention_mask, groups, scattered
 from ssl_suite.models.pooling import mean_pool
 
-BUCKET = 64  # on the CPU sequences whose lengths lie in one multiple of it are padded to the longest of them
 ABOVE = 1 << 20  # a table's ids begin here: to no model one of them is its own [PAD] or [MASK]
 
 
@@ -205,7 +205,7 @@ class Wrapped(nn.Module):
             whole = seen_JT.device.type == "cpu" and bool(seen_JT.all())
             found = self.model(
                 input_ids=self._ids(torch.where(seen_JT, batch.values[place_JT], self.spec.pad)),
-                attention_mask=None if whole else _mask(seen_JT),
+                attention_mask=None if whole else attention_mask(seen_JT),
                 output_hidden_states=every,
                 return_dict=True,
                 **self._types(batch, place_JT, seen_JT),
@@ -250,65 +250,6 @@ def _untie(whole: Any) -> None:
         places = ((part, name) for part in whole.modules() for name, child in part.named_children() if child is decoder)
         owner, name = next(places)
         setattr(owner, name, Tied(embedding, decoder, owner))
-
-
-def groups(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Sequences to pad together: (J, T) int64 places in the batch, and (J, T) bool which of these are theirs.
-
-    On the CPU sequences of similar length, and none that carries no data. On a GPU all of them in one group.
-    """
-    if batch.values.device.type != "cpu":
-        yield one_group(batch)
-        return
-    buckets: dict[int, list[int]] = {}
-    for i, (length, real) in enumerate(zip(batch.lengths, batch.real_B.tolist(), strict=True)):
-        if real and length:
-            buckets.setdefault(-(-length // BUCKET), []).append(i)
-    if not buckets:  # a batch of padding alone: one position, so that every weight has a gradient, of zero
-        yield _places(batch, torch.tensor([0]), 1)
-    for _, members in sorted(buckets.items()):
-        yield _places(batch, torch.tensor(members), max(batch.lengths[i] for i in members))
-
-
-def one_group(batch: Batch) -> tuple[Tensor, Tensor]:
-    """All sequences but empty ones, by what the host knows of them: a GPU is not waited for.
-
-    The host does not know which one is the row's padding; it is in the group, cut to what a sequence may have.
-    """
-    members = torch.tensor([i for i, length in enumerate(batch.lengths) if length] or [0])
-    longest = max(1, min(max(batch.lengths), batch.max_length))
-    return _places(batch, members.to(batch.values.device, non_blocking=True), longest)
-
-
-def _mask(seen_JT: Tensor) -> Tensor:
-    """A sequence without data looks at one position: attention to nothing is not a number, and so is its gradient."""
-    mask_JT = seen_JT.long()
-    mask_JT[:, 0] = 1
-    return mask_JT
-
-
-def scattered(batch: Batch, places: list[tuple[Tensor, Tensor]], parts: list[list[Tensor]]) -> list[Tensor]:
-    """States of padded groups, each (J, T, D), back at their places: (N, D), zeros where there is no data.
-
-    Args:
-        places: of each group, as ``groups`` gave them.
-        parts: of each group its states, as many as the others have.
-    """
-    n = len(batch.values)
-    # What a group is padded with goes to one row more, which is cut off again.
-    place = torch.cat([torch.where(seen, at, n).flatten() for at, seen in places])
-    found = []
-    for states in zip(*parts, strict=True):
-        rows = torch.cat([state.flatten(0, 1) for state in states])
-        found.append(rows.new_zeros(n + 1, rows.shape[1]).index_copy(0, place, rows)[:-1])
-    return found
-
-
-def _places(batch: Batch, members_J: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-    starts_J, ends_J = batch.offsets_B1[members_J].long(), batch.offsets_B1[members_J + 1].long()
-    place_JT = starts_J[:, None] + torch.arange(longest, device=starts_J.device)
-    seen_JT = (place_JT < ends_J[:, None]) & batch.real_B[members_J][:, None]
-    return place_JT.clamp(max=len(batch.values) - 1), seen_JT
 
 
 def unread(model: nn.Module) -> set[str]:

@@ -4,7 +4,7 @@ A position of the speech modality is 20 ms of 16 kHz samples, and a frame of the
 a sequence's positions, put together again, go through the model's own feature extractor, and each position gets the
 frame that begins with it. [CLS] and [SEP] are no sound: at [CLS] stands the mean of the frames, at [SEP] zeros.
 
-Shapes: J sequences of one length, T positions of each, A samples; N, D and V as in ``data.batch``.
+Shapes: J sequences of one length, T positions of each, A samples; N, D and V as in ``core.batch``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
+from ssl_suite.models.padded import scattered
 from ssl_suite.models.pooling import mean_pool
-from ssl_suite.models.wrapped import WrappedSpec, counted_mlp, leaves, scattered
+from ssl_suite.models.wrapped import WrappedSpec, counted_mlp, leaves
 
 POSITION, RATE = 320, 16_000  # samples of a position, and of a second
 CONVOLUTIONAL = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.arrange import Arranger
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
 from ssl_suite.modalities.base import Modality
 
 Metrics = dict[str, tuple[Tensor, Tensor]]

@@ -12,11 +12,12 @@ import math
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import image_layout
-from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.modalities.base import Modality
 from ssl_suite.objectives.masking import Masker, maskable_N
 
 SMALLEST, NARROWEST = 16 / 196, 0.3  # a rectangle's share of the picture at least, and its height over its width

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.models.sync_norm import convert

@@ -16,10 +16,11 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.arrange import Arranged, Contents
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import training_flops
 from ssl_suite.objectives.base import Metrics, Objective

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import image_layout
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models.attention import rope_table

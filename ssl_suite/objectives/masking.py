@@ -11,10 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import KeyedRng, Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import KeyedRng, Rng
 
 _NEVER = (1 << 63) - 1
 _OFFSET_BITS = 16  # of a priority: a position's place in its span, so that spans sort as a whole

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.data.arrange import Arranged, Contents
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Modality, Vocabulary
+from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import EncoderSpec
 from ssl_suite.objectives.seq2seq import Seq2Seq, framed, runs, share_of
 

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import encoder_flops

@@ -32,8 +32,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from ssl_suite.core import atomic
-from ssl_suite.errors import Diverged, SuiteError
-from ssl_suite.files import read_json
+from ssl_suite.core.errors import Diverged, SuiteError
+from ssl_suite.core.files import read_json
 from ssl_suite.models.weights import unfit
 from ssl_suite.training.distributed import Processes
 

@@ -19,10 +19,10 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.machine import cpu_threads
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
-from ssl_suite.machine import cpu_threads
-from ssl_suite.models.learner import Learner
+from ssl_suite.training.learner import Learner
 
 
 @dataclass(frozen=True)

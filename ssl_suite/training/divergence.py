@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_suite.core.errors import Diverged
 from ssl_suite.data.loader import StepRows
 from ssl_suite.data.store import Store
-from ssl_suite.errors import Diverged
 from ssl_suite.training import checkpoint
 
 EXPLODED = 20  # times the loss this attempt began with (or 1, where that is less): weights that give it are not saved

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
-from ssl_suite import config, machine, runs, settings
+from ssl_suite.core import machine
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.rng import Rng
 from ssl_suite.core.wording import count
-from ssl_suite.data.batch import Batch
 from ssl_suite.data.loader import FRAME, Collator
 from ssl_suite.data.prepare import Report, prepare
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.models import build
-from ssl_suite.training import start, units
+from ssl_suite.settings import config, runs
+from ssl_suite.settings import schema as settings
+from ssl_suite.training import build, start, units
 from ssl_suite.training.distributed import Processes, device_name, processes, reduce_gradients
 from ssl_suite.training.meters import matmul_flops
 from ssl_suite.training.optimiser import make_optimiser

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.loader import FRAME, Collator, RowOrder
-from ssl_suite.data.rng import Rng
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Modality
 from ssl_suite.objectives.base import Objective

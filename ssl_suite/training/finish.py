@@ -15,15 +15,14 @@ import torch
 
 from ssl_suite import __version__
 from ssl_suite.core import atomic
+from ssl_suite.core.files import read_metrics
 from ssl_suite.core.wording import count
 from ssl_suite.data.store import Store
-from ssl_suite.files import read_metrics
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import build
-from ssl_suite.models.learner import Learner
-from ssl_suite.training import checkpoint, report, restore
+from ssl_suite.training import build, checkpoint, report, restore
 from ssl_suite.training.baselines import count_models, guesses
 from ssl_suite.training.evaluate import Evaluator
+from ssl_suite.training.learner import Learner
 
 
 def finish(

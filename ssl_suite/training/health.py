@@ -10,8 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.training.distributed import Processes
 
 

@@ -22,10 +22,11 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ssl_suite import config, runs, settings
-from ssl_suite.errors import SuiteError
-from ssl_suite.machine import cpu_threads
-from ssl_suite.runs import ERROR, LOG, PID
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.machine import cpu_threads
+from ssl_suite.settings import config, runs
+from ssl_suite.settings import schema as settings
+from ssl_suite.settings.runs import ERROR, LOG, PID
 from ssl_suite.training import slurm
 from ssl_suite.training.children import supervise
 

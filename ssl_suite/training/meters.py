@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from ssl_suite.core import atomic
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_metrics
 from ssl_suite.core.wording import duration
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_metrics
 
 # Dense bf16 matrix FLOP/s from the makers' data sheets (no sparsity), by what torch calls the device.
 PEAK_BF16 = {

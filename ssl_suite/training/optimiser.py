@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 LAYER = re.compile(r"\.(?:layers?|blocks?|h)\.?(\d+)\.")  # the number in the names of a layer's parameters
 LINEAR_UNIT = 256  # sequences of a step at which ``lr_scaling=linear`` leaves train.lr as it is

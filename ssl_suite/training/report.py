@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_suite import files
+from ssl_suite.core import files
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,17 +11,17 @@ from typing import Any
 
 import torch
 
-from ssl_suite import config as configuration
-from ssl_suite import registry
-from ssl_suite.errors import SuiteError
-from ssl_suite.files import read_json
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import read_json
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import build, foreign, weights
+from ssl_suite.models import foreign, weights
 from ssl_suite.models.encoder import Encoder
-from ssl_suite.models.learner import Learner
 from ssl_suite.models.wrapped import Wrapped
-from ssl_suite.run_reference import CONFIG, split
-from ssl_suite.training import checkpoint
+from ssl_suite.settings import config as configuration
+from ssl_suite.settings.run_reference import CONFIG, split
+from ssl_suite.training import build, checkpoint
+from ssl_suite.training.learner import Learner
 
 REMEDY = "copy it from the run's backup, or train again"
 SPEC = "encoder_spec.json"

@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from ssl_suite import config, registry, runs
-from ssl_suite.data import codebook
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import codebook, registry
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import SignalModality
-from ssl_suite.models import build, carry
-from ssl_suite.models.learner import Learner
-from ssl_suite.run_reference import CONFIG, is_run, split
-from ssl_suite.training import checkpoint, restore
+from ssl_suite.models import carry
+from ssl_suite.settings import config, runs
+from ssl_suite.settings.run_reference import CONFIG, is_run, split
+from ssl_suite.training import build, checkpoint, restore
+from ssl_suite.training.learner import Learner
 
 READING = ("documents", "language")  # of a fingerprint: they decide records, not tokens
 TABLE = "embeddings.tok_embeddings.weight"

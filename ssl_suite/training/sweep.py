@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssl_suite import config, runs
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError
+from ssl_suite.settings import config, runs
 from ssl_suite.training.children import supervise
 
 

@@ -16,22 +16,22 @@ from typing import Any
 
 import torch
 
-from ssl_suite import runs
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import Diverged
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows, prefetch
 from ssl_suite.data.prepare import prepare
-from ssl_suite.data.rng import Rng
 from ssl_suite.data.store import Store
-from ssl_suite.errors import Diverged
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import build, weights
-from ssl_suite.models.learner import Learner
+from ssl_suite.models import weights
 from ssl_suite.objectives.base import Objective
-from ssl_suite.training import checkpoint, restore, start, units
+from ssl_suite.settings import runs
+from ssl_suite.training import build, checkpoint, restore, start, units
 from ssl_suite.training.distributed import Processes, device_name, gradient_sync, processes, reduce_gradients, spread
 from ssl_suite.training.divergence import Watch
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.finish import finish
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.meters import Log, Progress, peak_flops
 from ssl_suite.training.optimiser import learning_rate, make_optimiser, scaled
 from ssl_suite.training.stopping import StopSignals

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.core import atomic
+from ssl_suite.core import atomic, codebook
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.codebook import Codebook
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
-from ssl_suite.data import codebook, seals
-from ssl_suite.data.batch import Batch, ragged
-from ssl_suite.data.codebook import Codebook
+from ssl_suite.data import seals
 from ssl_suite.data.store import Store
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import FIRST, RUN, SignalModality
 from ssl_suite.training import checkpoint

@@ -7,8 +7,8 @@ import socket
 import sys
 from pathlib import Path
 
-from ssl_suite import config
-from ssl_suite.errors import SuiteError, one_line_when_memory_is_full
+from ssl_suite.core.errors import SuiteError, one_line_when_memory_is_full
+from ssl_suite.settings import config
 from ssl_suite.training.stopping import StopSignals
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ssl_suite.analysis import curves
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 
 def row(arm: str, losses: list[list[float]], created: str = "2026-01-01T00:00:00Z", **other: Any) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite import config, registry
-from ssl_suite.models import build
-from ssl_suite.training import checkpoint, restore
+from ssl_suite.core import registry
+from ssl_suite.settings import config
+from ssl_suite.training import build, checkpoint, restore
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.optimiser import adamw
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from ssl_suite import cli
+from ssl_suite.core.codebook import Codebook
 from ssl_suite.data.catalogue import list_entries
-from ssl_suite.data.codebook import Codebook
 from tests.data.http_server import serving
 
 

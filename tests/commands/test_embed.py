@@ -15,8 +15,8 @@ import torch
 from ssl_suite import cli
 from ssl_suite.commands import embed as embed_command
 from ssl_suite.commands import export
+from ssl_suite.core.records import Record
 from ssl_suite.evaluation.embedding import embed as embedded
-from ssl_suite.modalities.base import Record
 from ssl_suite.training import restore
 
 WINDOW = 62

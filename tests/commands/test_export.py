@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from ssl_suite import cli
 from ssl_suite.core import atomic
-from ssl_suite.models.learner import Learner
 from ssl_suite.training import restore
+from ssl_suite.training.learner import Learner
 from tests.commands.conftest import make_run
 
 OPEN = """

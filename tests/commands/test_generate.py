@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssl_suite import cli
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.records import Record
 from ssl_suite.modalities.dna_letters import AMBIGUOUS
 from ssl_suite.training import restore
 from tests.commands.conftest import make_run

@@ -13,17 +13,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_suite import cli, config, registry
+from ssl_suite import cli
 from ssl_suite.commands import plan
-from ssl_suite.data.batch import Batch, ragged
+from ssl_suite.core import registry
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.prepare import prepare
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.models import build, hub
+from ssl_suite.models import hub
 from ssl_suite.models.attention import _per_group
-from ssl_suite.models.learner import Learner
-from ssl_suite.training import estimate
+from ssl_suite.settings import config
+from ssl_suite.training import build, estimate
 from ssl_suite.training.distributed import Processes
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.optimiser import adamw
 
 CPU = Processes(0, 1, 0, torch.device("cpu"), False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ssl_suite.commands.words import Key, settle, split_free
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 KEYS = {
     "encoder": Key(example="runs/first"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 
 @pytest.fixture

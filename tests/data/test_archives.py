@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data import archives
 from ssl_suite.data.archives import unpack
-from ssl_suite.errors import SuiteError
 
 COUNT = 100  # mutations of a kind
 HONEST = {"a.txt": b"one", "deep/er/b.bin": bytes(5000), "deep/empty": b""}

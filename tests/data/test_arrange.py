@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.data.arrange import Arranged, Contents
 from ssl_suite.data.loader import Collator, RowOrder
-from ssl_suite.modalities.base import Vocabulary
 
 VOCABULARY = Vocabulary(tuple(map(str, range(20))), targets=(5, 9))
 LENGTHS = np.array([5, 30, 12, 7, 20, 9])

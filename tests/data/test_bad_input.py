@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data import shards
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from tests.data.fasta import random_bases, run, write
 

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from ssl_suite import resources
-from ssl_suite.config import compose
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.registry import MODALITIES
 from ssl_suite.data import catalogue
 from ssl_suite.data.cache import content_hash
 from ssl_suite.data.catalogue import Entry, list_entries, places, read_source, state
-from ssl_suite.errors import SuiteError
-from ssl_suite.registry import MODALITIES
+from ssl_suite.settings.config import compose
 
 GOOD: dict[str, Any] = {
     "title": "a title",

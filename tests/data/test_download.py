@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data import download as module
 from ssl_suite.data.download import Unreachable, Wanted, download
 from ssl_suite.data.meter import Meter
-from ssl_suite.errors import SuiteError
 from tests.data.http_server import Site, serving
 
 CONTENT = np.random.default_rng(0).bytes(600_000)

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data import catalogue
 from ssl_suite.data.catalogue import Entry, read_source, state
 from ssl_suite.data.fetch import fetch, offline
 from ssl_suite.data.sources import resolve
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from tests.data.http_server import Site, serving
 

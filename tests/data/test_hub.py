@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data import hub
 from ssl_suite.data.hub import parse, stream
 from ssl_suite.data.sources import resolve
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from tests.data.http_server import serving
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.data.loader import Collator, RowOrder, StepRows, prefetch
-from ssl_suite.modalities.base import Vocabulary
 
 VOCABULARY = Vocabulary(tuple(map(str, range(20))), targets=(5, 9))
 

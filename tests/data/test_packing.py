@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.packing import pack, slots_per_row
-from ssl_suite.errors import SuiteError
 
 
 def protein_like(n: int, seed: int = 0) -> np.ndarray:

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from Bio.Seq import Seq
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Encoded, Record
 from ssl_suite.data import parallel, shards
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Encoded, Record
 from ssl_suite.modalities.dna import DNA
 from tests.data.fasta import random_bases, run, write
 

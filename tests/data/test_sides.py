@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import SPECIAL_TOKENS, Record
 from ssl_suite.data import split
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.sides import Sides, decide
 from ssl_suite.data.store import Store
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Modality, Record
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.music import Music
 from ssl_suite.modalities.protein import Protein

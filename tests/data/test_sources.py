@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data import cache, sources
 from ssl_suite.data.sources import resolve
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 
 

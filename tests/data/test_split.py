@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import Record
 from ssl_suite.data import windows
-from ssl_suite.data.faults import BadRecord
 from ssl_suite.data.split import TEST, TRAIN, VALID, RecordTable, Segments, given_split, plan, segments
-from ssl_suite.modalities.base import Record
 
 
 def table(lengths: list[int], digests: list[int] | None = None, given: list[int] | None = None) -> RecordTable:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data import cache, seals
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import WINDOW_FIELDS, Store
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 
 WORDS = dict(zip("ACGTN", range(5, 10), strict=True))

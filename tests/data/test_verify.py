@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from Bio.Seq import Seq
 
+from ssl_suite.core.records import Encoded, Frame, Record
 from ssl_suite.data.near_copies import Index, near_copies
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store, Windows
 from ssl_suite.data.verify import merged, quantiles, shared_tokens, table, verify
-from ssl_suite.modalities.base import Encoded, Frame, Modality, Record
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.protein import Protein
 from ssl_suite.modalities.signals import SignalModality

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightly.utils.benchmarking import knn_predict
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.baselines import kmer, knn, linear_probe, majority
 from ssl_suite.evaluation.metrics import METRICS, Undefined
 

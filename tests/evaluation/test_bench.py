@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ssl_suite import cli, resources
+from ssl_suite import cli
+from ssl_suite.core import resources
 from ssl_suite.evaluation import bench, bench_plan, benchmark, budget, rows, side_by_side, tasks, trial
 from ssl_suite.leaderboard import verify
 

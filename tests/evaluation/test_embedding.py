@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssl_suite.data.batch import ragged
+from ssl_suite.core.batch import ragged
 from ssl_suite.data.prepare import prepare
 from ssl_suite.evaluation.encode import states
 from ssl_suite.evaluation.items import Sequence

@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer, T5Config, T5Model
 
-from ssl_suite import config, registry
-from ssl_suite.data.batch import ragged
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import registry
+from ssl_suite.core.batch import ragged
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.encoders import Opened, digest, identity, modality_for, open_encoder
 from ssl_suite.evaluation.references import parse
 from ssl_suite.evaluation.text_encoders import FIRST_WORD, mapping, native
 from ssl_suite.modalities.base import Modality
+from ssl_suite.settings import config
 from ssl_suite.training import restore
 from tests.commands.conftest import make_run
 from tests.evaluation import text_models

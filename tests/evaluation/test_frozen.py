@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch, ragged
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.loader import Collator
-from ssl_suite.data.rng import Rng
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.encode import pooled
 from ssl_suite.evaluation.encoders import digest, open_encoder
@@ -24,8 +24,8 @@ from ssl_suite.evaluation.task_data import Part, TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image
-from ssl_suite.models.learner import Learner
 from ssl_suite.models.pooling import mean_pool
+from ssl_suite.training.learner import Learner
 from tests.evaluation import text_models
 
 DNA_60, PICTURE = DNA(max_length=60), Image(size=12, patch=4)

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ssl_suite.evaluation import baselines, encode, head_init, metrics, tasks, trial
 from ssl_suite.evaluation import budget as budgets
-from ssl_suite.models.learner import Learner
 from ssl_suite.training.distributed import processes
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.stopping import StopSignals
 
 TRAIN = {"threads": 1, "precision": "fp32"}

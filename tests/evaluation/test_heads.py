@@ -13,14 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.heads.classification import Classification
 from ssl_suite.evaluation.heads.regression import Regression
 from ssl_suite.evaluation.task_data import Part, TaskData
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.models.pooling import mean_pool
 from ssl_suite.objectives.base import Objective
 from tests.evaluation.text_models import batch, spans

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics as sk
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import METRICS, Undefined, find
 from ssl_suite.leaderboard.aggregates import superb_s
 

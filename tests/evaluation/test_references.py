@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.references import Reference, parse
 
 

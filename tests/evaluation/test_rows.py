@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ssl_suite import resources
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import rows
 from ssl_suite.evaluation.predictions import Predictions, stored
 from ssl_suite.evaluation.row_schema import validate

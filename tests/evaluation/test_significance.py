@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import METRICS, Undefined
 from ssl_suite.evaluation.predictions import objects
 from ssl_suite.evaluation.significance import (

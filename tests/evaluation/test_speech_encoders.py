@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.encoders import open_encoder
 from ssl_suite.evaluation.references import parse
 from ssl_suite.modalities.speech import Speech

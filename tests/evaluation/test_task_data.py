@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Record
 from ssl_suite.data.loader import Collator
 from ssl_suite.data.sources import Sources
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import task_data, tasks
-from ssl_suite.modalities.base import Record
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.speech import Speech
 from tests.evaluation.test_tasks import GOOD, write

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ssl_suite import config, resources
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import tasks
+from ssl_suite.settings import config
 
 GOOD: dict[str, Any] = {
     "name": "mine@first",

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.loader import FRAME
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation import budget as budgets
 from ssl_suite.evaluation import encode, protocols, tasks, trial
-from ssl_suite.models.learner import Learner
 from ssl_suite.training import checkpoint, trainer
 from ssl_suite.training.distributed import processes
+from ssl_suite.training.learner import Learner
 
 TRAIN = {"threads": 1, "precision": "fp32"}
 

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
 
 POSITIONS = 100  # that each kind has, after what it keeps for itself
 WIDTH, LAYERS, WORDS = 32, 2, 1300

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import rows
 from ssl_suite.evaluation.predictions import Predictions, stored
 from ssl_suite.evaluation.significance import paired_bootstrap

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import rows
 from ssl_suite.leaderboard import figures, render, words
 from ssl_suite.leaderboard.table import Column, Contrast, Line, Table

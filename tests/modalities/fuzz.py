@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.modalities.base import Modality
 
 LONGEST = 5.0  # seconds one file may take

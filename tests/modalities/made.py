@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.records import Record
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.dna_letters import BASES
 

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 from symusic import Note, Score, Tempo, TimeSignature, Track
 
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.records import Record
 
 END = b"\0\xff\x2f\0"
 

@@ -7,8 +7,8 @@ import io
 import numpy as np
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Record
 from ssl_suite.modalities.speech import Speech
 
 FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".opus": ("OGG", "OPUS"), ".mp3": ("MP3", None)}

@@ -7,9 +7,9 @@ import gzip
 import json
 import pickle
 
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.records import Record
+from ssl_suite.core.resources import folder
 from ssl_suite.modalities.text import Text
-from ssl_suite.resources import folder
 
 OTHERS = {
     "zh": "他说：“你好！”然后，我们去了北京。那里的人很多，我爱iPhone手机。（2024年）" * 3,

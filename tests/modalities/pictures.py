@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image as Pillow
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Record
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Record
+from ssl_suite.core.resources import folder
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.image import Image
-from ssl_suite.resources import folder
 
 SAMPLE = folder("samples") / "image" / "photograph_tiles.parquet"
 

@@ -11,13 +11,13 @@ from Bio.Seq import Seq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_suite import registry
-from ssl_suite.config import compose
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Record
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import SPECIAL_TOKENS, Record
 from ssl_suite.modalities.dna import DNA, PIECE
 from ssl_suite.modalities.dna_letters import AMBIGUOUS, BASES, LETTERS
+from ssl_suite.settings.config import compose
 from tests.modalities.made import encoded, fitted_bpe, random_bases
 
 IUPAC = st.text(alphabet=LETTERS + "U" + (LETTERS + "U").lower(), max_size=200)

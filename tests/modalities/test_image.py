@@ -16,12 +16,12 @@ import yaml
 from PIL import Image as Pillow
 from scipy.fft import dctn
 
-from ssl_suite.data import codebook
-from ssl_suite.data.batch import ragged
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import codebook
+from ssl_suite.core.batch import ragged
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.resources import folder
 from ssl_suite.modalities.image import Image
 from ssl_suite.modalities.image_layout import LUMA
-from ssl_suite.resources import folder
 from tests.modalities.pictures import SAMPLE, encoded, laid_out, noise, record, sample_records, stop, tiles
 
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from ssl_suite.data import limits
-from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import limits
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.modalities import image_files
 from ssl_suite.modalities.image import Image
 from ssl_suite.modalities.image_files import decode, folder_tags, read

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image as Pillow
 from torchvision import datasets
 
-from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.data.sources import resolve
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.image import Image
 from ssl_suite.modalities.image_sets import NAMES, dataset_records, torchvision_records
 from tests.modalities.pictures import stop, tiles

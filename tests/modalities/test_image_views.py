@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import functional as reference
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 from ssl_suite.modalities import image_views as views
 from ssl_suite.modalities.image import Image
 from ssl_suite.modalities.image_views import BRIGHTNESS, CONTRAST, HUE, SATURATION, Recipe

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from Bio.Seq import Seq
 
+from ssl_suite.core.records import Record
 from ssl_suite.modalities import kmers
-from ssl_suite.modalities.base import Record
 from ssl_suite.modalities.dna import DNA
 from tests.modalities.made import fitted_bpe, random_bases
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from symusic import Score
 
-from ssl_suite import registry
-from ssl_suite.config import compose
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Record
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import SPECIAL_TOKENS, Record
+from ssl_suite.core.resources import folder
 from ssl_suite.modalities.music import Music
-from ssl_suite.resources import folder
+from ssl_suite.settings.config import compose
 from tests.modalities.fuzz import stop
 from tests.modalities.made_music import midi, note, piece, record
 

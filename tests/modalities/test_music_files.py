@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.modalities import music_files
 from ssl_suite.modalities.music import Music
 from tests.modalities.fuzz import stop, survive

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.music import Music
 from tests.modalities.made_music import midi, note, piece, record
 from tests.modalities.test_music import KINDS, trained

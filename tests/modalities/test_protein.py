@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_suite import registry, resources
-from ssl_suite.config import compose
-from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Record
+from ssl_suite.core import registry, resources
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.records import SPECIAL_TOKENS, Record
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.protein import PIECE, Protein
+from ssl_suite.settings.config import compose
 from tests.modalities.fuzz import stop, survive
 
 RESIDUES, CODES = "ACDEFGHIKLMNPQRSTVWY", "XBZJUO"

@@ -8,7 +8,7 @@ import torch
 from Bio.Align import substitution_matrices
 from scipy.stats import chisquare
 
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.protein import FIRST, Protein
 from ssl_suite.modalities.protein_views import FREQUENCIES, probabilities, thresholds
 from tests.modalities.test_protein import RESIDUES, fitted_bpe, random_protein

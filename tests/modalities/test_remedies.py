@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_suite.data.faults import SKIP, BadRecord, FaultCounter
+from ssl_suite.core.faults import SKIP, BadRecord, FaultCounter
+from ssl_suite.core.records import Record
 from ssl_suite.modalities import encodings, sequence_files, text_read
-from ssl_suite.modalities.base import Record
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.music import Music
 from tests.modalities.made_music import SCALE, midi

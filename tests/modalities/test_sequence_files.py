@@ -18,8 +18,8 @@ from Bio import SeqIO, bgzf
 from Bio.Seq import Seq
 from Bio.SeqRecord import SeqRecord
 
-from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.modalities.names import SeenNames
 from ssl_suite.modalities.sequence_files import read
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_suite import cli, registry
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Record
+from ssl_suite import cli
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Record
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "CONTRIBUTING.md"

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ssl_suite import registry
-from ssl_suite.config import compose
-from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.resources import folder
 from ssl_suite.modalities import speech_files
 from ssl_suite.modalities.speech import Speech
-from ssl_suite.resources import folder
+from ssl_suite.settings.config import compose
 from tests.modalities.made_speech import FORMATS, encoded, record, sound_file, tone
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torchaudio import functional, transforms
 
-from ssl_suite.data.batch import Batch, ragged
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import speech_features
 from ssl_suite.modalities.speech import Speech
 from tests.modalities.made_speech import encoded, laid_out, noise_frames, sound_file, tone
@@ -116,7 +116,7 @@ def test_no_feature_waits_for_the_device(name: str) -> None:
 
 
 def test_clusters_of_unit_features_tell_vowel_like_sounds_apart() -> None:
-    from ssl_suite.data import codebook
+    from ssl_suite.core import codebook
 
     modality = Speech()
     t = np.arange(32_000) / 16_000

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import speech_views
 from ssl_suite.modalities.speech import Speech
 from tests.modalities.made_speech import CLS, PAD, SEP, encoded, laid_out, noise_frames, sound_file, tone

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_suite import registry
-from ssl_suite.config import compose
-from ssl_suite.data.faults import BadRecord
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord
+from ssl_suite.core.records import SPECIAL_TOKENS
 from ssl_suite.modalities import text as text_module
 from ssl_suite.modalities import text_letters, text_training
-from ssl_suite.modalities.base import SPECIAL_TOKENS
 from ssl_suite.modalities.text import Text
+from ssl_suite.settings.config import compose
 from tests.modalities.made_text import OTHERS, english, fitted, ids, record
 
 KINDS = ("bpe", "wordpiece", "unigram")

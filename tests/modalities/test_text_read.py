@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ssl_suite.data import limits
-from ssl_suite.data.faults import BadRecord, FaultCounter
+from ssl_suite.core import limits
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.records import Record
 from ssl_suite.data.prepare import prepare
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import text_read
-from ssl_suite.modalities.base import Record
 from ssl_suite.modalities.text import Text
 from tests.modalities.fuzz import survive
 from tests.modalities.made_text import OTHERS, fitted

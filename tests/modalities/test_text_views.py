@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import text_views
-from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.modalities.text import Text
 from tests.modalities.made_text import fitted
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from Bio.Seq import Seq
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.dna_letters import BASES
 from tests.modalities.made import encoded, fitted_bpe, random_bases

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.modalities.base import Encoded, Fault, Frame, Record
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Encoded, Frame, Record
+from ssl_suite.core.rng import Rng
+from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.signals import SignalModality
 
 WIDTH = 8

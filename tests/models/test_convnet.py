@@ -13,16 +13,18 @@ import torchvision
 from safetensors.torch import load_file
 from torchvision.transforms import v2 as transforms
 
-from ssl_suite import config, registry, settings
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.embedding import check
 from ssl_suite.evaluation.encode import states
 from ssl_suite.evaluation.items import Sequence
 from ssl_suite.modalities.image import Image
-from ssl_suite.models import build, convnet
+from ssl_suite.models import convnet
 from ssl_suite.models.convnet import Convnet, ConvnetSpec
 from ssl_suite.models.flops import encoder_flops
-from ssl_suite.training import checkpoint
+from ssl_suite.settings import config
+from ssl_suite.settings import schema as settings
+from ssl_suite.training import build, checkpoint
 from ssl_suite.training.restore import load_run
 from ssl_suite.training.trainer import train
 from tests.modalities.pictures import laid_out, noise

@@ -6,11 +6,12 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
-from ssl_suite import config, registry
-from ssl_suite.data.rng import Rng
-from ssl_suite.models import build
+from ssl_suite.core import registry
+from ssl_suite.core.rng import Rng
 from ssl_suite.models.attention import rope_table
 from ssl_suite.models.dropout import Dropout, kept_units
+from ssl_suite.settings import config
+from ssl_suite.training import build
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.estimate import _saved_bytes, activation_bytes
 from ssl_suite.training.restore import load_run

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_suite.data.batch import Batch, ragged
-from ssl_suite.data.rng import Rng
-from ssl_suite.models import build, hub
-from ssl_suite.models.learner import Learner
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.rng import Rng
+from ssl_suite.models import hub
+from ssl_suite.training import build
+from ssl_suite.training.learner import Learner
 from tests.modalities.waves import WIDTH, Waves
 
 MODEL = {"name": "t", "layers": 2, "width": 32, "heads": 2, "mlp_width": 48, "rope_theta": None, "init_std": None}

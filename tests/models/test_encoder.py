@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from ssl_suite import resources
+from ssl_suite.core import resources
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from tests.conftest import ragged
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite.data.batch import ragged
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import ragged
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import encoders, references
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.speech import Speech

@@ -8,8 +8,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_suite.data.batch import ragged
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import ragged
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.models.attention import _per_group
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import forward_flops, training_flops

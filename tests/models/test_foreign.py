@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from ssl_suite import config, registry, runs
 from ssl_suite.commands import embed, export, fill
-from ssl_suite.data.batch import Batch, ragged
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Record
-from ssl_suite.models import build
-from ssl_suite.training import restore
+from ssl_suite.core import registry
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Record
+from ssl_suite.core.rng import Rng
+from ssl_suite.settings import config, runs
+from ssl_suite.training import build, restore
 from ssl_suite.training import start as start_of
 from ssl_suite.training.trainer import train
 from tests.evaluation import text_models

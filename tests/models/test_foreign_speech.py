@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor, WhisperFeatureExtractor
 
-from ssl_suite import config, registry, runs
 from ssl_suite.commands import embed
-from ssl_suite.data.batch import Batch, ragged
-from ssl_suite.errors import SuiteError
-from ssl_suite.models import build
+from ssl_suite.core import registry
+from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.models.wrapped_speech import WrappedSpeech
-from ssl_suite.training import restore
+from ssl_suite.settings import config, runs
+from ssl_suite.training import build, restore
 from ssl_suite.training.trainer import train
 
 CONVS = {
@@ -129,7 +129,7 @@ def test_only_what_the_states_need_is_trained_and_the_hidden_is_not_seen(folders
 
 
 def rng() -> Any:
-    from ssl_suite.data.rng import Rng
+    from ssl_suite.core.rng import Rng
 
     return Rng(0, 0, torch.zeros(1, dtype=torch.int64))
 

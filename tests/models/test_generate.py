@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from ssl_suite.data.batch import ragged
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import ragged
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.generate import Generated, Sampling, causal_model, generate
 from ssl_suite.objectives.clm import CausalLM

@@ -14,10 +14,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ssl_suite import config, registry
-from ssl_suite.errors import SuiteError
-from ssl_suite.models import build
-from ssl_suite.models.learner import Learner
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.settings import config
+from ssl_suite.training import build
+from ssl_suite.training.learner import Learner
 from tests.conftest import ragged
 
 LENGTHS = [40, 7, 100, 1, 33]

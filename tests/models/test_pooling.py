@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.models.pooling import mean_pool
 from tests.conftest import ragged as of_lengths
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Vocabulary
+from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.models.sequence_cnn import SequenceCNN, SequenceCNNSpec
 from tests.evaluation.text_models import batch, spans

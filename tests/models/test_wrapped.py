@@ -11,11 +11,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.models import wrapped as wrapped_module
 from ssl_suite.models.flops import encoder_flops
-from ssl_suite.models.wrapped import Wrapped, one_group, unread, untrained
+from ssl_suite.models.padded import one_group
+from ssl_suite.models.wrapped import Wrapped, unread, untrained
 from tests.evaluation import text_models
 from tests.evaluation.text_models import KINDS, LAYERS, POSITIONS, WIDTH, alone, spans, with_rows
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.rng import Rng
 from ssl_suite.models.encoder import Encoder
 
 

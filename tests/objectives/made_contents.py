@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.records import Vocabulary
 
 MODALITY = "test"
 

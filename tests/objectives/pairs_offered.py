@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ssl_suite import config
 from ssl_suite.commands.objectives import matrix
+from ssl_suite.settings import config
 
 TINY = [
     "model.layers=1",

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image

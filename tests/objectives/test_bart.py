@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.models.encoder import EncoderSpec
 from ssl_suite.objectives.bart import Bart, Denoising
 from tests.objectives.made_contents import Made, inside, modality, vocabulary

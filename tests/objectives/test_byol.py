@@ -13,7 +13,7 @@ from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image
 from ssl_suite.models.flops import encoder_flops

@@ -7,10 +7,10 @@ import types
 import pytest
 import torch
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives.cbow import CBOW, word2vec_text
 from tests.conftest import ragged

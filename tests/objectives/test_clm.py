@@ -10,18 +10,20 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, ModernBertDecoderConfig, ModernBertDecoderForCausalLM
 
-from ssl_suite import config, registry
-from ssl_suite.data.batch import Batch
+from ssl_suite.core import registry
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.loader import Collator
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.modalities.dna import DNA
-from ssl_suite.models import build, decoder_hub
+from ssl_suite.models import decoder_hub
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.generate import Sampling, causal_model, generate
 from ssl_suite.objectives.clm import CausalLM
 from ssl_suite.objectives.next_token import next_labels
+from ssl_suite.settings import config
+from ssl_suite.training import build
 from tests.conftest import ragged
 from tests.data.fasta import random_bases, run, write
 

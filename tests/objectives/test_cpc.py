@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.speech import Speech
 from ssl_suite.objectives.apc import content_N

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image
 from ssl_suite.models.flops import encoder_flops

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ssl_suite import config, registry
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core import registry
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.rng import Rng
 from ssl_suite.data.store import Store, Windows
 from ssl_suite.evaluation import encoders, frozen, references
 from ssl_suite.evaluation.heads import HEADS, head_class
@@ -28,11 +28,12 @@ from ssl_suite.evaluation.predictions import objects
 from ssl_suite.evaluation.task_data import Part, TaskData
 from ssl_suite.modalities import speech_features
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import build
-from ssl_suite.models.learner import Learner
 from ssl_suite.objectives.base import Objective
+from ssl_suite.settings import config
+from ssl_suite.training import build
 from ssl_suite.training.distributed import reduce_gradients
 from ssl_suite.training.health import Health
+from ssl_suite.training.learner import Learner
 from ssl_suite.training.optimiser import OPTIMISERS, make_optimiser
 from ssl_suite.training.sums import COUNT, StepSums, Window
 from ssl_suite.training.trainer import batches, open_store, training_rows

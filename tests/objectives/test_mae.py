@@ -12,8 +12,8 @@ from scipy import stats
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.image import Image
 from ssl_suite.models.encoder import Encoder
 from ssl_suite.models.flops import encoder_flops

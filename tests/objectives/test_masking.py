@@ -12,11 +12,12 @@ import pytest
 import torch
 from scipy import stats
 
-from ssl_suite import registry
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Modality, Record, Vocabulary
+from ssl_suite.core import registry
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Record, Vocabulary
+from ssl_suite.core.rng import Rng
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.models.encoder import EncoderSpec
 from ssl_suite.objectives.mass import MaskedStretch, Mass
 from tests.objectives.made_contents import Made, inside, modality, vocabulary

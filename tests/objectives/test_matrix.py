@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_suite import config
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.settings import config
 from ssl_suite.training.restore import load_run
 from ssl_suite.training.trainer import train
 from tests.objectives.pairs_offered import offered, settings

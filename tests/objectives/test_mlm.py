@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives.mlm import MaskedLM
 from tests.conftest import ragged

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from lightly.loss import NTXentLoss
 from torch import Tensor
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image
 from ssl_suite.models.flops import encoder_flops

@@ -9,9 +9,9 @@ import yaml
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_suite import resources
-from ssl_suite.data.rng import Rng
-from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core import resources
+from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.rng import Rng
 from ssl_suite.models.attention import _per_group
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives import span

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image
 from ssl_suite.models.embedders import embedder

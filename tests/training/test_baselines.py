@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_suite import config, registry
+from ssl_suite.core import registry
 from ssl_suite.data.prepare import prepare
-from ssl_suite.models import build, markov
+from ssl_suite.models import markov
+from ssl_suite.settings import config
+from ssl_suite.training import build
 from ssl_suite.training.baselines import best_followers, count_models, guesses, hide
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.evaluate import Evaluator

@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ssl_suite import cli, config, registry
-from ssl_suite.errors import SuiteError
+from ssl_suite import cli
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.encoders import open_encoder
 from ssl_suite.evaluation.references import parse
-from ssl_suite.models import build
-from ssl_suite.training import checkpoint, restore
+from ssl_suite.settings import config
+from ssl_suite.training import build, checkpoint, restore
 from tests.commands.conftest import WORDS, make_run
 from tests.evaluation import text_models
 

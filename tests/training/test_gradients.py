@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 
-from ssl_suite import registry
-from ssl_suite.data.rng import Rng
-from ssl_suite.models import build
+from ssl_suite.core import registry
+from ssl_suite.core.rng import Rng
+from ssl_suite.training import build
 from ssl_suite.training.distributed import gradient_sync, processes, reduce_gradients, spread
 from ssl_suite.training.sums import COUNT, StepSums
 from ssl_suite.training.trainer import batches, open_store, training_rows

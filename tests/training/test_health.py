@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.stats import entropy
 
-from ssl_suite.data.batch import ragged
-from ssl_suite.modalities.base import SPECIAL_TOKENS, Vocabulary
+from ssl_suite.core.batch import ragged
+from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.health import Health, perplexity
 

@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_suite import cli, config, machine, runs
+from ssl_suite import cli
+from ssl_suite.core import machine
+from ssl_suite.settings import config, runs
 from ssl_suite.training import launch, slurm
 from ssl_suite.training.distributed import processes
 

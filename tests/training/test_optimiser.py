@@ -9,10 +9,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import get_cosine_schedule_with_warmup, get_wsd_schedule
 
-from ssl_suite import config, registry
-from ssl_suite.errors import SuiteError
-from ssl_suite.models import build
-from ssl_suite.training import checkpoint
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.settings import config
+from ssl_suite.training import build, checkpoint
 from ssl_suite.training.distributed import Processes, processes, reduce_gradients
 from ssl_suite.training.optimiser import (
     OPTIMISERS,

@@ -12,11 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_suite import config, resources, runs
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.records import Vocabulary
 from ssl_suite.evaluation import encoders, references
-from ssl_suite.modalities.base import Vocabulary
 from ssl_suite.models import carry
+from ssl_suite.settings import config, runs
 from ssl_suite.training import restore, start
 from ssl_suite.training.distributed import Processes
 from ssl_suite.training.evaluate import Evaluator

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ssl_suite import config, registry
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.prepare import prepare
-from ssl_suite.errors import SuiteError
+from ssl_suite.settings import config
 from ssl_suite.training import checkpoint
 from ssl_suite.training.trainer import train
 from tests.training import children

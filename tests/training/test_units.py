@@ -8,11 +8,11 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from ssl_suite.data.codebook import Codebook
+from ssl_suite.core.codebook import Codebook
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.loader import FRAME, Collator, RowOrder
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities.signals import FIRST
 from ssl_suite.training import checkpoint, units
 from ssl_suite.training.distributed import Processes

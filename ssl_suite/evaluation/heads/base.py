@@ -4,7 +4,7 @@ A head says how its targets are read from a task's label columns, what it comput
 outputs become the predictions that metrics are computed from.
 
 Shapes: S sequences of a split, I items (a piece of music is an item of several sequences), C outputs of a head; B, N
-and D as in ``data.batch``.
+and D as in ``core.batch``.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.data.rng import Rng
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.rng import Rng
 from ssl_suite.evaluation import items
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.objectives.base import Metrics, Objective

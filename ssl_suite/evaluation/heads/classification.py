@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
+from ssl_suite.core.batch import Batch
 from ssl_suite.evaluation import baselines
 from ssl_suite.evaluation.heads.base import IGNORED, Head, Labels, class_numbers, of_sequences
 from ssl_suite.objectives.base import Metrics

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.heads import recurrent
 from ssl_suite.evaluation.heads.base import Granularity, Head, Labels, places_in_values
 from ssl_suite.evaluation.heads.regression import number
 from ssl_suite.evaluation.predictions import objects
-from ssl_suite.models.wrapped import scattered
+from ssl_suite.models.padded import scattered
 from ssl_suite.objectives.base import Metrics
 
 MOST = 6  # speakers: 720 assignments of a recording

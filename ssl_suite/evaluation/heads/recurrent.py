@@ -1,6 +1,6 @@
 """LSTMs over the positions of a ragged batch, and the padded layout that they and CTC need.
 
-Shapes: J sequences of a group, K places of the longest one; N and D as in ``data.batch``.
+Shapes: J sequences of a group, K places of the longest one; N and D as in ``core.batch``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.models import wrapped
+from ssl_suite.core.batch import Batch
+from ssl_suite.models import padded
 
 
 def contents(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
     """Groups of sequences to pad together: (J, K) int64 places in the batch of the positions between [CLS] and [SEP],
     and (J, K) bool which of these are a sequence's own. The host does not wait for the device.
     """
-    for place_JT, seen_JT in wrapped.groups(batch):
+    for place_JT, seen_JT in padded.groups(batch):
         # The first position is [CLS]; a position is before [SEP] where the next one is the sequence's own, too.
         short = max(0, 3 - place_JT.shape[1])
         yield F.pad(place_JT, (0, short))[:, 1:-1], F.pad(seen_JT, (0, short))[:, 2:]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import baselines
 from ssl_suite.evaluation.heads.base import Head, Labels, of_sequences
 from ssl_suite.objectives.base import Metrics

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import encode, metrics
 from ssl_suite.evaluation.heads.base import Granularity, Head, Labels
 from ssl_suite.evaluation.predictions import objects

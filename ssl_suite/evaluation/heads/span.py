@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import items
 from ssl_suite.evaluation.heads.base import Granularity, Head, Labels
 from ssl_suite.evaluation.predictions import objects

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_suite.data.batch import Batch
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import items
 from ssl_suite.evaluation.heads.base import IGNORED, Granularity, Head, Labels, places_in_values
 from ssl_suite.evaluation.predictions import objects

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation.metrics import classes, scores, structured, texts, values
 from ssl_suite.evaluation.metrics.base import Metric, Undefined, Values
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 Takes = Literal["classes", "values", "scores", "texts", "tags", "slots", "answers", "activity", "rankings"]
 Values = Callable[[np.ndarray], np.ndarray]  # weights_I of whole numbers -> values_S, NaN where undefined

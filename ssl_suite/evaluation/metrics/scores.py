@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics.base import Metric, Values
 
 P_TARGET = 0.01  # of minDCF, with both costs 1: NIST SRE 2008 and VoxCeleb

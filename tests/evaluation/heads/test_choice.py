@@ -21,8 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ssl_suite.data.batch import ragged
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.batch import ragged
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import causal, encoders, references, tasks
 from ssl_suite.evaluation.metrics import METRICS
 from ssl_suite.evaluation.predictions import objects

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.store import Windows
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.heads.ctc import Ctc
 from ssl_suite.evaluation.predictions import objects
 from ssl_suite.evaluation.task_data import Part, TaskData

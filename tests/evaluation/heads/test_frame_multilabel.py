@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from torch import nn
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.store import Windows
-from ssl_suite.errors import SuiteError
 from ssl_suite.evaluation.heads.frame_multilabel import FrameMultilabel
 from ssl_suite.evaluation.metrics import METRICS
 from ssl_suite.evaluation.predictions import objects

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.heads import retrieval
 from ssl_suite.evaluation.metrics import METRICS
 from ssl_suite.evaluation.predictions import objects

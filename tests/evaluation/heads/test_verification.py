@@ -13,7 +13,7 @@ import torch
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import trial
 from ssl_suite.evaluation.heads.verification import Verification
 from ssl_suite.evaluation.metrics import METRICS

@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-from ssl_suite import overrides, registry, resources, run_reference, settings
-from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core import atomic, registry, resources
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.settings import overrides, run_reference
+from ssl_suite.settings import schema as settings
 
 NAME = "run.yaml"
 GIVEN = {"modality": (), "objective": ("modality", "spec", "encoder")}  # constructor arguments that the suite supplies

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 SKIP = "data.on_error=skip"
 EXAMPLES = 10  # messages kept for the report; the counts are always complete

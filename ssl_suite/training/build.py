@@ -12,17 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_suite import registry
-from ssl_suite.core import atomic
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import atomic, registry
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models import carry, foreign, foreign_speech, hub, weights
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.learner import Learner
 from ssl_suite.models.wrapped import Wrapped, WrappedSpec
 from ssl_suite.models.wrapped_speech import SpeechSpec, WrappedSpeech
 from ssl_suite.objectives.base import Objective
+from ssl_suite.training.learner import Learner
 
 
 def learner(

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from ssl_suite import registry
+from ssl_suite.core import registry
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.wording import count
-from ssl_suite.errors import SuiteError, nearest
 
 
 def require(good: bool, key: str, value: Any, rule: str) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ssl_suite import resources
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError
 
 
 def test_every_folder_is_there() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ssl_suite.data.faults import BadRecord
+from ssl_suite.core.faults import BadRecord
 
 KEY = "data.max_record_mb"
 RECORD_MB = 256  # the longest human chromosome has 249 million bases

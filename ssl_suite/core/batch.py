@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from ssl_suite.modalities.base import Vocabulary
+from ssl_suite.core.records import Vocabulary
 
 
 @dataclass(frozen=True)

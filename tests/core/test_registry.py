@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
-from ssl_suite import config, registry, resources
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core import registry, resources
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.settings import config
 
 ENTRIES = [
     (group, name, path)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ssl_suite import config, runs
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.settings import config, runs
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,11 @@ from typing import Any
 
 import yaml
 
-from ssl_suite import config, overrides, resources, settings
-from ssl_suite.errors import SuiteError
-from ssl_suite.run_reference import CONFIG
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.settings import config, overrides
+from ssl_suite.settings import schema as settings
+from ssl_suite.settings.run_reference import CONFIG
 
 ROOT = Path("runs")
 LOCK = ".lock"

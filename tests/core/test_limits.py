@@ -17,13 +17,13 @@ import pytest
 import soundfile
 from PIL import Image as Pillow
 
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.limits import Limit
+from ssl_suite.core.records import Record
 from ssl_suite.data import shards
-from ssl_suite.data.faults import BadRecord, FaultCounter
-from ssl_suite.data.limits import Limit
 from ssl_suite.data.sources import resolve_path
-from ssl_suite.errors import SuiteError
 from ssl_suite.modalities import image_files, music_files, sequence_files, speech_files, text_read
-from ssl_suite.modalities.base import Record
 from ssl_suite.modalities.image import Image
 from ssl_suite.modalities.speech import Speech
 from tests.data.fasta import random_bases, run
@@ -33,8 +33,8 @@ READERS = (sequence_files.read, text_read.read, music_files.read, speech_files.r
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from ssl_suite.data.faults import FaultCounter
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.faults import FaultCounter
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities import image_files, music_files, sequence_files, text_read
 
 def peak():

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from ssl_suite import settings
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.settings import schema as settings
 
 PATTERN = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<key>[A-Za-z_][\w./-]*)(?:=(?P<value>.*))?", re.DOTALL)
 Groups = Mapping[str, Mapping[str, Path]]

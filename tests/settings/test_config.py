@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ssl_suite import config, overrides, registry, resources, settings
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import registry, resources
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.settings import config, overrides
+from ssl_suite.settings import schema as settings
 
 CONF = resources.folder("conf")
 OPTIONS = sorted(

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ssl_suite.errors import SuiteError
+from ssl_suite.core.errors import SuiteError
 
 DIGEST = "sha256"  # in the metadata of a file
 POINTS = 1 << 17  # the most points a fit looks at: 256 a code at 512 codes

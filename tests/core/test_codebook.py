@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from ssl_suite.data import codebook
-from ssl_suite.data.codebook import Codebook
-from ssl_suite.errors import SuiteError
+from ssl_suite.core import codebook
+from ssl_suite.core.codebook import Codebook
+from ssl_suite.core.errors import SuiteError
 
 
 def points(n: int = 6000, kinds: int = 20, width: int = 5, seed: int = 0) -> torch.Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ssl_suite.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError, nearest
 
 FOLDERS = ("conf", "tasks", "samples", "leaderboards")
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def folder(name: str) -> Path:

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from ssl_suite.data.rng import Rng, keyed_bits
+from ssl_suite.core.rng import Rng, keyed_bits
 
 
 def test_rows_do_not_depend_on_who_draws_them():
