@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ssl_suite.leaderboard.diff import Comparison
 
 PLACE = {"root": Key(default=None, example="leaderboards")}
-WIDTH = 120  # letters of a table where the output is not a terminal
+WIDTH = 100  # letters of a table where the output is not a terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +42,9 @@ def show(args: argparse.Namespace) -> int:
       ssl_suite board show root=mine/leaderboards    rows of another folder
       ssl_suite board show cross_domain --json       the rows themselves
 
-    A task with fewer than 300 test items shows the interval alone. The newest row of an encoder stands for it; "+1"
-    counts older ones. The numbers are shown as stored: `ssl_suite board verify` recomputes them.
+    A task with fewer than 300 test items shows the interval alone. The row of an encoder with most seeds, of equals
+    the newest, stands for it; "+1" counts the others. The numbers are shown as stored:
+    `ssl_suite board verify` recomputes them.
     """
     from rich.console import Console
 
@@ -126,13 +127,16 @@ def render(args: argparse.Namespace) -> int:
     examples:
       ssl_suite board render
       ssl_suite board render cross_domain root=mine/leaderboards
+      ssl_suite board render mine bench.path=benches root=mine/leaderboards     your own benchmark
 
     Pages are made from rows that verification passes and are never edited by hand.
     """
     from ssl_suite.leaderboard.render import render as draw
 
+    own = [word for word in args.words if word.startswith("bench.path=")]
+    args.words = [word for word in args.words if word not in own]
     root, benchmark = _settled(args, "board render")
-    paths = draw(root, benchmark)
+    paths = draw(root, benchmark, own[-1].partition("=")[2] if own else None)
     if args.json:
         print(json.dumps([str(path) for path in paths], indent=1))
     else:
@@ -162,35 +166,36 @@ def _root(given: str | None) -> Path:
 
 
 def tables(benchmark: str, rows: Sequence[Row], width: int) -> list[Table]:
-    """Arms by tasks, in as many tables as ``width`` letters need. A line is an arm, a protocol and a budget."""
+    """Arms by tasks, a budget after the other, each in as many tables as ``width`` letters need."""
     from rich.table import Table
     from rich.text import Text
 
-    from ssl_suite.leaderboard.table import ARMS
+    from ssl_suite.evaluation.benchmark import of_rows
+    from ssl_suite.leaderboard.table import arm_order
 
-    by_place: dict[tuple[Any, Any], list[Row]] = {}
-    for row in rows:
-        by_place.setdefault((_line(row), _column(row)), []).append(row)
-    cells = {place: _cell(of_place) for place, of_place in by_place.items()}
-    # A task's version is part of the column: a number of another version never stands in it.
-    columns = sorted({column for _, column in cells})
-    lines = sorted(
-        {line for line, _ in cells}, key=lambda line: (ARMS.index(line[0]) if line[0] in ARMS else len(ARMS), line)
-    )
-    labels = {line: [*line[:2], _budget([row for row in rows if _line(row) == line])] for line in lines}
-    heads = {column: "{}\n{} v{}\n{}".format(*column) for column in columns}
-    taken = sum(_width(texts) for texts in zip(*[("arm", "protocol", "budget"), *labels.values()], strict=True))
-    some = max(1, (width - taken - 1) // _width([*heads.values(), *cells.values()]))
-    made = []
-    for start in range(0, len(columns), some):
-        shown = columns[start : start + some]
-        table = Table("arm", "protocol", "budget", title=benchmark, title_justify="left", show_lines=True)
-        for column in shown:
-            table.add_column(Text(heads[column]))
-        for line in lines:
-            scores = (cells.get((line, column), "") for column in shown)
-            table.add_row(*map(Text, (*labels[line], *scores)))
-        made.append(table)
+    found, made = of_rows(benchmark, rows), []
+    for budget in dict.fromkeys(row["budget"]["name"] for row in rows):
+        by_place: dict[tuple[Any, Any], list[Row]] = {}
+        for row in rows:
+            if row["budget"]["name"] == budget:
+                by_place.setdefault((_line(row), _column(row)), []).append(row)
+        cells = {place: _cell(of_place) for place, of_place in by_place.items()}
+        # A task's version is part of the column: a number of another version never stands in it.
+        columns = sorted({column for _, column in cells})
+        lines = sorted({line for line, _ in cells}, key=lambda line: (arm_order(found, line[0]), line))
+        heads = {column: "{}\n{} v{}\n{}".format(*column).replace("@", "\n@") for column in columns}
+        label = 1 + max(_width(["\n".join(line)]) for line in lines)
+        some = max(1, (width - label) // _width([*heads.values(), *cells.values()]))
+        for start in range(0, len(columns), some):
+            shown = columns[start : start + some]
+            table = Table("arm", title=f"{benchmark}, budget {budget}", title_justify="left", show_lines=True)
+            for column in shown:
+                table.add_column(Text(heads[column]))
+            for line in lines:
+                scores = [cells.get((line, column), "") for column in shown]
+                if any(scores):
+                    table.add_row(*map(Text, ("\n".join(line), *scores)))
+            made.append(table)
     return made
 
 
@@ -199,42 +204,33 @@ def _width(texts: Iterable[str]) -> int:
     return 3 + max(len(line) for text in texts for line in text.split("\n"))
 
 
-def _line(row: Row) -> tuple[str, str, str]:
-    return row["arm"], row["protocol"]["name"], row["budget"]["name"]
+def _line(row: Row) -> tuple[str, str]:
+    return row["arm"], row["protocol"]["name"]
 
 
 def _column(row: Row) -> tuple[str, str, int, str]:
     task, metric = row["task"], row["metrics"][0]
-    direction = "" if metric["higher_is_better"] else ", lower is better"
+    direction = "" if metric["higher_is_better"] else "\nlower is better"
     return task["title"], task["name"], task["version"], metric["name"] + direction
 
 
-def _budget(rows: Sequence[Row]) -> str:
-    """``small``, ``5 trials``, ``100 to 300 steps``, a line each."""
-    parts = [rows[0]["budget"]["name"]]
-    for key in ("trials", "steps"):
-        counts = sorted({row["budget"][key] for row in rows if row["budget"].get(key) is not None})
-        if counts:
-            parts.append(f"{' to '.join(f'{count:,}' for count in dict.fromkeys((counts[0], counts[-1])))} {key}")
-    return "\n".join(parts)
-
-
 def _cell(rows: Sequence[Row]) -> str:
-    """The newest row of each encoder: mean, interval, test items, seeds."""
+    """The row of each encoder with most seeds, of equals the newest: mean, interval, test items, seeds."""
     from ssl_suite.evaluation.rows import FEWEST
 
     newest: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: datetime.fromisoformat(row["created"]), reverse=True):
+    order = sorted(rows, key=lambda row: (len(row["seeds"]), datetime.fromisoformat(row["created"])), reverse=True)
+    for row in order:
         newest.setdefault(str(row["encoder"].get("ref")), []).append(row)
     parts = []
     for encoder, (row, *older) in newest.items():
         metric, n = row["metrics"][0], row["task"]["n_test"]
         interval = f"[{metric['ci95'][0]:.3f}, {metric['ci95'][1]:.3f}]"
-        mean = f"{metric['value']:.3f} " if n >= FEWEST else ""
         more = f" +{len(older)}" if older else ""
-        parts += [encoder] if len(newest) > 1 else []
-        seeds = counted(len(row["seeds"]), "seed")
-        parts += [f"{mean}{interval}{more}", f"n {n:,}, {seeds}{', dirty' if row.get('git_dirty') else ''}"]
+        parts += [encoder.replace("+", "\n+")] if len(newest) > 1 else []
+        parts += [f"{metric['value']:.3f}{more}", interval] if n >= FEWEST else [f"{interval}{more}"]
+        parts.append(f"n {n:,}, {counted(len(row['seeds']), 'seed')}")
+        parts += ["dirty"] if row.get("git_dirty") else []
     return "\n".join(parts)
 
 

@@ -19,6 +19,8 @@ from ssl_suite.core.schema import parse
 from ssl_suite.data.catalogue import LOADER
 from ssl_suite.evaluation import references, tasks
 
+CONTROLS = ("majority", "linear")  # protocols of controls, where no file says what an arm stands for
+
 
 class _Block(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -130,6 +132,19 @@ def load(name: str, own: str | Path | None = None) -> Benchmark:
     if found.contrasts and sum(pair.main for pair in found.contrasts) != 1:
         raise SuiteError(f"{path}: exactly one of the contrasts should say main: true.")
     return found
+
+
+def of_rows(name: str, rows: Sequence[Mapping[str, Any]], own: str | Path | None = None) -> Benchmark:
+    """A benchmark whose rows are there: its file, or without one what the rows say."""
+    folders = [Path(own).expanduser()] if own else []
+    if any((folder / f"{name}.yaml").is_file() for folder in (*folders, resources.folder("conf") / "bench")):
+        return load(name, own)
+    arms = {}
+    for row in sorted(rows, key=lambda row: (row["protocol"]["name"] in CONTROLS, row["arm"])):
+        role: Any = "control" if row["protocol"]["name"] in CONTROLS else "pretrained"
+        arms[row["arm"]] = Arm(encoder=row["encoder"].get("ref") or "none", protocol=row["protocol"]["name"], role=role)
+    columns = list(dict.fromkeys(row["task"]["name"] for row in rows))
+    return Benchmark(name=name, title=name.replace("_", " ").capitalize(), tasks=columns, arms=arms)
 
 
 def tasks_of(

@@ -253,6 +253,18 @@ def paired(a: Draws, b: Draws, draws: int = 2000, seed: int = 0) -> Paired:
     return Paired(float(a.observed_S.mean() - b.observed_S.mean()), float(low), float(high), p)
 
 
+def both(made: Draws, seed: int = 0) -> Interval:
+    """95 % percentile interval of the mean over seeds, over resamples of the items and, in each, of the seeds.
+
+    Raises:
+        Undefined: on more than half of the resamples.
+    """
+    values_DS, rng = made.values_DS[_good([made])], np.random.default_rng([seed, 1])
+    drawn_DS = rng.integers(values_DS.shape[1], size=values_DS.shape)
+    low, high = np.quantile(np.take_along_axis(values_DS, drawn_DS, axis=1).mean(1), QUANTILES)
+    return Interval(float(low), float(high))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (1979) of the p-values of one family, in their order.
 

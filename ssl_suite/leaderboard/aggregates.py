@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -46,4 +45,29 @@ def mean(scores: Scores) -> float:
     return float(np.mean([next(iter(metrics.values())) for metrics in scores.values()]))
 
 
-AGGREGATES: dict[str, Callable[..., Any]] = {"mean": mean, "superb_s": superb_s}
+def glue(scores: Scores) -> float:
+    """GLUE's score (arXiv:1804.07461): the mean over tasks of the mean over a task's metrics and further parts."""
+    if not scores or not all(scores.values()):
+        raise Undefined("A mean over no columns is undefined.")
+    return float(np.mean([np.mean(list(metrics.values())) for metrics in scores.values()]))
+
+
+def human_relative(scores: Scores, human: Scores) -> float:
+    """GLUE's score as a share of that of people on the same tasks.
+
+    Raises:
+        SuiteError: ``human`` lacks a task.
+    """
+    if absent := [task for task in scores if task not in human]:
+        raise SuiteError(f"human_relative: human has no {', '.join(absent)}.")
+    return glue(scores) / glue({task: human[task] for task in scores})
+
+
+AGGREGATES: dict[str, Callable[..., float]] = {
+    "mean": mean,
+    "glue": glue,
+    "human_relative": human_relative,
+    "superb_s": superb_s,
+}
+"""Of the scores, and of the settings that a benchmark's YAML gives."""
+UNIT = {"mean": 100, "glue": 100}  # what a page multiplies by

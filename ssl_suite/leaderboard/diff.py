@@ -129,7 +129,7 @@ def compare(
     root = root or default_root()
     a, b = (_by_item(read_predictions(*where)) for where in ((root, row_a), (root_b or root, row_b)))
     _same_items(row_a, row_b, a, b)
-    result = paired_bootstrap(metric, a.labels_I, a.stacked(), b.stacked())
+    result = paired_bootstrap(metric, a.labels_I, a.stacked(), b.stacked(), clusters_I=a.clusters_I)
     return Comparison(
         a=row_a["run_id"],
         b=row_b["run_id"],
@@ -168,7 +168,13 @@ def _metric(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _by_item(predictions: Predictions) -> Predictions:
     order_I = np.argsort(predictions.items_I)
     by_seed = {seed: x_I[order_I] for seed, x_I in predictions.by_seed.items()}
-    return Predictions(predictions.labels_I[order_I], by_seed, predictions.items_I[order_I], predictions.classes)
+    clusters_I = None if predictions.clusters_I is None else predictions.clusters_I[order_I]
+    return predictions._replace(
+        labels_I=predictions.labels_I[order_I],
+        by_seed=by_seed,
+        items_I=predictions.items_I[order_I],
+        clusters_I=clusters_I,
+    )
 
 
 def _same_items(row_a: Mapping[str, Any], row_b: Mapping[str, Any], a: Predictions, b: Predictions) -> None:

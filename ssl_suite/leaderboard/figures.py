@@ -1,50 +1,32 @@
-"""Forest plots: each arm's score with its 95 % interval, task by task, beside the published number.
+"""Forest plots: the main contrast task by task, and each arm's score in a task, with 95 % intervals.
 
-``forest`` gives the geometry of one plot, which the page's template writes as SVG; ``picture`` draws all of them into
-one PNG. Both give the same output for the same rows.
+Geometry for the SVG that the page's template writes, and one PNG. Both give the same output for the same rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ssl_suite.core import atomic
-from ssl_suite.evaluation.rows import FEWEST
+from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.leaderboard import words
 from ssl_suite.leaderboard.published import References
-from ssl_suite.leaderboard.table import Cell, Column, Line, Table
+from ssl_suite.leaderboard.table import Column, Contrast, Section
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-Gap = Callable[[Line, Column], str]  # what an empty cell says
-
-# What an arm is, for its colour; colours are those of Okabe & Ito (2008), darkened to 3:1 on white.
-ROLES = {"BERT": "bert", "re-emb": "reemb", "rand": "rand"}
-COLOURS = {"bert": "#0060a8", "reemb": "#8a4f9e", "rand": "#b85400", "specific": "#00765a", "control": "#5f6670"}
+COLOURS = {"pretrained": "#0060a8", "random": "#b85400", "specific": "#00765a", "control": "#5f6670"}
+# Okabe & Ito (2008), darkened to 3:1 on white.
 INK, SOFT, FAINT = "#1c2330", "#4d5666", "#d5d9e0"
-WEAK = ("probe-random", "majority")  # controls that may lie far below everything else
 FAR = 0.35  # of the others' range: a control further below is named at the edge instead of drawn
-LABELS, LETTER, PLOT, ROW, TOP, BOTTOM, RIGHT = 132.0, 7.4, 288.0, 26.0, 4.0, 24.0, 12.0  # of an SVG, in its own pixels
+LETTER, PLOT, ROW, TOP, BOTTOM, RIGHT = 7.4, 330.0, 26.0, 4.0, 24.0, 12.0  # of an SVG, in its own pixels
 DPI = 150
-
-
-def role(arm: str) -> str:
-    """The colour's name: each of the lecture's three arms its own, networks made for the domain one, controls grey."""
-    return ROLES.get(arm) or ("specific" if arm.startswith("specific") else "control")
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One arm's line in a plot. Positions in pixels; None where there is nothing to draw.
-
-    ``note``: why there is no bar, or where a control lies that is left of the scale.
-    """
+    """One line of a plot. Positions in pixels, None where nothing is drawn; ``note`` says why there is no bar."""
 
     label: str
     role: str
@@ -52,13 +34,13 @@ class Bar:
     low: float | None = None
     high: float | None = None
     middle: float | None = None
-    lecture: float | None = None
+    published: float | None = None
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Forest:
-    """``ticks``: (position, text). ``told``: the plot in words, for those who cannot see it."""
+    """``ticks``: (position, text). ``told``: the plot in words. ``zero``: where a dashed line stands, if anywhere."""
 
     height: float
     bars: tuple[Bar, ...]
@@ -66,6 +48,26 @@ class Forest:
     told: str
     width: float
     left: float
+    zero: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a line of a plot shows, in points; ``low`` None: nothing, for the reason in ``note``."""
+
+    label: str
+    role: str
+    low: float | None = None
+    high: float | None = None
+    middle: float | None = None
+    published: float | None = None
+    note: str = ""
+    weak: bool = False
+
+
+def role(found: Benchmark, arm: str) -> str:
+    """What an arm stands for, which gives its colour."""
+    return found.arms[arm].role if arm in found.arms else "pretrained"
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -78,137 +80,115 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [low, high]
 
 
-def reach(table: Table, refs: References, column: Column) -> tuple[float, float]:
-    """The scale of a plot, in points: intervals and published numbers, and a margin.
-
-    A control that is far below all else is left out: it would press the others together.
-    """
-    found = {line: cell for (line, where), cell in table.cells.items() if where is column}
-    values = [100 * bound for line, cell in found.items() if line.arm not in WEAK for bound in (cell.low, cell.high)]
-    values += [points for (_, task), (points, _) in refs.lecture.items() if task == column.reference]
-    values = values or [100 * bound for cell in found.values() for bound in (cell.low, cell.high)] or [0.0, 100.0]
+def reach(entries: Sequence[Entry], zero: float | None) -> tuple[float, float]:
+    """The scale: intervals, published numbers and a margin. A control far below all else would press them together."""
+    strong = [entry for entry in entries if entry.low is not None and not entry.weak]
+    strong = strong or [entry for entry in entries if entry.low is not None]
+    values = [bound for entry in strong for bound in (entry.low, entry.high) if bound is not None]
+    values += [entry.published for entry in entries if entry.published is not None]
+    values = values or [0.0, 100.0]
     low, high = min(values), max(values)
-    for line, cell in found.items():
-        if line.arm in WEAK and 100 * cell.low > min(values) - FAR * (high - min(values)):
-            low = min(low, 100 * cell.low)
+    for extra in [zero, *(entry.low for entry in entries if entry.weak)]:
+        if extra is not None and extra > min(values) - FAR * (high - min(values)):
+            low, high = min(low, extra), max(high, extra)
     margin = max(1.0, 0.06 * (high - low))
     return low - margin, high + margin
 
 
-def published(table: Table, refs: References, line: Line, column: Column) -> float | None:
-    """Published points, once an arm: on the first of its variants."""
-    if next(other for other in table.lines if other.arm == line.arm) != line:
-        return None
-    return refs.lecture.get((line.arm, column.reference), (None, ""))[0]
+def forest(entries: Sequence[Entry], zero: float | None, signed: bool = False) -> Forest:
+    """The geometry of one plot, a line an entry."""
+    low, high = reach(entries, zero)
+    left = round(max([90.0, *(LETTER * len(entry.label) + 14 for entry in entries)]), 1)
 
-
-def _note(cell: Cell | None, column: Column, low: float, gap: str) -> str:
-    """What stands in the place of a bar; "" where the bar is drawn."""
-    if cell is None:
-        return gap
-    if 100 * cell.low >= low:
-        return ""
-    return "◂ " + (words.points(cell.value) if not column.small else words.span(cell.low, cell.high))
-
-
-def forest(table: Table, refs: References, column: Column, gap: Gap) -> Forest:
-    """The geometry of one column's plot; all plots of a table have the same lines."""
-    low, high = reach(table, refs, column)
-    left = round(max([LABELS, *(LETTER * len(line.label) + 14 for line in table.lines)]), 1)
-
-    def x(points: float) -> float:
-        return round(left + (points - low) / (high - low) * (PLOT - RIGHT), 1)
+    def x(value: float | None) -> float | None:
+        return None if value is None else round(left + (value - low) / (high - low) * (PLOT - RIGHT), 1)
 
     bars, told = [], []
-    for k, line in enumerate(table.lines):
-        cell, lecture = table.cells.get((line, column)), published(table, refs, line, column)
-        bar = Bar(line.label, role(line.arm), TOP + ROW * (k + 0.5), note=_note(cell, column, low, gap(line, column)))
-        if lecture is not None:
-            bar = replace(bar, lecture=x(lecture))
-        if cell is not None:
-            mean = "" if column.small else f"{words.points(cell.value)}, "
-            told.append(f"{line.label} {mean}{words.span(cell.low, cell.high)}")
-            if not bar.note:
-                middle = None if column.small else x(100 * cell.value)
-                bar = replace(bar, low=x(100 * cell.low), high=x(100 * cell.high), middle=middle)
-        bars.append(bar)
-    marks = tuple((x(value), f"{value:g}".replace("-", words.MINUS)) for value in ticks(low, high))
+    for k, entry in enumerate(entries):
+        far = entry.low is not None and entry.low < low
+        note = f"◂ {_point(entry.middle if entry.middle is not None else entry.high)}" if far else entry.note
+        shown = (None, None, None) if far else (x(entry.low), x(entry.high), x(entry.middle))
+        bars.append(Bar(entry.label, entry.role, TOP + ROW * (k + 0.5), *shown, x(entry.published), note))
+        if entry.low is not None:
+            mean = "" if entry.middle is None else f"{_point(entry.middle, signed)}, "
+            told.append(f"{entry.label} {mean}{_point(entry.low, signed)} to {_point(entry.high, signed)}")
+    marks = tuple((x(value) or 0.0, f"{value:g}".replace("-", words.MINUS)) for value in ticks(low, high))
+    inside = zero is not None and low <= zero <= high
     height = TOP + ROW * len(bars) + BOTTOM
-    return Forest(height, tuple(bars), marks, "; ".join(told) or "nothing measured", left + PLOT, left)
+    return Forest(
+        height, tuple(bars), marks, "; ".join(told) or "nothing", left + PLOT, left, x(zero) if inside else None
+    )
 
 
-def picture(table: Table, refs: References, path: Path, gap: Gap, title: str, lecture: str) -> None:
-    """Draw all columns into one PNG (written beside, then renamed).
+def _point(value: float | None, sign: bool = False) -> str:
+    return "" if value is None else words.points(value / 100, sign)
 
-    Args:
-        gap: see ``words.missing``. title: the line on top. lecture: what the published numbers are called.
-    """
+
+def of_contrast(found: Sequence[Contrast], board: Benchmark) -> list[Entry]:
+    """A line a task: by how many points the first arm is above the second."""
+    return [
+        Entry(
+            each.column.task["title"],
+            role(board, each.first.arm),
+            100 * each.low,
+            100 * each.high,
+            None if each.column.small else 100 * each.gain,
+            each.published,
+        )
+        for each in found
+    ]
+
+
+def of_column(section: Section, column: Column, found: Benchmark, refs: References) -> tuple[list[Entry], float | None]:
+    """A line an arm, and the score of the majority."""
+    entries, floor, before = [], None, set()
+    for line in section.lines:
+        cell = section.cells.get((line, column))
+        published = None if line.arm in before else refs.points.get((line.arm, column.reference))
+        before.add(line.arm)
+        kind = role(found, line.arm)
+        if cell is None:
+            entries.append(Entry(line.label, kind, published=published, note=words.missing(line, column)))
+            continue
+        if cell.row["protocol"]["name"] == "majority":
+            floor = 100 * cell.value
+        middle = None if column.small else 100 * cell.value
+        bounds = 100 * cell.low, 100 * cell.high
+        entries.append(Entry(line.label, kind, *bounds, middle, published, weak=kind == "control"))
+    return entries, floor
+
+
+def picture(found: Sequence[Contrast], board: Benchmark, budget: str, path: Path) -> None:
+    """Draw the main contrast into one PNG (written beside, then renamed); without one a line that says so."""
     # The object interface: pyplot would keep global state and look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    count = max(1, len(table.columns))
-    across = min(4, count) if count != 5 else 3
-    down = math.ceil(count / across)
-    size = (3.0 * across + 1.4, (0.27 * max(1, len(table.lines)) + 1.0) * down + 0.8)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9, 1.6 + 0.36 * max(1, len(found))), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(down, across, squeeze=False)
-    for place, axes in enumerate(grid.flat):
-        if place < len(table.columns):
-            _panel(axes, table, refs, table.columns[place], gap, labelled=place % across == 0)
-        else:
-            axes.set_axis_off()
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
-    _key(figure, lecture if any(column.reference in refs.order for column in table.columns) else "")
-    with atomic.replacing(path) as unfinished:
-        # Without metadata the same numbers give the same bytes (matplotlib would add its version).
-        figure.savefig(unfinished, format="png", metadata={"Software": None})
-
-
-def _panel(axes: Axes, table: Table, refs: References, column: Column, gap: Gap, labelled: bool) -> None:
-    """All panels of a picture have the same lines, so that the labels stand once a row."""
-    low, high = reach(table, refs, column)
-    for k, line in enumerate(table.lines):
-        colour = COLOURS[role(line.arm)]
-        cell, lecture = table.cells.get((line, column)), published(table, refs, line, column)
-        if note := _note(cell, column, low, gap(line, column)):
-            place = axes.get_yaxis_transform()
-            axes.text(0.015, k, note, transform=place, fontsize=8, color=SOFT, va="center")
-        elif cell is not None:
-            thick = 5 if column.small else 2
-            axes.plot([100 * cell.low, 100 * cell.high], [k, k], color=colour, linewidth=thick, solid_capstyle="butt")
-            if not column.small:
-                axes.plot([100 * cell.value], [k], "o", color=colour, markersize=6)
-        if lecture is not None:
-            axes.plot([lecture], [k + 0.27], "D", markersize=5, markerfacecolor="white", markeredgecolor=INK, zorder=3)
+    axes = figure.subplots()
+    entries = of_contrast(found, board)
+    for k, entry in enumerate(entries):
+        colour = COLOURS[entry.role]
+        thick = 6 if entry.middle is None else 2
+        axes.plot([entry.low, entry.high], [k, k], color=colour, linewidth=thick, solid_capstyle="butt")  # type: ignore[list-item]
+        if entry.middle is not None:
+            axes.plot([entry.middle], [k], "o", color=colour, markersize=7)
+        if entry.published is not None:
+            axes.plot([entry.published], [k + 0.3], "D", markersize=6, markerfacecolor="white", markeredgecolor=INK)
+    low, high = reach(entries, 0.0)
     axes.set_xlim(low, high)
-    axes.set_xticks(ticks(low, high))
-    axes.set_ylim(len(table.lines) - 0.4, -0.6)
-    axes.set_yticks(range(len(table.lines)), [line.label for line in table.lines] if labelled else [])
-    axes.tick_params(length=0, labelsize=9, colors=INK)
+    axes.axvline(0, color=SOFT, linestyle="--", linewidth=1)
+    axes.set_ylim(max(1, len(entries)) - 0.4, -0.6)
+    axes.set_yticks(range(len(entries)), [entry.label for entry in entries])
+    axes.tick_params(length=0, labelsize=10, colors=INK)
     axes.grid(axis="x", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-    task = column.task
-    counts = " · ".join(
-        f"{part} {words.counted(task[f'n_{part}'], task[f'n_{part}_full'])}" for part in ("train", "test")
-    )
-    axes.set_title(task["title"], loc="left", fontsize=10.5, fontweight="bold", color=INK, pad=18)
-    axes.set_title(words.unit(column.metric), loc="right", fontsize=9, color=SOFT, pad=18)
-    axes.text(0, 1.02, counts, transform=axes.transAxes, fontsize=8, color=SOFT, va="bottom")
-
-
-def _key(figure: Figure, lecture: str) -> None:
-    """``lecture``: what the published numbers are called; "" where there are none."""
-    from matplotlib.lines import Line2D
-
-    marks = [
-        Line2D([], [], color=INK, marker="o", linewidth=2, label="mean and 95 % interval, measured here"),
-        Line2D([], [], color=INK, linewidth=5, label=f"fewer than {FEWEST} test items: interval only"),
-        Line2D([], [], color=SOFT, marker=8, linestyle="", label="left of the scale"),
-    ]
-    if lecture:
-        name = f"{lecture}, mostly on other data"
-        marks.append(Line2D([], [], color=INK, marker="D", markerfacecolor="white", linestyle="", label=name))
-    figure.legend(handles=marks, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+    pair = f"{found[0].first.label} {words.MINUS} {found[0].second.arm}, points" if found else "no contrast measured"
+    marks = ", diamonds: published" if any(entry.published is not None for entry in entries) else ""
+    axes.set_xlabel(f"{pair}, 95 % intervals over items and seeds; budget {budget}{marks}", fontsize=9, color=SOFT)
+    figure.suptitle(board.title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
+    with atomic.replacing(path) as unfinished:
+        # Without metadata the same numbers give the same bytes (matplotlib would add its version).
+        figure.savefig(unfinished, format="png", metadata={"Software": None})

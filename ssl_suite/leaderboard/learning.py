@@ -1,4 +1,4 @@
-"""Loss over steps of the text encoder, re-embedded and from random weights, as inline SVG: who learns faster.
+"""Loss over steps of the arms that a benchmark contrasts, as inline SVG: who learns faster.
 
 Positions in pixels of a plot of ``WIDTH`` x ``HEIGHT``.
 """
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.analysis import curves
+from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.leaderboard import figures
-from ssl_suite.leaderboard.table import Column, Table
+from ssl_suite.leaderboard.table import Column, Section
 
-ARMS = ("BERT", "re-emb", "rand")
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 380.0, 220.0, 44.0, 8.0, 64.0, 36.0
 
 
@@ -45,16 +45,24 @@ class Panel:
     bottom: float = HEIGHT - BOTTOM
 
 
-def panel(table: Table, column: Column) -> Panel | None:
-    """The plot of one column; None where fewer than two of the three arms were measured."""
+def arms_of(found: Benchmark) -> list[str]:
+    """The arms of the main contrast, and those that are contrasted with either of them."""
+    main = next((pair for pair in found.contrasts if pair.main), None)
+    pairs = [pair for pair in found.contrasts if main and {pair.a, pair.b} & {main.a, main.b}]
+    return [arm for arm in found.arms if any(arm in (pair.a, pair.b) for pair in pairs)]
+
+
+def panel(section: Section, column: Column, benchmark: Benchmark) -> Panel | None:
+    """The plot of one column; None where fewer than two of the arms were measured."""
+    arms = arms_of(benchmark)
     measured: dict[str, Mapping[str, Any]] = {}
-    for (line, where), cell in table.cells.items():
-        if where is column and line.arm in ARMS and cell.row.get("curves"):
+    for (line, where), cell in section.cells.items():
+        if where is column and line.arm in arms and cell.row.get("curves"):
             measured.setdefault(line.arm, cell.row)
     if len(measured) < 2:
         return None
     found = curves.of_rows(list(measured.values()), column.task["name"])
-    found = sorted(found, key=lambda curve: ARMS.index(curve.arm))
+    found = sorted(found, key=lambda curve: arms.index(curve.arm))
     longest = max(int(curve.steps_P[-1]) for curve in found)
     high = max(float(np.quantile(curve.losses_SP, 0.99)) for curve in found)  # a first step may tower above the rest
     low = min(0.0, *(float(curve.losses_SP.min()) for curve in found))
@@ -71,19 +79,18 @@ def panel(table: Table, column: Column) -> Panel | None:
         upper = [f"{x(s)},{y(v)}" for s, v in zip(steps, curve.losses_SP.max(0), strict=True)]
         lower = [f"{x(s)},{y(v)}" for s, v in zip(steps, curve.losses_SP.min(0), strict=True)]
         middle = " ".join(f"{x(s)},{y(v)}" for s, v in zip(steps, mean_P, strict=True))
-        drawn.append(
-            Drawn(curve.arm, figures.role(curve.arm), middle, " ".join([*upper, *lower[::-1]]), y(mean_P[-5:].mean()))
-        )
+        band, kind = " ".join([*upper, *lower[::-1]]), figures.role(benchmark, curve.arm)
+        drawn.append(Drawn(curve.arm, kind, middle, band, y(mean_P[-5:].mean())))
     said = ", ".join(f"{curve.arm} ends at {curve.end:.3g}" for curve in found)
     return Panel(
-        tuple(spread(drawn)),
+        tuple(separate_labels(drawn)),
         tuple((x(value), f"{value:,.0f}") for value in figures.ticks(0, longest, 5)),
         tuple((y(value), f"{value:g}") for value in figures.ticks(low, high, 5)),
         f"training loss over {longest:,} steps, {said}",
     )
 
 
-def spread(drawn: list[Drawn], apart: float = 14.0) -> list[Drawn]:
+def separate_labels(drawn: list[Drawn], apart: float = 14.0) -> list[Drawn]:
     """The same with names at least ``apart`` pixels from each other, in the order in which the curves end."""
     placed: list[Drawn] = []
     for one in sorted(drawn, key=lambda one: one.end):

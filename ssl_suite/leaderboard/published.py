@@ -28,17 +28,22 @@ class References:
     """Published numbers of a benchmark.
 
     Attributes:
-        lecture: (our arm, task) -> (points, the arm's name there).
-        order: the tasks of the lecture's table, in its order.
+        points: (our arm, task) -> points.
+        named: (the arm's name there, task) -> points.
         data: task -> (our tasks on the same data, what the published number was measured on).
         others: further published numbers, on other data.
     """
 
-    lecture: dict[tuple[str, str], tuple[float, str]] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
+    points: dict[tuple[str, str], float] = field(default_factory=dict)
+    named: dict[tuple[str, str], float] = field(default_factory=dict)
     data: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     others: list[Published] = field(default_factory=list)
     source: str = ""
+
+    def difference(self, arms: list[str] | None, task: str) -> float | None:
+        """Points by which the first of two published arms is above the second on a task."""
+        found = [self.named.get((arm.lower(), task)) for arm in arms or ()]
+        return found[0] - found[1] if len(found) == 2 and None not in found else None  # type: ignore[operator]
 
     def likeness(self, task: Mapping[str, Any]) -> str:
         """How a row's data are to those of the number published for its task, in words."""
@@ -62,10 +67,10 @@ def references(root: Path, benchmark: str) -> References:
         return []
 
     for entry in read("lecture_table"):
-        found.lecture[entry["beside"], entry["task"]] = float(entry["value_x100"]), entry["arm"]
+        points = float(entry["value_x100"])
+        found.points[entry["beside"], entry["task"]] = points
+        found.named[entry["arm"].lower(), entry["task"]] = points
         found.source = entry["source"]
-        if entry["task"] not in found.order:
-            found.order.append(entry["task"])
     for entry in read("lecture_data"):
         found.data[entry["task"]] = tuple(entry["same_data"].split()), entry["lecture_data"]
     for entry in read("published"):

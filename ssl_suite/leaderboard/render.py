@@ -1,11 +1,15 @@
 """Write the pages of a leaderboard: Markdown, one self-contained HTML file, and a PNG for the README.
 
 A page says only what follows from rows whose verification passes; the others are listed as failing. It holds no time
-and no path of the machine, so the same rows give the same bytes.
+and no path of the machine, so the same rows give the same bytes. The words that belong to one benchmark stand in its
+YAML (``evaluation.benchmark``); nothing here knows one by name.
 """
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,19 +19,22 @@ from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count, duration
 from ssl_suite.evaluation import rows
-from ssl_suite.leaderboard import figures, learning, table, verify, words
-from ssl_suite.leaderboard.table import Board, Cell, Column, Line, Table
+from ssl_suite.leaderboard import aggregates, comparisons, figures, learning, table, verify, words
+from ssl_suite.leaderboard.table import Board, Column, Line, Section
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 SIGNATURE = "Written by `ssl_suite board render`"  # in the first line of every Markdown page
 MODALITIES = {"dna": "DNA"}
+CSV = ("benchmark", "task", "modality", "arm", "encoder", "protocol", "budget", "metric", "value", "low", "high")
 
 
-def render(root: Path, benchmark: str | None = None) -> list[Path]:
+def render(root: Path, benchmark: str | None = None, own: str | None = None) -> list[Path]:
     """Write ``BENCHMARK.md``, ``.html`` and ``.png`` into ``root``.
 
     Args:
-        root: a leaderboards folder (``rows/`` and ``predictions/`` in it). benchmark: default: all that have rows.
+        root: a leaderboards folder (``rows/`` and ``predictions/`` in it).
+        benchmark: default: all that have rows.
+        own: a folder of the user's own benchmarks.
 
     Returns:
         the files written.
@@ -43,15 +50,16 @@ def render(root: Path, benchmark: str | None = None) -> list[Path]:
         rows.row_files(root, benchmark)  # its error names the nearest benchmark
     written: list[Path] = []
     for name in known if benchmark is None else [benchmark]:
-        board = load(root, name)
-        intro = words.introduction(name)
+        board = load(root, name, own)
         paths = [root / f"{name}{ending}" for ending in (".md", ".html", ".png")]
         try:
             texts = [markdown(board), html(board)]
             check_own(paths)
             for path, text in zip(paths, texts, strict=False):
                 atomic.write(path, text)
-            figures.picture(board.main, board.references, paths[2], gaps(board), intro.title, intro.lecture)
+            section = board.sections[0] if board.sections else Section("none")
+            found = table.main_contrast(board, section) if board.sections else []
+            figures.picture(found, board.benchmark, section.budget, paths[2])
         except OSError as error:
             raise SuiteError(
                 f"The page of {name} cannot be written into {root} ({error.strerror or error})."
@@ -67,7 +75,7 @@ def check_own(paths: list[Path]) -> None:
         raise SuiteError(f"{taken[0]} is no page of `ssl_suite board render` and would be lost: move it away.")
 
 
-def load(root: Path, benchmark: str) -> Board:
+def load(root: Path, benchmark: str, own: str | None = None) -> Board:
     """The benchmark's rows, verified and compared.
 
     Raises:
@@ -80,9 +88,9 @@ def load(root: Path, benchmark: str) -> Board:
     good = [rows.read(path) for path in rows.row_files(root, benchmark) if path.stem not in bad]
     marks: dict[str, list[str]] = {}
     for each in findings:
-        if each.level == "mark":
+        if each.level == "mark" and each.text != verify.EARLIER:  # which a column says of all its rows
             marks.setdefault(each.row, []).append(each.text)
-    return table.build(root, benchmark, good, failing, marks)
+    return table.build(root, benchmark, good, failing, marks, own)
 
 
 def html(board: Board) -> str:
@@ -108,6 +116,7 @@ def _environment(escape: bool) -> Any:
     )
     made.filters["md"] = plain
     made.filters["code"] = code
+    made.filters["zip_"] = lambda a, b: list(zip(a, b, strict=True))
     return made
 
 
@@ -125,87 +134,90 @@ def plain(text: Any) -> str:
 
 
 def _context(board: Board) -> dict[str, Any]:
-    shown = [cell.row for each in board.tables() for cell in each.cells.values()]
+    found, first = board.benchmark, board.sections[0] if board.sections else Section("none")
+    main = table.main_contrast(board, first) if board.sections else []
+    shown = [cell for section in board.sections for cell in section.cells.values()]
+    asked = next((pair for pair in found.contrasts if pair.main), None)
     return {
         "board": board,
-        "intro": words.introduction(board.benchmark),
+        "bench": found,
+        "name": found.name,
         "words": words,
-        "contrast": table.contrast,
-        "role": figures.role,
+        "asked": asked,
+        "answer": words.answer(main, len(first.columns)) if asked else "",
+        "first": first,
+        "main": figures.forest(figures.of_contrast(main, found), 0.0, signed=True) if main else None,
+        "pair": main[0] if main else None,
+        "role": lambda arm: figures.role(found, arm),
         "level": table.LEVEL,
-        "draws": table.DRAWS,
+        "draws": comparisons.DRAWS,
         "few": rows.FEWEST,
-        "forest": lambda each, column: figures.forest(each, board.references, column, gaps(board)),
-        "lecture": lambda each, line, column: figures.published(each, board.references, line, column),
-        "has_lecture": lambda column: column.reference in board.references.order,
-        "gap": gaps(board),
+        "panel": lambda section, column: figures.forest(*figures.of_column(section, column, found, board.references)),
+        "learned": lambda section: [
+            (column, drawn) for column in section.columns if (drawn := learning.panel(section, column, found))
+        ],
+        "published": lambda line, column: board.references.points.get((line.arm, column.reference)),
+        "likeness": board.references.likeness,
         "modality": lambda name: MODALITIES.get(name, str(name).capitalize()),
-        "panels": [(column, drawn) for column in board.main.columns if (drawn := learning.panel(board.main, column))],
-        "findings": lambda each: _findings(board, each),
-        "titled": lambda each, column: words.titled(column, settings=_differ(board, each)),
-        "differ": lambda each: _differ(board, each),
-        "pretraining": lambda each: each.contrasts.get(("specific-SSL", "specific-scratch"), []),
-        "arms": _arms(board),
-        "groups": lambda each: _groups(board, each),
-        "made_by": lambda each: [made(each, line) for line in each.lines],
-        "facts": facts,
-        "marked": [(cell.row, cell.marks) for each in board.tables() for cell in each.cells.values() if cell.marks],
-        "count": len(shown),
-        "anchor": lambda row: f"row-{row['run_id']}",
-        "span": span,
+        "modalities": sorted({cell.row["task"]["modality"] for cell in shown}),
+        "arms": sorted({line.arm for each in board.sections for line in each.lines}, key=_order(board)),
+        "made_by": lambda section: [made(section, line) for line in section.lines],
+        "units": aggregates.UNIT,
+        "marked": [(cell.row, cell.marks) for cell in _distinct(board) if cell.marks],
+        "rows": _distinct(board),
+        "csv": base64.b64encode(table_csv(board).encode()).decode(),
+        "count": count,
+        "title": titled,
     }
 
 
-def span(cell: Cell) -> str:
-    """The interval, as short as it can be read: ``81.9–84.3``, below zero ``−1.2 to 3.4``."""
-    low, high = words.points(cell.low), words.points(cell.high)
-    return f"{low} to {high}" if words.MINUS in low + high else f"{low}–{high}"
+def titled(section: Section, column: Column) -> str:
+    """The task's title; where the section has several settings of it, with what tells them apart."""
+    same = [other for other in section.columns if other.task["name"] == column.task["name"]]
+    if len(same) == 1:
+        return str(column.task["title"])
+    parts = [f"train {column.task['n_train']:,}, test {column.task['n_test']:,}"]
+    if len({other.head for other in same}) > 1:
+        parts.append(f"heads v{column.head}")
+    return f"{column.task['title']} ({', '.join(parts)})"
 
 
-def gaps(board: Board) -> figures.Gap:
-    """What an empty cell says: not measured, or in a setting of another column alone."""
-    places = [(line.arm, where) for each in board.tables() for line, where in each.cells]
-    tasks = {(arm, where.task["name"]) for arm, where in places}
-
-    def gap(line: Line, column: Column) -> str:
-        elsewhere = (line.arm, column.task["name"]) in tasks and (line.arm, column) not in places
-        return words.missing(line, column, elsewhere)
-
-    return gap
+def _order(board: Board) -> Any:
+    return lambda arm: table.arm_order(board.benchmark, arm)
 
 
-def _findings(board: Board, each: Table) -> list[tuple[Line, list[words.Finding]]]:
-    """The lecture's finding for every BERT line, over the columns it was measured in (the main table's first: all)."""
-    lines = [line for line in each.lines if line.arm == "BERT"]
-    found = []
-    for line in lines:
-        whole = each is board.main and line == lines[0]
-        columns = [column for column in each.columns if whole or (line, column) in each.cells]
-        found.append((line, [words.finding(board, each, column, line) for column in columns]))
-    return found
+def _distinct(board: Board) -> list[table.Cell]:
+    """The cells in the page's order, each row once."""
+    cells = [
+        section.cells[line, column]
+        for section in board.sections
+        for column in section.columns
+        for line in section.lines
+        if (line, column) in section.cells
+    ]
+    return list({cell.row["run_id"]: cell for cell in cells}.values())
 
 
-def _differ(board: Board, each: Table) -> bool:
-    """Whether columns must say their budget: it is not one for all, or this is the table of further settings."""
-    return each is board.other or len({column.budget for column in each.columns}) > 1
-
-
-def _arms(board: Board) -> list[tuple[str, str]]:
-    """The legend: the arms on the page, a sentence each."""
-    here = {line.arm for each in board.tables() for line in each.lines}
-    return [(arm, words.ARM_WORDS.get(arm, "")) for arm in sorted(here, key=table.arm_order)]
-
-
-def _groups(board: Board, each: Table) -> list[tuple[str, int]]:
-    """Modalities of neighbouring columns, with the number of cells a line: two where there is a published number."""
-    found: list[tuple[str, int]] = []
-    for column in each.columns:
-        name, width = column.task["modality"], 2 if column.reference in board.references.order else 1
-        if found and found[-1][0] == name:
-            found[-1] = (name, found[-1][1] + width)
-        else:
-            found.append((name, width))
-    return found
+def table_csv(board: Board) -> str:
+    """The rows of the page as CSV: scores in the metric's own unit, the interval over items and seeds."""
+    out = io.StringIO()
+    made = csv.writer(out, lineterminator="\n")
+    made.writerow([*CSV, "seeds", "test_items", "evidence", "run_id", "command"])
+    for cell in _distinct(board):
+        row = cell.row
+        facts = [row["benchmark"], row["task"]["name"], row["task"]["modality"], row["arm"], row["encoder"].get("ref")]
+        facts += [row["protocol"]["name"], row["budget"]["name"], row["metrics"][0]["name"]]
+        facts += [f"{value:.6g}" for value in (cell.value, cell.low, cell.high)]
+        evidence = "" if cell.evidence is None else "yes" if cell.evidence else "no"
+        facts += [
+            len(row["seeds"]),
+            row["task"]["n_test"],
+            evidence,
+            row["run_id"],
+            words.command(row, board.benchmark),
+        ]
+        made.writerow(facts)
+    return out.getvalue()
 
 
 class Made(NamedTuple):
@@ -221,20 +233,19 @@ class Made(NamedTuple):
     time: str
 
 
-def made(each: Table, line: Line) -> Made:
+def made(section: Section, line: Line) -> Made:
     """The settings of a line over all its columns."""
-    found = [each.cells[line, column].row for column in each.columns if (line, column) in each.cells]
+    found = [section.cells[line, column].row for column in section.columns if (line, column) in section.cells]
 
     def several(values: Any, mark: str = ", ") -> str:
         return mark.join(dict.fromkeys(str(value) for value in values if value not in (None, "")))
 
+    def budget(row: Mapping[str, Any]) -> str:
+        steps = f", {count(row['budget']['steps'], 'step')} in all" if row["budget"].get("steps") else ""
+        return count(row["budget"]["trials"], "trial") + steps
+
     params = sorted({row["encoder"]["params"] for row in found if row["encoder"].get("params")})
-    millions = [f"{count / 1e6:.3g} million" for count in params]
-    budgets = (
-        f"{row['budget']['name']}: {count(row['budget']['trials'], 'trial')}"
-        + (f", {count(row['budget']['steps'], 'step')} in all" if row["budget"].get("steps") else "")
-        for row in found
-    )
+    millions = [f"{number / 1e6:.3g} million" for number in params]
     seconds = sum(row["budget"]["seconds"] for row in found)
     return Made(
         line,
@@ -242,50 +253,7 @@ def made(each: Table, line: Line) -> Made:
         several((row["encoder"].get("note") for row in found), "; "),
         (millions[0] if len(set(millions)) == 1 else f"{millions[0]} to {millions[-1]}") if millions else "–",
         several(row["protocol"]["name"] for row in found),
-        several(budgets, "; "),
+        several(map(budget, found), "; "),
         several(len(row["seeds"]) for row in found),
         f"{duration(seconds)} on {several((row['budget']['device'] for row in found), ' and ')}",
     )
-
-
-def facts(row: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Everything a row says, by group: (heading, [(name, text)])."""
-    small = row["task"]["n_test"] < rows.FEWEST
-    scores = []
-    for metric in row["metrics"]:
-        low, high = (words.points(bound) for bound in metric["ci95"])
-        mean = "" if small else f"{words.points(metric['value'])}, "
-        each = ", ".join(words.points(value) for value in metric["per_seed"])
-        scores.append((words.unit(metric["name"]), f"{mean}95 % interval {low} to {high}; by seed {each}"))
-    origin = ("run_id", "created", "git_commit", "git_dirty", "config_sha256", "schema_version")
-    groups = {
-        "scores": scores,
-        "encoder": list(row["encoder"].items()),
-        "protocol": list(row["protocol"].items()),
-        "budget": list(row["budget"].items()),
-        "seeds": [("seeds", row["seeds"])],
-        "choice on dev": list((row.get("selection") or {}).items()),
-        "data": [(key, value) for key, value in row["task"].items() if key not in ("caveat", "title")],
-        "origin": [(key, row.get(key)) for key in origin] + list(row["env"].items()),
-        "predictions": list(row["predictions"].items()),
-    }
-    return [
-        (name, [(key.replace("_", " "), _text(value)) for key, value in pairs])
-        for name, pairs in groups.items()
-        if pairs
-    ]
-
-
-def _text(value: Any) -> str:
-    """A value of a row for a reader."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, Mapping):
-        return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items()) or "–"
-    if isinstance(value, list):
-        return ", ".join(_text(inner) for inner in value) or "–"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10000 else str(value)

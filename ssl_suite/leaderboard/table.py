@@ -1,43 +1,27 @@
 """The numbers behind a page: which rows stand in which cell, who is ahead of whom, and what can be told apart.
 
-Rows are compared only within a *setting*: one task and version, the same split, the same numbers of training, dev and
-test items, the same budget. A column of the table is a setting. No choice below looks at a score.
-
-Shapes: I items of the test set, S seeds.
+A page has a section a budget, and a section's columns are settings: one task and version, the same split, the same
+numbers of items, the same version of the head. Rows are compared only within a column. No choice below looks at a
+score.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from ssl_suite.evaluation import rows as row_files
+from ssl_suite.evaluation import benchmark as benchmarks
+from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.evaluation.rows import FEWEST, Row
 from ssl_suite.leaderboard.published import References, references
 
-if TYPE_CHECKING:
-    from ssl_suite.evaluation.significance import Draws
-
-    DrawsByLine = dict["Line", Draws]
-
-ARMS = (  # in the order of a table; others go last
-    *("specific-SSL", "specific-scratch", "specific-CNN", "BERT", "re-emb", "rand"),
-    *("probe-random", "k-mer linear", "majority"),
-)
 LEVEL = 0.05
 BUDGETS = ("smoke", "own", "brief", "warm", "small", "long", "warm_long", "paper")  # by size; "own" is any other name
-# The contrasts that a page speaks of. The first is the lecture's finding, the next two are "re-emb lies between".
-CONTRASTS = (("BERT", "rand"), ("re-emb", "rand"), ("BERT", "re-emb"), ("specific-SSL", "specific-scratch"))
-
-
-DRAWS = 2000  # of the paired bootstrap, as in `board diff`
-
+CORRELATIONS = ("spearman", "pearson", "pearson_spearman", "mcc")  # of which an uninformed answer has 0, or none
 LeftOut = list[tuple[Row, str]]  # a row, and why it stands in no table
 
 
@@ -49,18 +33,20 @@ class Line(NamedTuple):
 
     @property
     def label(self) -> str:
+        """For a reader."""
         return f"{self.arm} ({self.variant})" if self.variant else self.arm
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One setting of one task. ``task`` and ``budget`` are those blocks of its first row."""
+    """One setting of one task. ``task`` is that block of its first row; ``head``: version of its heads, 0 of none."""
 
-    key: tuple[Any, ...]
     metric: str
     higher_is_better: bool
     task: Mapping[str, Any]
     budget: str
+    head: int = 0
+    clustered: bool = False
 
     @property
     def small(self) -> bool:
@@ -75,11 +61,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A measured score: mean over seeds and 95 % interval, in the metric's own unit.
+    """A measured score: mean over seeds, in the metric's own unit.
 
     Attributes:
+        low, high: 95 % interval over test items (or their clusters) and seeds.
         rank: 1 + the lines that are better by a test (paired bootstrap, Holm over all pairs of the column): the best
             lines share the first rank when they cannot be told apart. None where the test set is small.
+        evidence: whether it is above the majority by a test; None where that has no meaning.
         marks: doubts about the row's origin that are no failure, such as a dirty tree.
     """
 
@@ -89,6 +77,7 @@ class Cell:
     high: float
     rank: int | None = None
     shared: bool = False
+    evidence: bool | None = None
     marks: tuple[str, ...] = ()
 
 
@@ -97,7 +86,8 @@ class Contrast:
     """How much ``first`` is better than ``second`` in one column (positive: better), with interval and p-values.
 
     Attributes:
-        holm: p after Holm's correction over the columns of the table.
+        holm: p after Holm's correction over the columns of the section.
+        published: the difference of the published arms, in points; None without one.
     """
 
     column: Column
@@ -108,6 +98,7 @@ class Contrast:
     high: float
     p: float
     holm: float
+    published: float | None = None
 
     @property
     def outcome(self) -> str:
@@ -116,13 +107,16 @@ class Contrast:
 
 
 @dataclass
-class Table:
-    """Lines x columns. ``contrasts`` by the arms of ``CONTRASTS``: one a column and variant of the first arm."""
+class Section:
+    """The rows of one budget: lines x columns. ``contrasts`` in the benchmark's order, each a column and variant;
+    ``aggregates``: (name, by line the score)."""
 
+    budget: str
     lines: list[Line] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
     cells: dict[tuple[Line, Column], Cell] = field(default_factory=dict)
-    contrasts: dict[tuple[str, str], list[Contrast]] = field(default_factory=dict)
+    contrasts: list[list[Contrast]] = field(default_factory=list)
+    aggregates: list[tuple[str, dict[Line, float]]] = field(default_factory=list)
 
 
 @dataclass
@@ -130,53 +124,62 @@ class Board:
     """Everything a page says.
 
     Attributes:
-        main: one column a task. other: the same tasks in further settings.
+        sections: the first is the one that answers the question.
         failing: (run_id or file, why): rows whose verification fails; they are nowhere else.
-        left_out: (row, why): rows that are sound and stand in neither table.
-        smoke: all rows are of the smoke budget: they test the machinery.
+        left_out: (row, why): rows that are sound and stand in no table.
     """
 
-    benchmark: str
-    main: Table
-    other: Table
+    benchmark: Benchmark
+    sections: list[Section]
     references: References
     failing: list[tuple[str, str]]
-    left_out: list[tuple[Row, str]]
-    smoke: bool
+    left_out: LeftOut
 
-    def tables(self) -> list[Table]:
-        return [table for table in (self.main, self.other) if table.columns]
+    @property
+    def smoke(self) -> bool:
+        """All rows are of the smoke budget: they test the machinery."""
+        return bool(self.sections) and all(each.budget == "smoke" for each in self.sections)
+
+
+def head_version(row: Row) -> int | None:
+    """The version of a row's head: 1 before it was noted, None where no head is trained."""
+    head = row["protocol"].get("head")
+    if isinstance(head, Mapping):
+        return int(head.get("version", 1))
+    return 1 if row["protocol"]["name"] in ("finetune", "scratch", "probe") else None
 
 
 def setting(row: Row) -> tuple[Any, ...]:
-    """What rows must have in common to be compared."""
+    """What rows must have in common to be compared, but for the head."""
     task = row["task"]
     counts = (task[f"n_{part}"] for part in ("train", "dev", "test"))
-    budget, metric = row["budget"]["name"], row["metrics"][0]["name"]
-    return task["name"], *counts, budget, metric, task["version"], task["split_sha256"], task["data_sha256"]
+    metric = row["metrics"][0]["name"]
+    return task["name"], *counts, metric, task["version"], task["split_sha256"], task["data_sha256"]
 
 
 def build(
     root: Path,
-    benchmark: str,
+    name: str,
     good: Sequence[Row],
     failing: Sequence[tuple[str, str]] = (),
     marks: Mapping[str, Sequence[str]] | None = None,
+    own: str | None = None,
 ) -> Board:
     """Arrange the rows of a benchmark and compare them.
 
     Args:
         good: the rows whose verification passed, ``failing`` the others; ``marks`` by run_id.
+        own: a folder of the user's own benchmarks.
 
     Raises:
         SuiteError: predictions cannot be read, or a metric is not defined on them.
     """
-    refs, marks, left_out = references(root, benchmark), marks or {}, []
+    found, marks, left_out = benchmarks.of_rows(name, good, own), marks or {}, []
     smoke = all(row["budget"]["name"] == "smoke" for row in good)
     newest: dict[str, int] = {}
     for row in good:
         newest[row["task"]["name"]] = max(newest.get(row["task"]["name"], 0), row["task"]["version"])
-    by_setting: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    by_budget: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(good, key=lambda row: row["run_id"]):
         if row["task"]["version"] < newest[row["task"]["name"]]:
             left_out.append((row, f"version {row['task']['version']} of the task is not its newest"))
@@ -185,52 +188,35 @@ def build(
         elif row["budget"]["name"] == "smoke" and not smoke:
             left_out.append((row, "budget smoke: it tests the machinery"))
         else:
-            by_setting[setting(row)].append(row)
-    main, other = _settings(by_setting)
-    tables = []
-    for chosen in (main, other):
-        chosen.sort(key=lambda key: _place(by_setting[key][0], refs))
-        table, unused = _arrange({key: by_setting[key] for key in chosen}, marks)
-        left_out += unused
-        left_out += _compare(root, table)
-        tables.append(table)
-    return Board(benchmark, tables[0], tables[1], refs, list(failing), left_out, smoke and bool(good))
+            by_budget[row["budget"]["name"]].append(row)
+    from ssl_suite.leaderboard import comparisons  # which needs what is above
+
+    board = Board(found, [], references(root, name), list(failing), left_out)
+    for budget, of_budget in by_budget.items():
+        section, unused = _arrange(budget, of_budget, marks, found)
+        board.left_out += unused + comparisons.compare(root, section, board)
+        section.aggregates = comparisons.aggregates_of(section, found)
+        board.sections.append(section)
+    board.sections.sort(key=lambda section: _merit(section, found), reverse=True)
+    return board
 
 
-def _settings(by_setting: Mapping[tuple[Any, ...], list[Row]]) -> tuple[list[Any], list[Any]]:
-    """One setting a task for the main table, the others.
-
-    The main one has most of the arms of the lecture's finding; then the larger budget, training set, test set; then
-    more arms.
-    """
-
-    def merit(key: tuple[Any, ...]) -> tuple[Any, ...]:
-        arms = {row["arm"] for row in by_setting[key]}
-        _, train, _, test, budget, *_ = key
-        return (
-            len(arms & {"BERT", "re-emb", "rand"}),
-            BUDGETS.index(budget if budget in BUDGETS else "own"),
-            train,
-            test,
-            len(arms),
-            key,
-        )
-
-    by_task: dict[str, list[Any]] = defaultdict(list)
-    for key in by_setting:
-        by_task[key[0]].append(key)
-    main = [max(keys, key=merit) for keys in by_task.values()]
-    return main, [key for key in by_setting if key not in main]
+def main_contrast(board: Board, section: Section) -> list[Contrast]:
+    """The main contrast of a section, of its first variant; [] without one."""
+    for asked, found in zip(board.benchmark.contrasts, section.contrasts, strict=True):
+        if asked.main:
+            return [each for each in found if each.first == found[0].first]
+    return []
 
 
-def _place(row: Row, refs: References) -> tuple[Any, ...]:
-    known = (
-        refs.order.index(row["task"]["reference"]) if row["task"].get("reference") in refs.order else len(refs.order)
-    )
-    return (known, *setting(row))
+def _merit(section: Section, found: Benchmark) -> tuple[int, int, int]:
+    """A section's place: by the columns of the main contrast, then the size of the budget, then cells."""
+    main = [each for asked, each in zip(found.contrasts, section.contrasts, strict=True) if asked.main]
+    size = BUDGETS.index(section.budget if section.budget in BUDGETS else "own")
+    return len({each.column for group in main for each in group}), size, len(section.cells)
 
 
-# Lines
+# Lines and columns
 
 
 def family(row: Row) -> str:
@@ -239,26 +225,46 @@ def family(row: Row) -> str:
     return reference.removeprefix("hf:").rstrip("/").rsplit("/", 1)[-1]
 
 
-def _signature(row: Row) -> tuple[str, str, str]:
+def signature(row: Row) -> tuple[str, str, str]:
     """What tells rows of one arm apart: the weights, the protocol, and whether special tokens became words too."""
     keep = row["protocol"].get("keep_special")
     mapping = "" if keep is None else "special tokens kept" if keep else "special tokens mapped"
     return family(row), str(row["protocol"]["name"]), mapping
 
 
-def arm_order(arm: str) -> tuple[int, str]:
-    """Sorts arms as a table has them; unknown ones last, by name."""
-    return (ARMS.index(arm) if arm in ARMS else len(ARMS)), arm
+def arm_order(found: Benchmark, arm: str) -> tuple[int, str]:
+    """Sorts arms as the benchmark has them; others last, by name."""
+    names = list(found.arms)
+    return (names.index(arm) if arm in names else len(names)), arm
 
 
-def _lines(by_setting: Mapping[Any, list[Row]]) -> dict[str, Line]:
+def _task_order(found: Benchmark, task: str) -> int:
+    words = [word.rpartition("/")[2] for word in found.tasks]
+    return next((i for i, word in enumerate(words) if word in (task, task.partition("@")[0])), len(words))
+
+
+def _groups(rows: Sequence[Row]) -> list[tuple[int, list[Row]]]:
+    """Rows by setting and version of the head; what has no head stands beside every version."""
+    by_setting: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        by_setting[setting(row)].append(row)
+    found = []
+    for key in sorted(by_setting, key=str):
+        here = by_setting[key]
+        versions = sorted({version for row in here if (version := head_version(row)) is not None}) or [0]
+        for version in reversed(versions):
+            found.append((version, [row for row in here if head_version(row) in (None, version)]))
+    return found
+
+
+def _lines(groups: Sequence[tuple[int, list[Row]]]) -> dict[str, Line]:
     """Each row's line, by run_id. An arm with two kinds of row in one column has a line a kind."""
     kinds: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     doubled: set[str] = set()
-    for rows in by_setting.values():
+    for _, rows in groups:
         here: dict[str, set[tuple[str, ...]]] = defaultdict(set)
         for row in rows:
-            here[row["arm"]].add(_signature(row))
+            here[row["arm"]].add(signature(row))
         doubled |= {arm for arm in here if len(here[arm]) > 1}
         for arm in here:
             kinds[arm] |= here[arm]
@@ -267,138 +273,36 @@ def _lines(by_setting: Mapping[Any, list[Row]]) -> dict[str, Line]:
         if row["arm"] not in doubled:
             return Line(row["arm"])
         differing = [len({kind[k] for kind in kinds[row["arm"]]}) > 1 for k in range(3)]
-        parts = [part for part in itertools.compress(_signature(row), differing) if part]
+        parts = [part for part in itertools.compress(signature(row), differing) if part]
         return Line(row["arm"], ", ".join(parts) or "as is")
 
-    return {row["run_id"]: line(row) for rows in by_setting.values() for row in rows}
+    return {row["run_id"]: line(row) for _, rows in groups for row in rows}
 
 
-def _arrange(by_setting: Mapping[Any, list[Row]], marks: Mapping[str, Sequence[str]]) -> tuple[Table, LeftOut]:
-    """The table without ranks, and rows that another of the same line and column stands for: a cleaner or newer one."""
-    table, left_out, lines = Table(), [], _lines(by_setting)
+def _arrange(
+    budget: str, rows: Sequence[Row], marks: Mapping[str, Sequence[str]], found: Benchmark
+) -> tuple[Section, LeftOut]:
+    """The section without comparisons, and rows that another of the same line and column stands for: one of more
+    seeds, then a cleaner, then a newer one."""
+    section, left_out, groups = Section(budget), [], _groups(rows)
+    lines = _lines(groups)
 
     def worth(row: Row) -> tuple[Any, ...]:
-        return not marks.get(row["run_id"]), row["created"], row["run_id"]
+        return len(row["seeds"]), not marks.get(row["run_id"]), row["created"], row["run_id"]
 
-    for key, rows in by_setting.items():
-        task, metric = rows[0]["task"], rows[0]["metrics"][0]
-        column = Column(key, metric["name"], metric["higher_is_better"], task, rows[0]["budget"]["name"])
-        table.columns.append(column)
-        for row in sorted(rows, key=worth, reverse=True):
+    for version, here in sorted(groups, key=lambda group: _task_order(found, group[1][0]["task"]["name"])):
+        task, metric = here[0]["task"], here[0]["metrics"][0]
+        column = Column(metric["name"], metric["higher_is_better"], task, budget, version)
+        section.columns.append(column)
+        for row in sorted(here, key=worth, reverse=True):
             place = lines[row["run_id"]], column
-            if place in table.cells:
-                left_out.append((row, f"{table.cells[place].row['run_id']} is shown for the same arm and setting"))
+            if place in section.cells:
+                left_out.append((row, f"{section.cells[place].row['run_id']} is shown for the same arm and setting"))
                 continue
             value, (low, high) = row["metrics"][0]["value"], row["metrics"][0]["ci95"]
-            table.cells[place] = Cell(row, value, low, high, marks=tuple(marks.get(row["run_id"], ())))
+            section.cells[place] = Cell(row, value, low, high, marks=tuple(marks.get(row["run_id"], ())))
     counts: dict[Line, int] = defaultdict(int)
-    for line, _ in table.cells:
+    for line, _ in section.cells:
         counts[line] += 1
-    table.lines = sorted(counts, key=lambda line: (arm_order(line.arm), -counts[line], line.variant))
-    return table, left_out
-
-
-# Comparisons
-
-
-def _compare(root: Path, table: Table) -> LeftOut:
-    """Fill in ranks and contrasts; returns rows that were taken out because their test items are others."""
-    left_out: LeftOut = []
-    draws: dict[Column, DrawsByLine] = {}
-    for column in table.columns:
-        by_line = {line: table.cells[line, column].row for line in table.lines if (line, column) in table.cells}
-        draws[column], strange = _draws(root, by_line, column.metric)
-        for line in strange:
-            left_out.append((table.cells.pop((line, column)).row, "its test items are not those of the rows beside it"))
-        if not column.small:
-            _rank(table, column, draws[column])
-    table.lines = [line for line in table.lines if any(line == found for found, _ in table.cells)]
-    for first, second in CONTRASTS:
-        table.contrasts[first, second] = _contrasts(table, first, second, draws)
-    return left_out
-
-
-def _draws(root: Path, by_line: Mapping[Line, Row], metric: str) -> tuple[DrawsByLine, list[Line]]:
-    """Each line's scores on the same resamples of the items; and the lines whose items are not those of the first."""
-    from ssl_suite.evaluation import significance
-
-    stacks: dict[Line, np.ndarray] = {}
-    strange: list[Line] = []
-    first: tuple[np.ndarray, np.ndarray] | None = None
-    for line, row in by_line.items():
-        found = row_files.read_predictions(root, row)
-        order_I = np.argsort(found.items_I, kind="stable")
-        items_and_labels = found.items_I[order_I], found.labels_I[order_I]
-        first = first or items_and_labels
-        if all(np.array_equal(a_I, b_I) for a_I, b_I in zip(first, items_and_labels, strict=True)):
-            stacks[line] = found.stacked()[:, order_I]
-        else:
-            strange.append(line)
-    if first is None:
-        return {}, strange
-    # p is at least 2 / (draws + 1). Holm multiplies the smallest by the number of pairs, and must be able to reach 5 %.
-    count = max(DRAWS, 60 * len(stacks) * (len(stacks) - 1) // 2)
-    # All lines together, so that the resamples and the labels' ranks are made once.
-    made = significance.draw(metric, first[1], np.concatenate(list(stacks.values())), count)
-    draws, start = {}, 0
-    for line, stack_SI in stacks.items():
-        part = slice(start, start := start + len(stack_SI))
-        draws[line] = significance.Draws(metric, made.observed_S[part], made.values_DS[:, part])
-    return draws, strange
-
-
-def _rank(table: Table, column: Column, draws: DrawsByLine) -> None:
-    """Ranks by tests over all pairs of the column, Holm-corrected."""
-    from ssl_suite.evaluation import significance
-
-    both = list(itertools.combinations(draws, 2))
-    found = [significance.paired(draws[a], draws[b], len(draws[a].values_DS)) for a, b in both]
-    ahead: dict[Line, int] = dict.fromkeys(draws, 0)
-    for (a, b), pair, p in zip(both, found, significance.holm([pair.p for pair in found]), strict=True):
-        if p < LEVEL:
-            ahead[b if (pair.difference > 0) == column.higher_is_better else a] += 1
-    for line in draws:
-        shared = sum(count == ahead[line] for count in ahead.values()) > 1
-        table.cells[line, column] = replace(table.cells[line, column], rank=1 + ahead[line], shared=shared)
-
-
-def _partner(table: Table, first: Line, arm: str, column: Column) -> Line | None:
-    """The line of ``arm`` that is made from the same weights, with the same mapping if possible; else its first."""
-    there = [line for line in table.lines if line.arm == arm and (line, column) in table.cells]
-    own = _signature(table.cells[first, column].row)
-
-    def likeness(line: Line) -> tuple[bool, bool]:
-        other = _signature(table.cells[line, column].row)
-        return other[0] == own[0], other[2] == own[2]
-
-    return max(there, key=likeness, default=None)  # the first of the best
-
-
-def _contrasts(table: Table, first: str, second: str, draws: Mapping[Column, DrawsByLine]) -> list[Contrast]:
-    """``first`` against ``second`` in every column that has both, with Holm's correction over these columns.
-
-    The difference, interval and p before the correction are those of ``board diff``: same draws, same number.
-    """
-    from ssl_suite.evaluation import significance
-
-    found: list[Contrast] = []
-    for line in (line for line in table.lines if line.arm == first):
-        places = []
-        for column in table.columns:
-            partner = _partner(table, line, second, column) if (line, column) in table.cells else None
-            if partner is not None:
-                pair = significance.paired(draws[column][line], draws[column][partner], DRAWS)
-                places.append((column, partner, pair))
-        adjusted = significance.holm([pair.p for _, _, pair in places])
-        for (column, partner, pair), holm in zip(places, adjusted, strict=True):
-            gain, low, high, p = pair
-            if not column.higher_is_better:
-                gain, low, high = -gain, -high, -low
-            found.append(Contrast(column, line, partner, gain, low, high, p, holm))
-    return found
-
-
-def contrast(table: Table, first: str, second: str, column: Column, line: Line | None = None) -> Contrast | None:
-    """The contrast of a column, of the first variant or of ``line``; None where an arm was not measured."""
-    found: Iterable[Contrast] = table.contrasts.get((first, second), ())
-    return next((each for each in found if each.column is column and line in (None, each.first)), None)
+    section.lines = sorted(counts, key=lambda line: (arm_order(found, line.arm), -counts[line], line.variant))
+    return section, left_out

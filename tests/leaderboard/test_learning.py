@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.evaluation import benchmark
 from ssl_suite.leaderboard import learning
-from ssl_suite.leaderboard.table import Table
+from ssl_suite.leaderboard.table import Section
 
 
 def row(arm: str, losses: list[list[float]]) -> dict[str, Any]:
@@ -17,13 +18,13 @@ def row(arm: str, losses: list[list[float]]) -> dict[str, Any]:
     return {"arm": arm, "curves": curves} | facts
 
 
-def made(*rows: dict[str, Any]) -> tuple[Table, Any]:
+def made(*rows: dict[str, Any]) -> tuple[Section, Any, Any]:
     column: Any = type("Column", (), {"task": {"name": "a@b", "title": "A"}})()
-    table = Table()
+    table = Section("small")
     for one in rows:
         line: Any = type("Line", (), {"arm": one["arm"]})()
         table.cells[line, column] = type("Cell", (), {"row": one})()  # type: ignore[assignment]
-    return table, column
+    return table, column, benchmark.load("cross_domain")
 
 
 def points(text: str) -> list[tuple[float, ...]]:

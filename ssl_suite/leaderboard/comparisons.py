@@ -1,0 +1,183 @@
+"""Comparisons within a section: intervals over items and seeds, ranks, evidence, contrasts, scores over columns.
+
+Shapes: I items of the test set, S seeds, D draws.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_suite.evaluation import rows as row_files
+from ssl_suite.evaluation import significance
+from ssl_suite.evaluation.benchmark import Benchmark
+from ssl_suite.evaluation.rows import Row
+from ssl_suite.evaluation.significance import Draws
+from ssl_suite.leaderboard.aggregates import AGGREGATES
+from ssl_suite.leaderboard.table import (
+    CORRELATIONS,
+    LEVEL,
+    Board,
+    Column,
+    Contrast,
+    LeftOut,
+    Line,
+    Section,
+    signature,
+)
+
+DRAWS = 2000  # of the paired bootstrap, as in `board diff`
+DrawsByLine = dict[Line, Draws]
+
+
+def compare(root: Path, section: Section, board: Board) -> LeftOut:
+    """Fill in intervals, ranks, evidence and contrasts; returns rows whose test items are not those beside them."""
+    left_out: LeftOut = []
+    draws: dict[Column, DrawsByLine] = {}
+    for i, column in enumerate(section.columns):
+        by_line = {line: section.cells[line, column].row for line in section.lines if (line, column) in section.cells}
+        draws[column], strange, clustered = _draws(root, by_line, column.metric)
+        for line in strange:
+            row = section.cells.pop((line, column)).row
+            left_out.append((row, "its test items are not those of the rows beside it"))
+        if clustered:
+            section.columns[i] = made = replace(column, clustered=True)
+            draws[made] = draws.pop(column)
+            for line in draws[made]:
+                section.cells[line, made] = section.cells.pop((line, column))
+        _intervals(section, section.columns[i], draws[section.columns[i]])
+    section.lines = [line for line in section.lines if any(line == found for found, _ in section.cells)]
+    for asked in board.benchmark.contrasts:
+        found = _contrasts(section, asked.a, asked.b, draws)
+        said = board.references.difference
+        section.contrasts.append([replace(c, published=said(asked.published, c.column.reference)) for c in found])
+    return left_out
+
+
+def _draws(root: Path, by_line: Mapping[Line, Row], metric: str) -> tuple[DrawsByLine, list[Line], bool]:
+    """Each line's scores on the same resamples of the items, or of their clusters where the rows have them; the lines
+    whose items are not those of the first."""
+    stacks: dict[Line, np.ndarray] = {}
+    strange: list[Line] = []
+    first: tuple[list[Any], list[Any]] | None = None
+    clusters_I, labels_I = None, np.empty(0)
+    for line, row in by_line.items():
+        found = row_files.read_predictions(root, row)
+        order_I = np.argsort(found.items_I, kind="stable")
+        items_and_labels = found.items_I[order_I].tolist(), [_plain(label) for label in found.labels_I[order_I]]
+        if first is None:
+            first, labels_I = items_and_labels, found.labels_I[order_I]
+        if clusters_I is None and found.clusters_I is not None:
+            clusters_I = found.clusters_I[order_I]
+        if items_and_labels == first:
+            stacks[line] = found.stacked()[:, order_I]
+        else:
+            strange.append(line)
+    if first is None:
+        return {}, strange, False
+    # p is at least 2 / (draws + 1). Holm multiplies the smallest by the number of pairs, and must be able to reach 5 %.
+    count = max(DRAWS, 60 * len(stacks) * (len(stacks) - 1) // 2)
+    # All lines together, so that the resamples and the labels' ranks are made once.
+    made = significance.draw(metric, labels_I, np.concatenate(list(stacks.values())), count, clusters_I=clusters_I)
+    draws, start = {}, 0
+    for line, stack_SI in stacks.items():
+        part = slice(start, start := start + len(stack_SI))
+        draws[line] = significance.Draws(metric, made.observed_S[part], made.values_DS[:, part])
+    return draws, strange, clusters_I is not None
+
+
+def _plain(label: Any) -> Any:
+    return label.tolist() if isinstance(label, np.ndarray | np.generic) else label
+
+
+def _intervals(section: Section, column: Column, draws: DrawsByLine) -> None:
+    """Intervals over items and seeds, ranks by tests over all pairs (Holm-corrected), and evidence of anything."""
+    both = [] if column.small else list(itertools.combinations(draws, 2))
+    found = [significance.paired(draws[a], draws[b], len(draws[a].values_DS)) for a, b in both]
+    ahead: dict[Line, int] = dict.fromkeys(draws, 0)
+    for (a, b), pair, p in zip(both, found, significance.holm([pair.p for pair in found]), strict=True):
+        if p < LEVEL:
+            ahead[b if (pair.difference > 0) == column.higher_is_better else a] += 1
+    floor = next((x for x in draws if section.cells[x, column].row["protocol"]["name"] == "majority"), None)
+    for line, of_line in draws.items():
+        cell = section.cells[line, column]
+        if len(cell.row["seeds"]) > 1 or column.clustered:
+            cell = replace(cell, **dict(zip(("low", "high"), significance.both(of_line), strict=True)))
+        if not column.small:
+            shared = sum(count == ahead[line] for count in ahead.values()) > 1
+            cell = replace(cell, rank=1 + ahead[line], shared=shared)
+        if floor is not None and line != floor:
+            pair = significance.paired(of_line, draws[floor], DRAWS)
+            cell = replace(cell, evidence=(pair.low > 0) if column.higher_is_better else (pair.high < 0))
+        elif floor is None and column.metric in CORRELATIONS:
+            cell = replace(cell, evidence=cell.low > 0)
+        section.cells[line, column] = cell
+
+
+def _partner(section: Section, first: Line, arm: str, column: Column) -> Line | None:
+    """The line of ``arm`` that is made from the same weights, with the same mapping if possible; else its first."""
+    there = [line for line in section.lines if line.arm == arm and (line, column) in section.cells]
+    own = signature(section.cells[first, column].row)
+
+    def likeness(line: Line) -> tuple[bool, bool]:
+        other = signature(section.cells[line, column].row)
+        return other[0] == own[0], other[2] == own[2]
+
+    return max(there, key=likeness, default=None)  # the first of the best
+
+
+def _contrasts(section: Section, first: str, second: str, draws: Mapping[Column, DrawsByLine]) -> list[Contrast]:
+    """``first`` against ``second`` in every column that has both, with Holm's correction over these columns.
+
+    The difference, interval and p before the correction are those of ``board diff``: same draws, same number.
+    """
+    found: list[Contrast] = []
+    for line in (line for line in section.lines if line.arm == first):
+        places = []
+        for column in section.columns:
+            partner = _partner(section, line, second, column) if (line, column) in section.cells else None
+            if partner is not None:
+                pair = significance.paired(draws[column][line], draws[column][partner], DRAWS)
+                places.append((column, partner, pair))
+        adjusted = significance.holm([pair.p for _, _, pair in places])
+        for (column, partner, pair), holm in zip(places, adjusted, strict=True):
+            gain, low, high, p = pair
+            if not column.higher_is_better:
+                gain, low, high = -gain, -high, -low
+            found.append(Contrast(column, line, partner, gain, low, high, p, holm))
+    return found
+
+
+def aggregates_of(section: Section, found: Benchmark) -> list[tuple[str, dict[Line, float]]]:
+    """The benchmark's scores over columns, of the lines that were measured in all of them once."""
+    made = []
+    for asked in found.aggregates:
+        by_line: dict[Line, float] = {}
+        for line in section.lines:
+            scores: dict[str, dict[str, float]] = {}
+            columns = [column for column in section.columns if (line, column) in section.cells]
+            for column in columns:
+                name = column.task["name"].partition("@")[0]
+                if name in _bases(asked.tasks or found.tasks):
+                    scores[name] = _metrics(section.cells[line, column].row)
+            if set(scores) == _bases(asked.tasks or found.tasks) and len(scores) == len(set(scores)):
+                by_line[line] = AGGREGATES[asked.kind](scores, **asked.settings)
+        made.append((asked.name, by_line))
+    return made
+
+
+def _bases(words: Iterable[str]) -> set[str]:
+    return {word.rpartition("/")[2].partition("@")[0] for word in words}
+
+
+def _metrics(row: Row) -> dict[str, float]:
+    """By name the metrics of a row; those of further parts have the part's name before theirs."""
+    found = {metric["name"]: metric["value"] for metric in row["metrics"]}
+    for part in row.get("further", ()):
+        found |= {f"{part['part']}.{metric['name']}": metric["value"] for metric in part["metrics"]}
+    return found
