@@ -85,6 +85,7 @@ def reach(entries: Sequence[Entry], zero: float | None) -> tuple[float, float]:
     strong = [entry for entry in entries if entry.low is not None and not entry.weak]
     strong = strong or [entry for entry in entries if entry.low is not None]
     values = [bound for entry in strong for bound in (entry.low, entry.high) if bound is not None]
+    values += [entry.high for entry in entries if entry.weak and entry.high is not None and entry.high > max(values)]
     values += [entry.published for entry in entries if entry.published is not None]
     values = values or [0.0, 100.0]
     low, high = min(values), max(values)

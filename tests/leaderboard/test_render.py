@@ -318,6 +318,15 @@ def test_ticks_are_round_and_inside() -> None:
         assert steps == pytest.approx(steps[0]) and f"{steps[0]:e}"[0] in "125"
 
 
+def test_a_strong_control_is_on_the_scale_and_a_weak_one_at_its_edge() -> None:
+    entry = figures.Entry
+    weak, strong = entry("a", "control", 2, 4, 3, weak=True), entry("b", "control", 91, 95, 93, weak=True)
+    drawn = figures.forest([entry("c", "pretrained", 60, 70, 65), entry("d", "random", 55, 66, 60), weak, strong], 30.0)
+    first, _, edge, best = drawn.bars
+    assert best.high is not None and first.high is not None and first.high < best.high < drawn.width
+    assert edge.low is None and edge.note == "◂ 3.0" and drawn.zero is None
+
+
 def test_no_rows_and_a_wrong_name_are_one_line(root: Path, tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"^There are no rows below .*`ssl_suite bench` writes them\.$"):
         render.render(tmp_path)
