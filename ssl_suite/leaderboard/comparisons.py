@@ -107,7 +107,8 @@ def _intervals(section: Section, column: Column, draws: DrawsByLine) -> None:
     for line, of_line in draws.items():
         cell = section.cells[line, column]
         if len(cell.row["seeds"]) > 1 or column.clustered:
-            cell = replace(cell, **dict(zip(("low", "high"), significance.both(of_line), strict=True)))
+            found_interval = significance.both(of_line)
+            cell = replace(cell, low=found_interval.low, high=found_interval.high)
         if not column.small:
             shared = sum(count == ahead[line] for count in ahead.values()) > 1
             cell = replace(cell, rank=1 + ahead[line], shared=shared)

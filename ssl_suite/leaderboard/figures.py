@@ -172,7 +172,7 @@ def picture(found: Sequence[Contrast], board: Benchmark, budget: str, path: Path
     for k, entry in enumerate(entries):
         colour = COLOURS[entry.role]
         thick = 6 if entry.middle is None else 2
-        axes.plot([entry.low, entry.high], [k, k], color=colour, linewidth=thick, solid_capstyle="butt")  # type: ignore[list-item]
+        axes.plot([entry.low, entry.high], [k, k], color=colour, linewidth=thick, solid_capstyle="butt")  # type: ignore[arg-type]
         if entry.middle is not None:
             axes.plot([entry.middle], [k], "o", color=colour, markersize=7)
         if entry.published is not None:
