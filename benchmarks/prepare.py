@@ -45,7 +45,8 @@ BASE = {"text": 2, "dna": 2, "protein": 2, "music": 1, "image": 1, "speech": 1} 
 
 CHILD = """
 import json, resource, sys, time
-from ssl_suite import config, registry
+from ssl_suite.core import registry
+from ssl_suite.settings import config
 from ssl_suite.data.prepare import prepare
 words = json.loads(sys.argv[1])
 cfg = config.compose(words)

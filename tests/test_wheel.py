@@ -77,7 +77,7 @@ def test_it_runs_from_an_empty_folder(python: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", resources.FOLDERS)
 def test_every_folder_is_found(python: Path, tmp_path: Path, name: str) -> None:
-    code = f"from ssl_suite import resources; print(resources.folder('{name}'))"
+    code = f"from ssl_suite.core import resources; print(resources.folder('{name}'))"
     found = Path(call(python, "-c", code, cwd=tmp_path).strip())
     assert found.is_dir()
     assert found.is_relative_to(python.parent.parent)
