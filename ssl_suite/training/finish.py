@@ -19,10 +19,12 @@ from ssl_suite.core.files import read_metrics
 from ssl_suite.core.wording import count
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Modality
-from ssl_suite.training import build, checkpoint, report, restore
+from ssl_suite.training import build, checkpoint, filled, report, restore
 from ssl_suite.training.baselines import count_models, guesses
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.learner import Learner
+
+GUESSES = {"constant": "always the commonest"}  # other names as they are
 
 
 def finish(
@@ -50,9 +52,30 @@ def finish(
     report.draw(out / "metrics.jsonl", out / "loss.png", baselines, title)
     command = best.objective.command
     example = modality.example if command == "fill" else "length=50" if command else ""
+    if command == "fill" and modality.frame is None:
+        example = show_holes(out, best, evaluator, summary, title, say) or example
     closing = summary | {"larger": build.KINDS[best.encoder.spec.kind].larger}
     for line in report.summary_lines(closing, example, command, " nats" if best.objective.predicts_ids else ""):
         say(line)
+
+
+def show_holes(
+    out: Path, best: restore.Loaded, evaluator: Evaluator, summary: Mapping[str, Any], title: str, say: Callable
+) -> str:
+    """Draw ``learned.png`` and print its first passage: held-out data with holes, and what the model puts into them.
+
+    Returns:
+        A part of it to try ``fill`` with, empty where no hole of it was filled rightly.
+    """
+    found = filled.passages(best, evaluator, count=5)
+    if not found:
+        return ""
+    shares = {"the model": summary.get("valid_masked_accuracy", 0.0)}
+    shares |= {GUESSES.get(name, f"from the {name}"): share for name, share in summary["guesses"].items()}
+    filled.draw(found, shares, f"{title}: held-out data with holes, and what the model puts in", out / "learned.png")
+    holes, guesses = filled.lines(found[0])
+    say(f"Held-out data with holes:\n  {holes}\nas the model fills them, [right] or (wrong|as it was):\n  {guesses}")
+    return filled.example(found)
 
 
 def set_aside(folder: Path) -> Path | None:

@@ -204,7 +204,8 @@ def summary_lines(
         lines.append(f"Right at [MASK]: {hidden:.1%}; guessing by counts: {shown}.")
     name, word = summary.get("modality", "dna"), shlex.quote(f"encoder={out}")
     lines += [
-        f"Loss curve: {out}/loss.png   encoder: {out}/encoder",
+        f"Loss curve: {out}/loss.png   encoder: {out}/encoder"
+        + (f"   what it fills in: {out}/learned.png" if command == "fill" and example else ""),
         "Next:",
         f"  ssl_suite {command} {word} {shlex.quote(example)}" if example else "",
         f"  ssl_suite embed {word} input=YOUR_FILE output=embeddings.parquet",
