@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from ssl_suite.commands import embed
 from ssl_suite.core import registry, resources
+from ssl_suite.core.wording import count
 from ssl_suite.settings import config
 from ssl_suite.training.restore import load_run
 from ssl_suite.training.trainer import train
@@ -112,7 +113,7 @@ def test_records_become_vectors(run: tuple[str, Path], tmp_path: Path) -> None:
     text = embed.run(embed.settle(words, embed.KEYS))
     vectors = np.load(tmp_path / "e.npz")["embedding"]
     assert vectors.shape[1] == 32 and len(vectors) >= 1 and np.isfinite(vectors).all()
-    assert f"{len(vectors):,} records" in text
+    assert f"{count(len(vectors), 'record')}, " in text
 
 
 def test_a_view_keeps_the_layout(run: tuple[str, Path], monkeypatch) -> None:

@@ -127,9 +127,9 @@ def render(args: argparse.Namespace) -> int:
     examples:
       ssl_suite board render
       ssl_suite board render cross_domain root=mine/leaderboards
-      ssl_suite board render mine bench.path=benches root=mine/leaderboards     your own benchmark
 
-    Pages are made from rows that verification passes and are never edited by hand.
+    The words of a page stand in the benchmark's YAML; bench.path=FOLDER says where your own are. Pages are made from
+    rows that verification passes and are never edited by hand.
     """
     from ssl_suite.leaderboard.render import render as draw
 

@@ -26,7 +26,7 @@ from ssl_suite.core.machine import usable_cores
 from ssl_suite.core.wording import count
 
 REQUIRED = (
-    *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core"),
+    *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core", "pydantic"),
     *("torchvision", "lightly", "torchaudio", "miditok", "symusic", "soundfile", "pillow"),
     *("pyyaml", "rich", "tensorboard", "matplotlib", "scikit-learn", "scipy", "jiwer", "jinja2"),
 )

@@ -131,7 +131,7 @@ class Collator:
         frames = None
         if signal.ndim == 2 and self.frames:
             frames = np.zeros((len(layout.values), signal.shape[1]), signal.dtype)
-        pairs, segments = self.store.segments, None
+        pairs, segments = getattr(self.store, "segments", None), None  # of a task's data; a store holds no pairs
         if pairs is not None:
             segments = np.zeros(len(layout.values), np.int64)
         for r, items in enumerate(rows):

@@ -64,14 +64,11 @@ class Store:
         report: counts of the preparation, see ``prepare``.
         values: (tokens,) memory-mapped ids, or (tokens, F) frames.
         units: (tokens,) ids of the frames' units, once ``training.units`` has set them; None for tokens.
-        segments: None: a store holds no pairs.
 
     Raises:
         SuiteError: a file is missing or of another size than the index says, or windows lie where they cannot. Whether
             all bytes are what they were is the matter of ``data.seals``.
     """
-
-    segments: np.ndarray | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)

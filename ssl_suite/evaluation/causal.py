@@ -100,9 +100,9 @@ def _hf(reference: Reference, modality: Modality) -> tuple[Causal, int | None, s
         text_encoders.check_sizes(Path(place))
         tokenizer: Any = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         loader: Any = AutoModelForCausalLM
-        given: dict[str, Any] = {"output_loading_info": True, "dtype": torch.float32, "trust_remote_code": False}
+        given: dict[str, Any] = {"output_loading_info": True, "dtype": torch.float32}
         with quiet():
-            model, report = loader.from_pretrained(place, **given)
+            model, report = loader.from_pretrained(place, trust_remote_code=False, **given)
     except Exception as error:  # of many kinds: no such name, no network, a damaged file, a model of another kind
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")[:200] or type(error).__name__
         raise SuiteError(f"encoder={reference.short} cannot be opened as a causal language model ({reason}).") from None

@@ -191,15 +191,17 @@ def batch_size(path: Path, file: Any, group: int, used: list[str], limit: Limit)
     """
     import pyarrow.parquet as pq
 
+    # Of the whole group: asking for one column's facts ends the process where a damaged file leaves them out.
     meta = file.metadata.row_group(group)
-    chunks = [meta.column(i) for i in range(meta.num_columns)]
-    chunks = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] in used]
-    total, rows = sum(chunk.total_uncompressed_size for chunk in chunks), max(1, meta.num_rows)
+    total, rows = meta.total_byte_size, max(1, meta.num_rows)
+    if total < 0:
+        raise BadRecord(f"{path}: parquet file is damaged (sizes below 0); copy or download it again.", "damaged")
     if min(total, total // rows * PAGE_VALUES) > 4 * limit.bytes:
         remedy = "write it again with fewer rows a group (row_group_size=10)"
         raise limit.fault(f"{path}: row group {group + 1} with pages of {total >> 20:,} MB", remedy=remedy)
     longest = total // rows
-    leaves = [chunk.path_in_schema for chunk in chunks if chunk.has_dictionary_page]
+    paths = [file.schema.column(i).path for i in range(len(file.schema))]
+    leaves = [leaf for leaf in paths if leaf.partition(".")[0] in used]
     if leaves and total > limit.bytes // ROWS:
         with pq.ParquetFile(path, read_dictionary=leaves, metadata=file.metadata) as again:
             first = next(again.iter_batches(1, [group], used), None)

@@ -303,7 +303,7 @@ def test_more_faults(tmp_path: Path) -> None:
     task, _ = dna(tmp_path)
     with pytest.raises(SuiteError, match="is for modality=dna, not protein"):
         task_data.load(task, tasks.build_modality(tasks.find("cross_domain", "stability")), {}, {})
-    with pytest.raises(SuiteError, match="items of train that the budget keeps is always"):
+    with pytest.raises(SuiteError, match="1 item of train that the budget keeps is always"):
         load(task, {"train": 1})
     (tmp_path / "bio/mine.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(SuiteError, match=r"mine\.parquet"):

@@ -22,6 +22,7 @@ from ssl_suite.modalities.image import Image
 from ssl_suite.models import convnet
 from ssl_suite.models.convnet import Convnet, ConvnetSpec
 from ssl_suite.models.flops import encoder_flops
+from ssl_suite.objectives.base import Objective
 from ssl_suite.settings import config
 from ssl_suite.settings import schema as settings
 from ssl_suite.training import build, checkpoint
@@ -116,7 +117,9 @@ def test_the_card_names_the_library_that_opens_it() -> None:
     from ssl_suite.training import finish
 
     model = made()
-    learner: Any = type("Learner", (), {"encoder": model, "objective": type("O", (), {"predicts_ids": False})})
+    learner: Any = type(
+        "Learner", (), {"encoder": model, "objective": type("O", (Objective,), {"predicts_ids": False})()}
+    )
     cfg = {"modality": {"name": "image"}, "objective": {"name": "simclr"}, "model": {"name": "resnet18"}}
     cfg["data"] = {"name": "cifar10", "path": None}
     summary = {"steps": 1, "tokens": 2, "best_step": 1, "data_key": "k", "config_sha256": "c", "git_commit": None}

@@ -13,7 +13,7 @@ from ssl_suite.core.records import Vocabulary
 from ssl_suite.models.attention import _per_group
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import forward_flops, training_flops
-from ssl_suite.objectives.mlm import PredictionHead
+from ssl_suite.objectives.heads import PredictionHead
 
 MODEL = {"layers": 3, "width": 32, "heads": 2, "mlp_width": 40}
 LENGTHS = (7, 1, 20, 12)

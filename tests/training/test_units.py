@@ -111,7 +111,7 @@ def test_a_collapsed_and_an_unused_codebook_are_told(tmp_path: Path) -> None:
     assert "collapsed" in lines[1]
     lines = units.describe(waves, {"codes": 12, "points": 9, "used": 10, "perplexity": 9.0, "error": 0.1,
                                    "largest": 0.2, "collapsed": False})  # fmt: skip
-    assert "2 codes are used by no frame" in lines[1]
+    assert "2 of 12 codes used by no frame" in lines[1]
 
 
 def test_a_run_that_trained_on_gives_other_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

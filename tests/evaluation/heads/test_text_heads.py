@@ -35,7 +35,7 @@ def test_a_pair_is_told_apart_by_its_segments(tmp_path):
     made = task(
         tmp_path, rows, inputs=["a", "b"], label="same", head="classification", metrics=["accuracy"], select="accuracy"
     )
-    found, accuracy = measured(made, tmp_path / "out", epochs=30)
+    found, accuracy = measured(made, tmp_path / "out", epochs=20)
     assert found.data.segments is not None
     assert accuracy > 0.9
 
