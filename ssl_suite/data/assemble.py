@@ -79,7 +79,10 @@ def assemble(
         and len(totals.composition) <= SMALL_VOCABULARY
         and not totals.composition[low:high].any()
     ):
-        raise SuiteError(f"{sources.described}: all of its tokens are N or unknown: nothing to learn; give other data.")
+        raise SuiteError(
+            f"{sources.described}: all of its tokens are N or unknown; no modality.max_ambiguous (now "
+            f"{modality.max_ambiguous}) makes that something to learn; give other data."
+        )
     table = read_table(folder, totals.records)
     fraction = data.get("valid_fraction", 0.05)
     window = modality.max_length - 2
