@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -166,10 +167,28 @@ def reader(encoder: Any, modality: Modality, device: torch.device) -> Callable[[
     from ssl_suite.modalities.signals import SignalModality
     from ssl_suite.training.units import identified, points_of
 
-    if not isinstance(modality, SignalModality) or not hasattr(encoder, "layer_states") or encoder.spec.features:
+    if not isinstance(modality, SignalModality) or not reads_units(encoder, modality):
         return lambda batch: batch
     points = points_of(modality, device)
     return lambda batch: identified(modality, batch, points)
+
+
+def reads_units(encoder: Any, modality: Modality) -> bool:
+    """Whether the encoder was made for a signal's units and not for its frames."""
+    return modality.frame is not None and hasattr(encoder, "layer_states") and not encoder.spec.features
+
+
+def with_units(encoder: Any, data: TaskData, modality: Modality, device: torch.device) -> TaskData:
+    """The data with each frame's unit, where the encoder reads units: a trainer's batches take their ids from it."""
+    if not reads_units(encoder, modality):
+        return data
+    ready, units = reader(encoder, modality, device), np.zeros(len(data.values), np.int32)
+    for part in data.parts:
+        windows, sequences = data.split(part), sequences_of(data, part)
+        for s, ids_T1 in over(sequences, modality, device, lambda batch: ready(batch).values[:, None], "position"):
+            start = int(windows.starts_S[s])
+            units[start : start + len(ids_T1)] = ids_T1[:, 0]
+    return replace(data, units=units)
 
 
 def device_of(encoder: Any) -> torch.device:

@@ -150,6 +150,8 @@ def build(
             read, encoder = frozen.of_positions(encoder, data, modality, splits, folder / "features")
         else:
             read, encoder = frozen.of_sequences(encoder, data, modality, splits)
+    else:
+        read = encode.with_units(encoder, data, modality, device)
     torch.manual_seed(plan.seed)
     settings = {key: value for key, value in plan.task.head.items() if key != "name"}
     if plan.protocol == "probe":  # which standardises its features and stays linear in them
