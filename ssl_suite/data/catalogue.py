@@ -14,13 +14,13 @@ from typing import Any, Literal, get_type_hints
 import yaml
 
 from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.files import YamlLoader
 from ssl_suite.core.registry import describe, fits
 from ssl_suite.core.resources import folder
 from ssl_suite.data import cache
 
 ROOT_VARIABLE = "SSL_DATA_DIR"
 FETCHED = "data"  # folder of the cache into which ``data fetch`` puts things without data.root
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, where it is there: three times as fast
 ABSENT, PARTLY, PRESENT, WRONG_SIZE = "absent", "partly", "here", "wrong size"
 
 
@@ -168,7 +168,7 @@ def list_entries(
             paths.setdefault(path.stem, path)
     where, entries = places(root, given_cache), []
     for name in sorted(paths):
-        content = yaml.load(paths[name].read_text("utf-8"), LOADER)
+        content = yaml.load(paths[name].read_text("utf-8"), YamlLoader)
         if isinstance(content, dict) and content.get("source") is not None:
             source = read_source(content["source"], str(paths[name]))
             entries.append(Entry(name, source, state(source, where)))

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ssl_suite.core import resources
 from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.files import YamlLoader
 from ssl_suite.core.schema import parse
-from ssl_suite.data.catalogue import LOADER
 from ssl_suite.evaluation import references, tasks
 
 CONTROLS = ("majority", "linear")  # protocols of controls, where no file says what an arm stands for
@@ -117,7 +117,7 @@ def load(name: str, own: str | Path | None = None) -> Benchmark:
     """
     path = path_of(name, own)
     try:
-        content = yaml.load(path.read_text("utf-8"), LOADER)
+        content = yaml.load(path.read_text("utf-8"), YamlLoader)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error.strerror}).") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -14,8 +14,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.files import YamlLoader
 from ssl_suite.core.schema import STRICT, parse
-from ssl_suite.data.catalogue import LOADER
 from ssl_suite.settings import config
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -54,8 +54,8 @@ class Budget:
     """On matrices and kernels."""
     dropout: Share | None
     """In a transformers encoder; null is its own."""
-    pooling: Literal["mean", "cls"]
-    """A sequence's vector: the mean of its states, or that of [CLS]."""
+    pooling: Literal["mean", "cls", "pooler"]
+    """A sequence's vector: the mean of its states, that of [CLS], or [CLS] through BERT's pooler."""
     probe_steps: Count
     """Optimiser steps of a probe's head, on features that are computed once."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -94,7 +94,7 @@ def load(name: str, overrides: Mapping[str, str] | None = None) -> Budget:
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
         try:
-            content = yaml.load(path.read_text("utf-8"), LOADER)
+            content = yaml.load(path.read_text("utf-8"), YamlLoader)
         except OSError as error:
             raise SuiteError(f"budget={name}: cannot be read ({error.strerror}).") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -102,6 +102,6 @@ def load(name: str, overrides: Mapping[str, str] | None = None) -> Budget:
         content = {"name": path.stem, **content} if isinstance(content, dict) else content
     else:
         content = config.option("budget", name)
-    changed = {key: yaml.load(value, LOADER) for key, value in (overrides or {}).items()}
+    changed = {key: yaml.load(value, YamlLoader) for key, value in (overrides or {}).items()}
     whole = {**content, **changed, **({"overrides": changed} if changed else {})}
     return parse(Budget, whole, f"budget={name}", "budget.")

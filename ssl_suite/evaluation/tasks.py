@@ -18,9 +18,9 @@ from pydantic.dataclasses import dataclass
 
 from ssl_suite.core import resources
 from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.files import YamlLoader
 from ssl_suite.core.registry import MODALITIES, build
 from ssl_suite.core.schema import STRICT, keys, parse
-from ssl_suite.data import catalogue
 from ssl_suite.evaluation import metrics
 from ssl_suite.evaluation.heads import HEADS
 
@@ -119,7 +119,7 @@ def load(path: Path) -> Task:
     path = Path(path)
     try:
         text = path.read_text("utf-8")
-        content = yaml.load(text, catalogue.LOADER)
+        content = yaml.load(text, YamlLoader)
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read ({error.strerror}).") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -211,14 +211,14 @@ def entry(name: str) -> dict[str, Any] | None:
     path = resources.folder("conf") / "data" / f"{name}.yaml"
     if not re.fullmatch(r"\w+", name) or not path.is_file():
         return None
-    section = yaml.load(path.read_text("utf-8"), catalogue.LOADER)
+    section = yaml.load(path.read_text("utf-8"), YamlLoader)
     return section if section.get("source") is not None else None
 
 
 def _defaults(name: str) -> dict[str, Any]:
     """``conf/modality/NAME.yaml``; empty for the modality of another package."""
     path = resources.folder("conf") / "modality" / f"{name}.yaml"
-    return yaml.load(path.read_text("utf-8"), catalogue.LOADER) if path.is_file() else {}
+    return yaml.load(path.read_text("utf-8"), YamlLoader) if path.is_file() else {}
 
 
 def modality_section(task: Task) -> dict[str, Any]:

@@ -115,6 +115,28 @@ def test_regression_is_a_loop_over_sequences(pooling: Any, norm: bool) -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-5) and count.item() == 4 and metrics == {}
 
 
+def test_a_pooler_is_that_of_transformers() -> None:
+    """The map of [CLS] starts as the encoder's own; an encoder without one, or with zeros for it, gets a random one."""
+    from transformers import BertConfig
+    from transformers.models.bert.modeling_bert import BertPooler
+
+    torch.manual_seed(4)
+    encoder, given = Table(), rows_of([7, 12, 3, 20])
+    own = BertPooler(BertConfig(hidden_size=Table.width))
+    encoder.model = SimpleNamespace(pooler=own)  # type: ignore[assignment]
+    head = Classification(encoder, data_of(np.array([2, 0, 1, 2]), classes=3), pooling="pooler")
+    states = [encoder.rows(given.values[span])[None] for span in spans(given)]
+    torch.testing.assert_close(head.vectors(encoder, given)[:4], torch.cat([own(each) for each in states]))
+    assert head.settings() == {"pooling": "pooler", "norm": False}
+    head.output(head.vectors(encoder, given)).sum().backward()
+    assert head.pooler.weight.grad is not None and own.dense.weight.grad is None  # a copy is trained
+    for lacking in (None, own):
+        torch.nn.init.zeros_(own.dense.weight)
+        encoder.model = SimpleNamespace(pooler=lacking)  # type: ignore[assignment]
+        random = Classification(encoder, data_of(np.array([2, 0, 1, 2]), classes=3), pooling="pooler").pooler
+        assert 0 < random.weight.std() < 0.05 and not random.bias.any()
+
+
 @pytest.mark.parametrize("kind", [Classification, Regression])
 def test_padding_counts_nothing(kind: Any) -> None:
     """Neither in the sums nor in a gradient; and a batch of padding alone is a batch."""

@@ -54,12 +54,13 @@ class Head(Objective):
     Args:
         encoder: whose width it reads.
         data: the task's; the labels of its training items are the targets.
-        pooling: what a sequence's vector is: the ``mean`` of its states, or that of [CLS].
+        pooling: what a sequence's vector is: the ``mean`` of its states, that of [CLS] (``cls``), or BERT's ``pooler``,
+            tanh of a dense map of [CLS] that starts from the encoder's own weights where it has some.
         dropout: before the last map.
         noisy: the encoder has dropout of its own, whose draws are then a function of the seed and the step.
-        norm: a LayerNorm without parameters before the last map. Vectors of an encoder that was tuned for cosines
-            differ by 0.05 from one sequence to another, and a map that starts at 0.02 hardly sees them: MiniLM on
-            splice reached 85 % of dev with it and 61 % without, after 110,000 tokens at 3e-4.
+        norm: a LayerNorm without parameters before the last map; none behind a pooler. Vectors of an encoder that was
+            tuned for cosines differ by 0.05 from one sequence to another, and a map that starts at 0.02 hardly sees
+            them: MiniLM on splice reached 85 % of dev with it and 61 % without, after 110,000 tokens at 3e-4.
 
     Attributes:
         version: changes with anything in the head that changes a number; it is part of the protocol in a row.
@@ -85,7 +86,7 @@ class Head(Objective):
         self,
         encoder: Any,
         data: TaskData,
-        pooling: Literal["mean", "cls"] = "mean",
+        pooling: Literal["mean", "cls", "pooler"] = "mean",
         dropout: float = 0.0,
         noisy: bool = False,
         norm: bool = True,
@@ -93,7 +94,10 @@ class Head(Objective):
         super().__init__()
         self.pooling, self.noisy, self._seeded = pooling, noisy or dropout > 0, -1
         self.drop = nn.Dropout(dropout)
-        self.norm = nn.LayerNorm(encoder.width, elementwise_affine=False) if norm else nn.Identity()
+        if pooling == "pooler":
+            self.pooler = encoder_pooler(encoder)
+        plain = not norm or pooling == "pooler"
+        self.norm = nn.Identity() if plain else nn.LayerNorm(encoder.width, elementwise_affine=False)
         self.output = nn.Linear(encoder.width, self.outputs(data))
         nn.init.trunc_normal_(self.output.weight, std=0.02)
         nn.init.zeros_(self.output.bias)
@@ -175,11 +179,10 @@ class Head(Objective):
         """(B, D) or (N, D): what the last map reads."""
         if self.positions:
             return self.norm(encoder(batch))
-        if self.pooling == "cls":
-            vectors_BD = encoder(batch)[batch.offsets_B1[:-1].long().clamp(max=len(batch.values) - 1)]
-        else:
-            vectors_BD = encoder.pooled(batch)
-        return self.norm(vectors_BD)
+        if self.pooling == "mean":
+            return self.norm(encoder.pooled(batch))
+        vectors_BD = encoder(batch)[batch.offsets_B1[:-1].long().clamp(max=len(batch.values) - 1)]
+        return self.norm(self.pooler(vectors_BD).tanh() if self.pooling == "pooler" else vectors_BD)
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of the encoder, and of the head's matrices."""
@@ -190,6 +193,18 @@ class Head(Objective):
     def settings(self) -> dict[str, Any]:
         """What a row says of the head beside its name and version."""
         return {"pooling": self.pooling, "norm": not isinstance(self.norm, nn.Identity)}
+
+
+def encoder_pooler(encoder: Any) -> nn.Linear:
+    """The dense map of BERT's pooler: a copy of the encoder's own, or a random one (std 0.02) where it has none."""
+    dense = nn.Linear(encoder.width, encoder.width)
+    own = getattr(getattr(getattr(encoder, "model", None), "pooler", None), "dense", None)
+    if own is not None and bool(own.weight.any()):  # zeros are weights that the checkpoint lacks
+        dense.load_state_dict(own.state_dict())
+    else:
+        nn.init.trunc_normal_(dense.weight, std=0.02)
+        nn.init.zeros_(dense.bias)
+    return dense
 
 
 def of_sequences(values_I: np.ndarray, part: Part) -> np.ndarray:
