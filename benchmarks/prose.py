@@ -35,7 +35,7 @@ def main() -> None:
         store.ids[start : start + length]
         for start, length in zip(windows.starts_S.tolist(), windows.lengths_S.tolist(), strict=True)
     ]
-    characters = sum(len(loaded.modality.spell(piece)) for piece in pieces)
+    characters = sum(len(loaded.modality.decode(piece)) for piece in pieces)
     held_out = known([markov.symbols(piece, targets) for piece in pieces])
     tokens = sum(map(len, held_out))
     facts: dict[str, Any] = {"characters": characters, "tokens": tokens, "step": loaded.step}

@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     elif args.json:
         print(json.dumps([as_dict(modality, result) for result in results], indent=1))
     else:
-        print("\n".join(modality.spell(_array(result.ids)) for result in results))
+        print("\n".join(modality.decode(_array(result.ids)) for result in results))
     for line in notes(modality, results, settings):
         print(line, file=sys.stderr)
     return 0
@@ -185,7 +185,7 @@ def write(modality: Any, results: list[Generated], output: Path) -> dict[Path, i
             return {
                 path: modality.write_midi(_array(result.ids), path) for path, result in zip(paths, results, strict=True)
             }
-        texts = [modality.spell(_array(result.ids)) for result in results]
+        texts = [modality.decode(_array(result.ids)) for result in results]
         if output.suffix.lower() in FASTA:
             texts = [f">sample_{number}\n{text}" for number, text in enumerate(texts, 1)]
         output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
@@ -197,7 +197,7 @@ def write(modality: Any, results: list[Generated], output: Path) -> dict[Path, i
 def as_dict(modality: Modality, result: Generated) -> dict[str, Any]:
     """One result as JSON values."""
     return {
-        "text": modality.spell(_array(result.ids)),
+        "text": modality.decode(_array(result.ids)),
         "prompt_tokens": result.prompt,
         "tokens": [modality.vocabulary.tokens[i] for i in result.ids],
         "ended": result.ended,

@@ -1,10 +1,10 @@
 """Validation windows that nearly repeat a training window: homologous proteins, edited texts, another cut of a picture.
 
-Which features two windows share is the modality's matter (``kin``), as is how alike they must be (``kin_share``, the
-Jaccard similarity of the two sets). The search is exact, by an inverted index over the validation windows' features: a
-training window that finds fewer of its own features in it than a near copy must share is passed over without any
-comparison, and a validation window leaves the index once it has been found, so that data of nothing but copies do not
-take for ever.
+Which features a window has is the modality's matter (``near_duplicate_features``), as is the Jaccard similarity of two
+sets from which windows count as near copies (``near_duplicate_similarity``). The search is exact, by an inverted index
+over the validation windows' features: a training window that finds fewer of its own features in it than a near copy
+must share is passed over without any comparison, and a validation window leaves the index once it has been found, so
+that data of nothing but copies do not take for ever.
 
 Shapes: V validation windows, T training windows looked up together, P features of all windows of a group.
 """
@@ -88,15 +88,15 @@ def near_copies(store: Store, modality: Modality) -> dict[str, Any] | None:
     """How many validation windows have a near copy in training; exact copies count too.
 
     Returns:
-        None where the modality has no ``kin``. Else ``kinship`` (in words), ``similarity`` (from which windows count),
-        ``looked_at`` (validation windows: all up to ``LOOKED_AT``), ``windows`` (those with a near copy),
-        ``share``, and the first ``examples``: names of both records and their similarity.
+        None where the modality has no ``near_duplicate_features``. Else ``kinship`` (in words), ``similarity`` (from
+        which windows count), ``looked_at`` (validation windows: all up to ``LOOKED_AT``), ``windows`` (those with a
+        near copy), ``share``, and the first ``examples``: names of both records and their similarity.
     """
-    if not modality.kinship:
+    if not modality.near_duplicate_kind:
         return None
     train, valid = store.split("train"), store.split("valid")
     looked_at = np.arange(min(len(valid), LOOKED_AT)) * len(valid) // min(len(valid), LOOKED_AT)
-    index = Index([features(store, modality, valid, i) for i in looked_at.tolist()], modality.kin_share)
+    index = Index([features(store, modality, valid, i) for i in looked_at.tolist()], modality.near_duplicate_similarity)
     sets: list[np.ndarray] = []
     numbers: list[int] = []
     waiting = 0
@@ -117,8 +117,8 @@ def near_copies(store: Store, modality: Modality) -> dict[str, Any] | None:
         for i in found[:EXAMPLES].tolist()
     ]
     return {
-        "kinship": modality.kinship,
-        "similarity": modality.kin_share,
+        "kinship": modality.near_duplicate_kind,
+        "similarity": modality.near_duplicate_similarity,
         "looked_at": len(looked_at),
         "windows": len(found),
         "share": len(found) / len(looked_at),
@@ -129,4 +129,4 @@ def near_copies(store: Store, modality: Modality) -> dict[str, Any] | None:
 def features(store: Store, modality: Modality, windows: Windows, i: int) -> np.ndarray:
     """(n,) uint64 distinct features of the i-th window."""
     start, length = int(windows.starts_S[i]), int(windows.lengths_S[i])
-    return modality.kin(np.asarray(store.values[start : start + length]))
+    return modality.near_duplicate_features(np.asarray(store.values[start : start + length]))

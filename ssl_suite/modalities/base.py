@@ -133,13 +133,13 @@ class Modality:
     example: ClassVar[str] = ""
     """A short sequence with a [MASK], to show what ``fill`` does; empty where ids have no text."""
 
-    kinship: ClassVar[str] = ""
-    """How ``kin`` finds near copies, in a few words for the report; empty where it does not."""
+    near_duplicate_kind: ClassVar[str] = ""
+    """How ``near_duplicate_features`` finds near copies, in a few words for the report; empty where it does not."""
 
-    kin_share: ClassVar[float] = 0.5
-    """The Jaccard similarity of two ``kin`` sets from which they count as near copies."""
+    near_duplicate_similarity: ClassVar[float] = 0.5
+    """The Jaccard similarity of two ``near_duplicate_features`` sets from which they count as near copies."""
 
-    def kin(self, values: np.ndarray) -> np.ndarray:
+    def near_duplicate_features(self, values: np.ndarray) -> np.ndarray:
         """(n,) uint64, distinct features (6-mers, a perceptual hash): near copies share most of them."""
         return np.zeros(0, np.uint64)
 
@@ -157,7 +157,7 @@ class Modality:
             return np.full(length, self.vocabulary.targets[0], np.int64)
         return np.zeros((length, self.frame.width), self.frame.dtype)
 
-    def spell(self, values: np.ndarray) -> str:
+    def decode(self, values: np.ndarray) -> str:
         """The text of ids; for units their tokens, separated by spaces."""
         return " ".join(self.vocabulary.tokens[i] for i in values.tolist())
 

@@ -61,8 +61,10 @@ class DNA(LetterModality):
     example = "ACGTACGT[MASK]ACGTACGT"
     suffixes = sequence_files.SUFFIXES
     first_target = FIRST + len(AMBIGUOUS)
-    kinship = "shared 16-mers of either strand"
-    kin_share = 0.3  # a copy that is cut at another place shares half its bases, J = 1/3, with one of two windows
+    near_duplicate_kind = "shared 16-mers of either strand"
+    near_duplicate_similarity = (
+        0.3  # a copy that is cut at another place shares half its bases, J = 1/3, with one of two windows
+    )
 
     def __init__(
         self,
@@ -193,7 +195,7 @@ class DNA(LetterModality):
             parts += [np.asarray(one.ids, dtype=np.int32) for one in some]
         return Encoded(np.concatenate(parts), counts)
 
-    def spell(self, values: np.ndarray) -> str:
+    def decode(self, values: np.ndarray) -> str:
         """The tokens' text, end to end (overlapping k-mers: separated by spaces, the form their tokeniser reads)."""
         tokens = self.vocabulary.tokens
         return (" " if self.vocabulary.reach > 1 else "").join(tokens[i] for i in values.tolist())
@@ -215,7 +217,7 @@ class DNA(LetterModality):
             backward = self._opposite.astype(np.int32).take(values[::-1]).tobytes()
         return hashlib.blake2b(min(forward, backward), digest_size=16).digest()
 
-    def kin(self, values: np.ndarray) -> np.ndarray:
+    def near_duplicate_features(self, values: np.ndarray) -> np.ndarray:
         """(n,) uint64, the distinct 16-mers, each the smaller of itself and its reverse complement."""
         if self.tokenizer == "base":
             codes = values.astype(np.uint8) - np.uint8(FIRST)
@@ -257,7 +259,7 @@ class DNA(LetterModality):
 
     def _exported(self) -> Any:
         """It gives the ids of ``encode``, but for overlapping k-mers, which the library cannot cut: their tokeniser
-        reads words separated by white space, as ``spell`` writes them."""
+        reads words separated by white space, as ``decode`` writes them."""
         from tokenizers import Regex, pre_tokenizers
 
         from ssl_suite.modalities import tokenizers

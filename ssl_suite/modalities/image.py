@@ -46,8 +46,8 @@ class Image(SignalModality):
 
     name = "image"
     suffixes = image_files.SUFFIXES
-    kinship = "perceptual hash"
-    kin_share = image_hash.SHARE
+    near_duplicate_kind = "perceptual hash"
+    near_duplicate_similarity = image_hash.SHARE
 
     def __init__(
         self,
@@ -182,6 +182,6 @@ class Image(SignalModality):
         views = image_views.random_views(pixels.float() / 255, draws, self.recipe)
         return self.with_pixels(batch, (views * 255).round().to(torch.uint8))
 
-    def kin(self, values: np.ndarray) -> np.ndarray:
+    def near_duplicate_features(self, values: np.ndarray) -> np.ndarray:
         """(n,) uint64, features of a perceptual hash, see ``image_hash``."""
         return image_hash.features(image_layout.picture(values, self.cells, self.patch))

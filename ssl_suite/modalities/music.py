@@ -23,7 +23,7 @@ from ssl_suite.modalities.music_bpe import Bpe
 FIRST = music_tokens.FIRST
 WRITERS = {"remi": music_tokens.remi, "tsd": music_tokens.tsd, "octuple": music_tokens.octuple}
 RESOLUTIONS = (4, 8, 12, 16, 24)  # steps of a beat; all multiples of the coarse grid of long notes
-GRAM = 8  # intervals of a feature of ``kin``: two pieces by one composer share few, two copies most
+GRAM = 8  # intervals of a near-duplicate feature: two pieces by one composer share few, two copies most
 FEWEST = 16  # intervals by which a piece is known; below, all of its tokens count
 
 
@@ -50,7 +50,7 @@ class Music(Modality):
     name = "music"
     suffixes = music_files.SUFFIXES
     parallel_from = 8 << 20  # bytes: two seconds of work
-    kinship = f"runs of {GRAM} intervals"
+    near_duplicate_kind = f"runs of {GRAM} intervals"
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class Music(Modality):
             found = np.where(pitched, flat - flat[np.argmax(pitched)] - 1000, flat) if len(flat) else flat
         return hashlib.blake2b(found.astype("<i4").tobytes(), digest_size=16).digest()
 
-    def kin(self, values: np.ndarray) -> np.ndarray:
+    def near_duplicate_features(self, values: np.ndarray) -> np.ndarray:
         """(n,) uint64, the distinct runs of ``GRAM`` intervals, hashed."""
         found = music_decode.intervals(self._flat(values), self._ids, self.tokenizer)
         if len(found) < GRAM:
@@ -228,13 +228,13 @@ class Music(Modality):
             values_N = music_views.stretch(values_N, batch, rng, ids.range("Velocity"), self.velocity)
         return batch.with_values(values_N)
 
-    def decode(self, values: np.ndarray) -> Any:
+    def score(self, values: np.ndarray) -> Any:
         """A ``symusic.Score`` of ids; pitches alone become even eighths. Incomplete notes are passed over."""
         return music_decode.score(self._flat(values), self._ids, self._miditok, self.tokenizer)
 
     def write_midi(self, values: np.ndarray, path: Path) -> int:
-        """Write ``decode``'s score as a MIDI file; gives the number of its notes."""
-        score = self.decode(values)
+        """Write ``score``'s music as a MIDI file; gives the number of its notes."""
+        score = self.score(values)
         atomic.write(path, score.dumps_midi())
         return int(score.note_num())
 
@@ -250,7 +250,7 @@ class Music(Modality):
         return settings
 
     def save(self, folder: Path) -> None:
-        """Write a tokeniser that reads token texts separated by spaces (as ``spell`` writes them), and miditok's own.
+        """Write a tokeniser that reads token texts separated by spaces (as ``decode`` writes them), and miditok's own.
 
         ``transformers.AutoTokenizer`` opens the folder; ``miditok.REMI(params=folder / "miditok.json")`` and TSD read
         MIDI files to the same ids.

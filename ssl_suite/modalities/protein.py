@@ -53,8 +53,8 @@ class Protein(LetterModality):
     example = "MKTAYIAKQRQISFVKSHFSRQ[MASK]EERLGLIEVQAPILSRVGDGTQDNLSG"
     suffixes = sequence_files.suffixes(*FILES)
     first_target = FIRST + len(REST)
-    kinship = "shared 6-mers"
-    kin_share = 0.5
+    near_duplicate_kind = "shared 6-mers"
+    near_duplicate_similarity = 0.5
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Protein(LetterModality):
     def _letters(self, record: Record) -> tuple[bytes, dict[str, int]]:
         return checked_letters(record, self.ambiguous, self.soft_mask, self.stops, self.gaps)
 
-    def spell(self, values: np.ndarray) -> str:
+    def decode(self, values: np.ndarray) -> str:
         """The tokens' text, end to end."""
         return "".join(map(self.vocabulary.tokens.__getitem__, values.tolist()))
 
@@ -164,13 +164,13 @@ class Protein(LetterModality):
         """A digest (16 bytes) of the tokens, whatever integer type holds them."""
         return hashlib.blake2b(values.astype(np.int32).tobytes(), digest_size=16).digest()
 
-    def kin(self, values: np.ndarray) -> np.ndarray:
+    def near_duplicate_features(self, values: np.ndarray) -> np.ndarray:
         """(n,) uint64, the distinct 6-mers of the 20 residues: five bits a letter."""
         if self.tokenizer == "residue":
             # Special tokens, if any, wrap around to large numbers, which are left out like codes and gaps.
             codes = values.astype(np.uint8) - np.uint8(FIRST)
         else:
-            text = self.spell(values).encode("ascii")
+            text = self.decode(values).encode("ascii")
             codes = np.frombuffer(text.translate(RESIDUE_CODES), np.uint8)
         return kmers.distinct(codes, len(RESIDUES), KIN)
 

@@ -46,7 +46,7 @@ class Text(Modality):
     name = "text"
     suffixes = text_read.SUFFIXES
     cuts_words = True
-    kinship = "5-word shingles"
+    near_duplicate_kind = "5-word shingles"
     example = "She opened the [MASK] and went into the house."
     parallel_from = 32 << 20  # bytes: 11 MB took 6 to 7 s alone, and 9 to 13 with a helper where one core was busy
 
@@ -229,7 +229,7 @@ class Text(Modality):
         parts = data if plain is text else map(self._clean, data)
         return [sentence for sentence in map(str.strip, parts) if sentence]
 
-    def spell(self, values: np.ndarray) -> str:
+    def decode(self, values: np.ndarray) -> str:
         """The text of ids."""
         tokenizer = self._ready().tokenizer
         if tokenizer.decoder is None:
@@ -243,7 +243,7 @@ class Text(Modality):
         text = "".join(written[values].tolist()).lstrip()
         return hashlib.blake2b(text.encode("utf-8"), digest_size=16).digest()
 
-    def kin(self, values: np.ndarray) -> np.ndarray:
+    def near_duplicate_features(self, values: np.ndarray) -> np.ndarray:
         """Hashes of all runs of five words (of a shorter text: of all), without regard to case or punctuation."""
         return self._tables()[1].of(values)
 

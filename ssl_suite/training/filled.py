@@ -75,10 +75,10 @@ def _pieces(modality: Any, values_T: np.ndarray, guess_T: np.ndarray, hidden_T: 
     """Each token's text is what it adds to that of the tokens before it, for tokenisers write spaces in many ways."""
     before = ""
     for i, (guess, hidden) in enumerate(zip(guess_T, hidden_T, strict=True)):
-        upto = modality.spell(values_T[: i + 1])
+        upto = modality.decode(values_T[: i + 1])
         # A space at the very beginning is not written: there is nothing to see of it or of its hole.
         seen = hidden and len(upto) > len(before)
-        other = modality.spell(np.append(values_T[:i], guess))[len(before) :] if seen else None
+        other = modality.decode(np.append(values_T[:i], guess))[len(before) :] if seen else None
         yield Piece(upto[len(before) :].replace("\n", " "), None if other is None else other.replace("\n", " "))
         before = upto
 

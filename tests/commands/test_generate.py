@@ -83,7 +83,7 @@ def test_music_is_written_as_midi(music: Path, tmp_path: Path, capsys: pytest.Ca
         assert line == f"wrote {tmp_path / f'tune-{number}.mid'} ({made.note_num()} notes)" and made.tpq > 0
     assert len(out) == 2
     typed, _ = said(capsys, *words)
-    assert typed[0].startswith(loaded.modality.spell(np.asarray(tokens[:20])))
+    assert typed[0].startswith(loaded.modality.decode(np.asarray(tokens[:20])))
     out, err = said(capsys, f"encoder={music}", "length=1", f"output={tmp_path / 'new.mid'}")  # one token is no note
     assert out == [f"wrote {tmp_path / 'new.mid'} (0 notes)"] and (tmp_path / "new.mid").read_bytes()[:4] == b"MThd"
     assert err[-1].startswith(f"warning: {tmp_path / 'new.mid'} has no notes: what the model wrote makes no whole note")

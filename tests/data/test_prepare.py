@@ -259,7 +259,7 @@ def test_an_input_that_is_replaced_while_it_is_prepared(tmp_path: Path, monkeypa
     path.write_text(old)
     store, lines = run(path, Counting(at=1, act=replaced(path, new), max_length=102))
     assert sum("changed while it was prepared" in line for line in lines) == 1
-    assert DNA().spell(store.values) == new.split()[1]
+    assert DNA().decode(store.values) == new.split()[1]
     assert store.key == run(path)[0].key
     assert [folder.name for folder in (tmp_path / "cache").glob("dna-*")] == [store.folder.name]
     counting = Counting(max_length=101)
@@ -349,7 +349,7 @@ def test_bpe_is_trained_once_and_comes_with_the_store(tmp_path: Path) -> None:
     first = DNA(tokenizer="bpe", vocab_size=60, max_length=102)
     store, _ = run(path, first)
     assert store.values.dtype == np.uint8
-    assert first.spell(store.values) == random_bases(30_000, 0)
+    assert first.decode(store.values) == random_bases(30_000, 0)
     second = DNA(tokenizer="bpe", vocab_size=60, max_length=102)
     again, lines = run(path, second)
     assert again.folder == store.folder

@@ -66,7 +66,7 @@ def sides_of(store: Store, modality: Modality) -> tuple[str, str]:
     """The text of the training records, and of all others, without white space."""
     texts: dict[bool, list[str]] = {True: [], False: []}
     for i, (start, length) in enumerate(zip(store.record_starts, store.record_lengths, strict=True)):
-        spelt = modality.spell(store.values[start : start + length])
+        spelt = modality.decode(store.values[start : start + length])
         texts[bool(given(store)[i] == split.TRAIN)].append("".join(spelt.split()))
     return "|".join(texts[True]), "|".join(texts[False])
 
@@ -111,7 +111,7 @@ def test_no_token_comes_from_a_block_that_is_held_back(tmp_path: Path, name: str
     store = prepare(modality, data, report=lambda line: None)
     check(store, modality, letters)
     assert "letters, each a record" in store.report["split"]
-    whole = "".join(modality.spell(store.values).split())
+    whole = "".join(modality.decode(store.values).split())
     assert whole == "".join(text.split())  # nothing is lost between the blocks
     train, others = map(len, sides_of(store, modality))
     assert 0.05 < others / (train + others) < 0.15

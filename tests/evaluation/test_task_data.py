@@ -53,7 +53,7 @@ def load(task: tasks.Task, limits: dict | None = None, **place: Any) -> task_dat
 def spelled(data: task_data.TaskData, modality: DNA, part: str) -> list[str]:
     windows = data.split(part)
     spans = zip(windows.starts_S.tolist(), windows.lengths_S.tolist(), strict=True)
-    return [modality.spell(data.values[start : start + length]) for start, length in spans]
+    return [modality.decode(data.values[start : start + length]) for start, length in spans]
 
 
 def test_every_row_is_in_its_place(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_bpe_spells_its_input_and_is_shorter() -> None:
     dna = fitted_bpe()
     text = random_bases(3000, seed=5) + "N" * 9 + random_bases(333, seed=6)
     values = dna.encode(Record("r", text, "x.fa")).values
-    assert dna.spell(values) == text
+    assert dna.decode(values) == text
     assert len(values) < 0.5 * len(text)
     low, high = dna.vocabulary.targets
     assert len(dna.vocabulary) == high == 100
@@ -124,9 +124,9 @@ def test_auto_tokenizer_of_overlapping_kmers_reads_words(tmp_path: Path) -> None
     dna = DNA(tokenizer="kmer", k=3)
     dna.save(tmp_path)
     values = dna.encode(Record("r", "ACGTNACGT", "x.fa")).values
-    assert dna.spell(values) == "ACG CGT [UNK] [UNK] [UNK] ACG CGT"
+    assert dna.decode(values) == "ACG CGT [UNK] [UNK] [UNK] ACG CGT"
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    assert tokenizer(dna.spell(values))["input_ids"] == [CLS, *values.tolist(), SEP]
+    assert tokenizer(dna.decode(values))["input_ids"] == [CLS, *values.tolist(), SEP]
 
 
 def test_load_restores_a_bpe_and_refuses_another_vocabulary(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_complement_of_every_letter_agrees_with_biopython() -> None:
     dna = DNA(ambiguous="keep")
     ids = encoded(dna, LETTERS * 2 + BASES * 20)
     turned = dna.opposite[np.asarray(ids)[::-1]]
-    assert dna.spell(turned) == str(Seq(dna.spell(np.asarray(ids))).reverse_complement())
+    assert dna.decode(turned) == str(Seq(dna.decode(np.asarray(ids))).reverse_complement())
 
 
 @pytest.mark.shared

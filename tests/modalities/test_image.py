@@ -178,7 +178,9 @@ def shared(one: np.ndarray, other: np.ndarray) -> float:
 
 def hashed(pixels: np.ndarray | bytes, size: int = 32) -> np.ndarray:
     image = Image(size=size)
-    found = image.kin(image.encode(record(pixels if isinstance(pixels, bytes) else encoded(pixels))).values)
+    found = image.near_duplicate_features(
+        image.encode(record(pixels if isinstance(pixels, bytes) else encoded(pixels))).values
+    )
     assert found.dtype == np.uint64 and len(np.unique(found)) == len(found) <= 8
     return found
 
@@ -195,17 +197,17 @@ def test_copies_are_kin_and_others_are_not() -> None:
         (lambda pixels: np.asarray(Pillow.fromarray(pixels).resize((64, 64), Pillow.Resampling.BICUBIC)), 0.97),
     ):
         copies = [
-            shared(hashed(change(pixels)), found) >= Image.kin_share
+            shared(hashed(change(pixels)), found) >= Image.near_duplicate_similarity
             for pixels, found in zip(pictures, own, strict=True)
         ]
         assert np.mean(copies) >= at_least
-    strangers = [shared(own[i], own[j]) >= Image.kin_share for i in range(len(own)) for j in range(i)]
+    strangers = [shared(own[i], own[j]) >= Image.near_duplicate_similarity for i in range(len(own)) for j in range(i)]
     assert np.mean(strangers) < 1e-3
 
 
 def test_a_hash_does_not_depend_on_the_size_it_is_read_at() -> None:
     big = np.asarray(Pillow.fromarray(tiles(8)[3]).resize((256, 256), Pillow.Resampling.BICUBIC))
-    assert shared(hashed(big, 128), hashed(big, 64)) >= Image.kin_share
+    assert shared(hashed(big, 128), hashed(big, 64)) >= Image.near_duplicate_similarity
     assert len(hashed(np.full((32, 32, 3), 77, np.uint8))) == 4  # an even surface is its own mirror image
 
 

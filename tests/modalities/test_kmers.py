@@ -34,7 +34,7 @@ def test_kin_of_dna_is_that_of_the_reverse_complement(make) -> None:
     dna = make()
     text = random_bases(150, seed=1) + "N" + random_bases(149, seed=2)
     other = str(Seq(text).reverse_complement())
-    one, two = (dna.kin(dna.encode(Record("r", t, "x")).values) for t in (text, other))
+    one, two = (dna.near_duplicate_features(dna.encode(Record("r", t, "x")).values) for t in (text, other))
     words = {text[i : i + 16] for i in range(len(text) - 15)}
     words = {min(word, str(Seq(word).reverse_complement())) for word in words if "N" not in word}
     numbers = {sum("ACGT".index(letter) << 2 * (15 - i) for i, letter in enumerate(word)) for word in words}

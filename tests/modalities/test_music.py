@@ -74,7 +74,7 @@ def test_tokens_are_those_of_miditok(kind: str, settings: dict) -> None:
     judge = reference(music)
     for data in [*MADE, *(one.data for one in chorales()[:8])]:
         values = music.encode(record(data)).values
-        assert music.spell(values).split() == tokens_of(judge.encode(Score.from_midi(data)))
+        assert music.decode(values).split() == tokens_of(judge.encode(Score.from_midi(data)))
     low, high = music.vocabulary.targets
     assert music.vocabulary.tokens[:low] == SPECIAL_TOKENS
     assert low == 5
@@ -89,9 +89,9 @@ def test_one_part_for_all_instruments(kind: str) -> None:
     music = Music(tokenizer=kind, programs="none")  # type: ignore[arg-type]
     for data in (MADE[0], MADE[3]):  # one instrument: the same as miditok without programs
         values = music.encode(record(data)).values
-        assert music.spell(values).split() == tokens_of(reference(music).encode(Score.from_midi(data)))
+        assert music.decode(values).split() == tokens_of(reference(music).encode(Score.from_midi(data)))
     values = music.encode(record(MADE[2])).values
-    assert not any(token.startswith(("Program", "PitchDrum")) for token in music.spell(values).split())
+    assert not any(token.startswith(("Program", "PitchDrum")) for token in music.decode(values).split())
 
 
 def test_pitches_by_onset() -> None:
@@ -123,7 +123,7 @@ def test_bounds_are_bar_lines(kind: str) -> None:
     else:
         assert len(found.bounds) == len(filled)
     if kind == "octuple":
-        assert [music.spell(found.values[i + 2 : i + 3]) for i in found.bounds][:3] == ["Bar_0", "Bar_1", "Bar_2"]
+        assert [music.decode(found.values[i + 2 : i + 3]) for i in found.bounds][:3] == ["Bar_0", "Bar_1", "Bar_2"]
 
 
 def heard(score: Any) -> set[tuple[int, int, int, int]]:
@@ -148,7 +148,7 @@ def test_the_way_back_gives_the_same_notes(kind: str, tmp_path: Path) -> None:
         again = music.encode(Record("r", (tmp_path / "back.mid").read_bytes(), "x"))
         if kind != "octuple":  # which says a tempo only with a note
             kept = [
-                [token for token in music.spell(ids).split() if "Program" not in token]  # tracks come in another order
+                [token for token in music.decode(ids).split() if "Program" not in token]  # tracks come in another order
                 for ids in (again.values, values)
             ]
             assert sorted(kept[0]) == sorted(kept[1])
@@ -166,7 +166,7 @@ def drums(score: Any) -> bool:
 def test_the_way_back_of_pitches_and_of_scraps() -> None:
     music = Music(tokenizer="pitch")
     values = music.encode(record(MADE[0])).values
-    score = music.decode(np.concatenate([[CLS], values, [SEP, 0, 0]]))
+    score = music.score(np.concatenate([[CLS], values, [SEP, 0, 0]]))
     assert [n.pitch for n in score.tracks[0].notes] == (values - 5).tolist()
     assert Score.from_midi(score.dumps_midi()).note_num() == len(values)
     draw = np.random.default_rng(0)
@@ -174,18 +174,18 @@ def test_the_way_back_of_pitches_and_of_scraps() -> None:
         music = Music(tokenizer=kind)  # type: ignore[arg-type]
         whole = music.encode(record(MADE[1])).values
         for ids in (draw.integers(0, len(music.vocabulary), 300), whole[7:90], whole[:0]):
-            Score.from_midi(music.decode(ids).dumps_midi())
-        assert music.decode(whole[7:90]).note_num() >= 9
+            Score.from_midi(music.score(ids).dumps_midi())
+        assert music.score(whole[7:90]).note_num() >= 9
 
 
 def test_octuple_bars_beyond_the_last_number() -> None:
     data = midi(b"".join(note(1920 - 100, 60 + i % 12, 100) for i in range(300)))
     music = Music(tokenizer="octuple")
     values = music.encode(record(data)).values
-    assert {music.spell(values[i : i + 1]) for i in range(2, len(values), 8)} == {f"Bar_{i}" for i in range(256)}
-    times = [n.time for n in music.decode(values).tracks[0].notes]
+    assert {music.decode(values[i : i + 1]) for i in range(2, len(values), 8)} == {f"Bar_{i}" for i in range(256)}
+    times = [n.time for n in music.score(values).tracks[0].notes]
     assert len(times) == 300
-    assert np.diff(times).min() == np.diff(times).max() == 4 * music.decode(values).ticks_per_quarter
+    assert np.diff(times).min() == np.diff(times).max() == 4 * music.score(values).ticks_per_quarter
 
 
 @cache
@@ -205,13 +205,13 @@ def test_bpe_of_miditok(kind: str, tmp_path: Path) -> None:
     for one in chorales()[40:50]:
         base, found = plain.encode(one).values, music.encode(one)
         assert len(found.values) < 0.7 * len(base)
-        assert music.spell(found.values).replace("▁", "").replace("+", " ").split() == plain.spell(base).split()
+        assert music.decode(found.values).replace("▁", "").replace("+", " ").split() == plain.decode(base).split()
         assert music._flat(found.values).tolist() == base.tolist()
         assert found.bounds is not None
         assert all(music.vocabulary.tokens[i].startswith("▁") for i in found.values[found.bounds])
         assert found.values.tolist() == judge.encode(Score.from_midi(one.data)).ids
         assert music.identity(found.values) == plain.identity(base)
-        assert heard(music.decode(found.values)) == heard(plain.decode(base))
+        assert heard(music.score(found.values)) == heard(plain.score(base))
     with pytest.raises(SuiteError, match="has not been trained"):
         Music(tokenizer=kind, vocab_size=900).encode(record(MADE[0]))  # type: ignore[arg-type]
     with pytest.raises(SuiteError, match="no bar to train"):
@@ -228,7 +228,7 @@ def test_auto_tokenizer_reads_what_spell_writes(tmp_path: Path, make: Any) -> No
     music.save(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     values = music.encode(record(MADE[2])).values
-    assert tokenizer(music.spell(values))["input_ids"] == [CLS, *values.tolist(), SEP]
+    assert tokenizer(music.decode(values))["input_ids"] == [CLS, *values.tolist(), SEP]
     assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == list(music.vocabulary.tokens)
     assert tokenizer.model_max_length == 256
     again = pickle.loads(pickle.dumps(music))
@@ -301,7 +301,7 @@ def test_kin_of_near_copies(kind: str) -> None:
     music = Music(tokenizer=kind)  # type: ignore[arg-type]
 
     def of(data: bytes) -> set[int]:
-        found = music.kin(music.encode(record(data)).values)
+        found = music.near_duplicate_features(music.encode(record(data)).values)
         assert found.dtype == np.uint64
         return set(found.tolist())
 
@@ -311,10 +311,10 @@ def test_kin_of_near_copies(kind: str) -> None:
         score.tracks[0].notes[i].pitch += 1
     near = of(score.dumps_midi())
     assert one == copy
-    assert len(one & near) / len(one | near) > music.kin_share
+    assert len(one & near) / len(one | near) > music.near_duplicate_similarity
     assert not one & other
     assert not of(midi(note(0, 60, 240) + note(0, 64, 240)))
-    assert "interval" in music.kinship
+    assert "interval" in music.near_duplicate_kind
 
 
 @pytest.mark.parametrize(
@@ -361,5 +361,5 @@ def test_real_files_give_the_tokens_of_miditok() -> None:
         found = music.encode(one)
         if place % 20 == 0:
             left += 1
-            same += music.spell(found.values).split() == tokens_of(judge.encode(Score.from_midi(one.data)))
+            same += music.decode(found.values).split() == tokens_of(judge.encode(Score.from_midi(one.data)))
     assert same >= 0.8 * left  # others have metres that miditok ignores, or tempos after their last note

@@ -91,7 +91,7 @@ def test_only_percussion() -> None:
         with pytest.raises(BadRecord, match=r"only percussion, .* use modality\.tokenizer=remi") as caught:
             Music(**settings).encode(record(drums))  # type: ignore[arg-type]
         assert caught.value.reason == "only percussion"
-    assert "Program_-1 PitchDrum_36" in Music().spell(Music().encode(record(drums)).values)
+    assert "Program_-1 PitchDrum_36" in Music().decode(Music().encode(record(drums)).values)
     both = Music(programs="none").encode(record(piece(drums=True)))
     assert both.counts["percussion left out"] > 20
 
@@ -106,8 +106,8 @@ def test_a_wrong_map_of_tempos() -> None:
     mixed = midi(tempo(600_000, 480) + tempo(250_000, 1 << 20), tempo(300_000), SCALE)
     assert music_files.parse(record(mixed)).tempos.tolist() == [[0, 300_000], [480, 600_000]]
     # Beyond any tempo that is played: the nearest level.
-    assert "Tempo_250.0" in music.spell(music.encode(record(midi(tempo(1), SCALE))).values)
-    assert "Tempo_20.0" in music.spell(music.encode(record(midi(tempo(0xFFFFFF), SCALE))).values)
+    assert "Tempo_250.0" in music.decode(music.encode(record(midi(tempo(1), SCALE))).values)
+    assert "Tempo_20.0" in music.decode(music.encode(record(midi(tempo(0xFFFFFF), SCALE))).values)
 
 
 def test_thousands_of_tempos_take_no_time() -> None:
@@ -150,7 +150,7 @@ def test_no_text_reaches_the_model(tokenizer: str) -> None:
     named = music.encode(record(midi(text + tempo(500_000), text + SCALE, text + SCALE + text)))
     assert np.array_equal(named.values, plain.values)
     assert named.counts == plain.counts
-    score = music.decode(named.values)
+    score = music.score(named.values)
     assert b"Bach" not in score.dumps_midi()
 
 

@@ -177,7 +177,7 @@ def test_bpe_spells_its_input_and_is_shorter() -> None:
     protein = fitted_bpe()
     text = "MKTAYIAK" * 200 + "XX" + random_protein(3000, 99) + "*" + random_protein(50, 98)
     values = protein.encode(Record("r", text, "x.fa")).values
-    assert protein.spell(values) == text
+    assert protein.decode(values) == text
     assert len(text) > 10 * PIECE
     assert len(values) < 0.75 * len(text)
     low, high = protein.vocabulary.targets
@@ -239,10 +239,10 @@ def test_identity_and_kin(make) -> None:
     words = {text[i : i + 6] for i in range(len(text) - 5)}
     words = {word for word in words if "X" not in word}
     numbers = [sum(RESIDUES.index(letter) << 5 * (5 - i) for i, letter in enumerate(word)) for word in words]
-    kin = protein.kin(values)
-    assert kin.dtype == np.uint64
-    assert kin.tolist() == sorted(numbers)
-    assert len(protein.kin(values[:1])) == 0
+    found = protein.near_duplicate_features(values)
+    assert found.dtype == np.uint64
+    assert found.tolist() == sorted(numbers)
+    assert len(protein.near_duplicate_features(values[:1])) == 0
 
 
 def test_the_sample_is_protein_and_is_found() -> None:

@@ -146,7 +146,7 @@ def test_what_a_model_wrote_in_any_order_has_no_time_that_runs_backwards(tmp_pat
         path = tmp_path / f"{number}.mid"
         notes = music.write_midi(ids, path)
         assert longest_wait(path.read_bytes()) < 400  # a step back is 2^28 ticks: 11 million quarters at 24 ticks
-        assert notes == len(music.decode(ids).tracks[0].notes) + sum(len(t.notes) for t in music.decode(ids).tracks[1:])
+        assert notes == len(music.score(ids).tracks[0].notes) + sum(len(t.notes) for t in music.score(ids).tracks[1:])
     assert longest_wait(bytes.fromhex("4d546864000000060000000100184d54726b00000008fffffe4000ff2f0000")) > 1e6
 
 

@@ -163,9 +163,9 @@ def test_counts_are_right() -> None:
 )
 def test_spell_gives_the_text_back(kind: str, written: str) -> None:
     text = fitted(kind)
-    spelt = text.spell(np.array(ids(text, written)))
+    spelt = text.decode(np.array(ids(text, written)))
     assert spelt == written.replace('" 他', '"他')  # a space before a Han letter is not kept
-    assert fitted("wordpiece").spell(np.array(ids(fitted("wordpiece"), "我们去北京。"))) == "我们去北京。"
+    assert fitted("wordpiece").decode(np.array(ids(fitted("wordpiece"), "我们去北京。"))) == "我们去北京。"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,10 +180,12 @@ def test_identity_and_kin(kind: str) -> None:
     near = text.encode(record(one[:2000] + one[2100:].replace(", ", " - "))).values
 
     def alike(a: np.ndarray, b: np.ndarray) -> float:
-        first, second = set(text.kin(a).tolist()), set(text.kin(b).tolist())
+        first, second = set(text.near_duplicate_features(a).tolist()), set(text.near_duplicate_features(b).tolist())
         return len(first & second) / len(first | second)
 
-    assert text.kin(values).dtype == np.uint64 and len(text.kin(values)) == len(np.unique(text.kin(values)))
+    assert text.near_duplicate_features(values).dtype == np.uint64 and len(text.near_duplicate_features(values)) == len(
+        np.unique(text.near_duplicate_features(values))
+    )
     assert alike(values, same) == 1.0
     assert alike(values, near) > 0.9 > 0.01 > alike(values, other)
 
@@ -192,7 +194,7 @@ def test_kin_counts_runs_of_five_words() -> None:
     text = fitted("bpe")
 
     def runs(data: str) -> int:
-        return len(text.kin(text.encode(record(data)).values))
+        return len(text.near_duplicate_features(text.encode(record(data)).values))
 
     assert [runs("one"), runs("one two three four five"), runs("one two three four five six")] == [1, 1, 2]
     assert runs("one, two. three! four? five") == 1

@@ -125,7 +125,7 @@ def test_ids_are_those_of_the_pretrained_and_of_the_saved_one(made: tuple[str, P
     assert saved.model_max_length == 40
     chinese = text.encode(text_record(OTHERS["zh"]))
     assert chinese.bounds is not None and len(chinese.bounds) >= 6
-    spelt = text.spell(text.encode(text_record("they went to the house.")).values)
+    spelt = text.decode(text.encode(text_record("they went to the house.")).values)
     assert spelt == "they went to the house."
 
 

@@ -60,7 +60,7 @@ def views_of(dna: DNA, batch: Batch, step: int) -> list[str]:
         assert ids[0] == CLS
         assert (ids[stop + 1 :] == PAD).all()
         assert ((ids[1:stop] >= 5) | (ids[1:stop] == UNK)).all()
-        texts.append(dna.spell(ids[1:stop]))
+        texts.append(dna.decode(ids[1:stop]))
     return texts
 
 

@@ -40,13 +40,13 @@ def test_the_guesses_are_those_of_fill(name: str, tmp_path: Path) -> None:
     windows, vocabulary = store.split("valid"), loaded.modality.vocabulary
     for pieces, window in zip(found, evaluator.rows[0], strict=False):
         ids = store.ids[windows.starts_S[window] :][: windows.lengths_S[window]].astype(np.int64)
-        assert "".join(piece.text for piece in pieces) == loaded.modality.spell(ids).replace("\n", " ")
+        assert "".join(piece.text for piece in pieces) == loaded.modality.decode(ids).replace("\n", " ")
         holes = [i for i, piece in enumerate(pieces) if piece.guess is not None]
         assert 0 < len(holes) <= 0.25 * len(ids)
         ids[holes] = vocabulary.mask
         for i, best in zip(holes, fill.predict(loaded, ids.tolist(), top=1), strict=True):
             token = vocabulary.tokens.index(best["tokens"][0]["token"])
-            alone = loaded.modality.spell(np.array([token]))
+            alone = loaded.modality.decode(np.array([token]))
             assert best["position"] == i + 1 and pieces[i].guess.strip() == alone.replace("\n", " ").strip()
 
 
