@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _real: list[Tensor] = []
@@ -65,15 +65,29 @@ class SyncNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         real_n = _real[-1] if _real else None
         by_batch = self.training or self.running_mean is None
-        if not by_batch or (real_n is None and _world() == 1):
+        if not by_batch or (real_n is None and not _grouped()):
             return super().forward(input)
         self._check_input_dim(input)
-        if real_n is not None and real_n.shape[0] != input.shape[0]:
-            raise ValueError(f"{input.shape[0]} items, but the mask is of {real_n.shape[0]}")
-        out, mean_C, var_C, count = _Normalise.apply(input, self.weight, self.bias, real_n, self.eps)
+        n, axes = len(input), [0, *range(2, input.dim())]
+        if real_n is not None and len(real_n) != n:
+            raise ValueError(f"{n} items, but the mask is of {len(real_n)}")
+
+        # Statistics in float32 at least. Of the mean first: sums of squares would cancel where it is far from 0.
+        x = input.float() if input.dtype in (torch.bfloat16, torch.float16) else input
+        real = x.new_ones(n) if real_n is None else real_n.to(x.dtype)
+        real, per_channel = real.view(n, *[1] * (x.dim() - 1)), (1, -1, *[1] * (x.dim() - 2))
+        count = (real.sum() * input[0, 0].numel())[None]
+        total_C, count = _over_processes(torch.cat(((x * real).sum(axes), count))).split((x.shape[1], 1))
+        mean_C = total_C / count.clamp(min=1)
+        centred = x - mean_C.view(per_channel)
+        var_C = _over_processes((centred.square() * real).sum(axes)) / count.clamp(min=1)
         if self.training and self.running_mean is not None:
             self._track(mean_C, var_C, count)
-        return out
+
+        out = centred * torch.rsqrt(var_C + self.eps).view(per_channel)
+        if self.affine:
+            out = out * self.weight.view(per_channel) + self.bias.view(per_channel)
+        return out.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean_C: Tensor, var_C: Tensor, count: Tensor) -> None:
@@ -82,99 +96,14 @@ class SyncNorm(_BatchNorm):
         self.num_batches_tracked.add_(1)
         momentum = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
         share = momentum * (count > 0).to(count.dtype)
-        unbiased_C = var_C * (count / (count - 1).clamp(min=1))
         self.running_mean += share * (mean_C - self.running_mean)
-        self.running_var += share * (unbiased_C - self.running_var)
+        self.running_var += share * (var_C * (count / (count - 1).clamp(min=1)) - self.running_var)
 
 
-def _world() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+def _grouped() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-class _Normalise(torch.autograd.Function):
-    """The forward pass and the gradient of the statistics, each with one exchange between the processes.
-
-    With x^ the normalised input, g the gradient of x^, and N the real items' number of places, over all processes:
-    dx = (g - [item is real] (sum(g) + x^ sum(g x^)) / N) / std, where the sums run over every item.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight_C: Tensor | None, bias_C: Tensor | None, real_n: Tensor | None, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        wide = _wide(x)
-        real = None if real_n is None else real_n.to(wide.dtype).view(-1, *[1] * (x.dim() - 1))
-        mean_C, var_C, count = _over_processes(*_statistics(wide, real))
-        inverse_C = torch.rsqrt(var_C + eps)
-        out = (wide - _as(mean_C, x)) * _as(inverse_C, x)
-        if weight_C is not None:
-            out = out * _as(weight_C, x)
-        if bias_C is not None:
-            out = out + _as(bias_C, x)
-        ctx.save_for_backward(x, weight_C, bias_C, mean_C, inverse_C, count, real)
-        ctx.mark_non_differentiable(mean_C, var_C, count)
-        return out.to(x.dtype), mean_C, var_C, count
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight_C, bias_C, mean_C, inverse_C, count, real = ctx.saved_tensors
-        grad = gradients[0].to(mean_C.dtype)
-        normal = (_wide(x) - _as(mean_C, x)) * _as(inverse_C, x)
-        axes = _axes(x)
-        sums_2C = torch.stack((grad.sum(axes), (grad * normal).sum(axes)))
-        grad_bias = None if bias_C is None else sums_2C[0].to(bias_C.dtype)
-        grad_weight = None if weight_C is None else sums_2C[1].to(weight_C.dtype)
-        if not ctx.needs_input_grad[0]:
-            return None, grad_weight, grad_bias, None, None
-        if weight_C is not None:
-            grad, sums_2C = grad * _as(weight_C, x), sums_2C * weight_C
-        if _world() > 1:
-            sums_2C = sums_2C.contiguous().clone()
-            dist.all_reduce(sums_2C)
-        mean_2C = sums_2C / count.clamp(min=1)
-        shared = _as(mean_2C[0], x) + normal * _as(mean_2C[1], x)
-        grad_x = (grad - (shared if real is None else shared * real)) * _as(inverse_C, x)
-        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None
-
-
-def _wide(x: Tensor) -> Tensor:
-    """At least float32: sums of half-precision numbers lose them."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def _axes(x: Tensor) -> list[int]:
-    return [0, *range(2, x.dim())]
-
-
-def _as(v_C: Tensor, x: Tensor) -> Tensor:
-    """(1, C, 1, …), to go with x."""
-    return v_C.view(1, -1, *[1] * (x.dim() - 2))
-
-
-def _statistics(x: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """(C,) mean, (C,) sum of squared distances from it, and () how many numbers of a channel were counted, here."""
-    axes, places = _axes(x), x[0, 0].numel()
-    if real is None:
-        count = x.new_full((), float(x.shape[0] * places))
-        mean_C = x.mean(axes)
-        return mean_C, (x - _as(mean_C, x)).square().sum(axes), count
-    count = real.sum() * places
-    mean_C = (x * real).sum(axes) / count.clamp(min=1)
-    return mean_C, ((x - _as(mean_C, x)).square() * real).sum(axes), count
-
-
-def _over_processes(mean_C: Tensor, squares_C: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance and count of all processes.
-
-    Merged from each one's own mean and spread (Chan et al. 1979): sums of squares would cancel where a mean is far
-    from 0.
-    """
-    if _world() > 1:
-        own = torch.cat((mean_C, squares_C, count[None]))
-        parts = [torch.empty_like(own) for _ in range(_world())]
-        dist.all_gather(parts, own)
-        mean_PC, squares_PC, count_P1 = torch.stack(parts).split((len(mean_C), len(mean_C), 1), 1)
-        count = count_P1.sum()
-        mean_C = (mean_PC * count_P1).sum(0) / count.clamp(min=1)
-        squares_C = squares_PC.sum(0) + ((mean_PC - mean_C).square() * count_P1).sum(0)
-    return mean_C, squares_C / count.clamp(min=1), count
+def _over_processes(sums: Tensor) -> Tensor:
+    """The sum over all processes; the gradients of all of them come back, summed."""
+    return all_reduce(sums) if _grouped() else sums
