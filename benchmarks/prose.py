@@ -40,7 +40,7 @@ def main() -> None:
     tokens = sum(map(len, held_out))
     facts: dict[str, Any] = {"characters": characters, "tokens": tokens, "step": loaded.step}
     nats = {"clm": model_nats(loaded, store) * tokens}
-    train = known([markov.symbols(store.ids[a:b], targets) for a, b in markov.blocks(store.split("train"))])
+    train = known(markov.training_sequences(store, targets))
     for order in args.orders:
         counted = KneserNey.fit(train, targets[1] - targets[0], order)
         nats[f"kneser_ney_{order}"] = -sum(float(x.sum()) for x in counted.log_probs(held_out))

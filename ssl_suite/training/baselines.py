@@ -1,4 +1,4 @@
-"""What counting alone achieves on the very positions a run is evaluated on."""
+"""Baselines of a run: what count models and guesses achieve on the very positions it is evaluated on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def count_models(
     targets = modality.vocabulary.targets
     alphabet = targets[1] - targets[0]
     wanted = max(order for order in ORDERS if order == 0 or alphabet ** (order + 1) <= COUNTS)
-    chain = markov.fit_store(store, targets, wanted)
+    chain = markov.fit(markov.training_sequences(store, targets), alphabet, wanted)
     ids_WT = markov.window_symbols(store.ids, store.split("valid"), targets)
     found = {}
     for order in (order for order in ORDERS if order <= chain.order):
@@ -76,21 +76,16 @@ def guesses(store: Store, modality: Modality, evaluator: Evaluator, objective: O
     mask_WT = hide(truth_WT.copy(), evaluator, objective, targets[0])
     if not mask_WT.any():
         return {}
-    train = [markov.symbols(store.ids[start:stop], targets) for start, stop in markov.blocks(store.split("train"))]
+    train = markov.training_sequences(store, targets)
     kept = int(np.searchsorted(np.cumsum([len(part) for part in train]), COUNTED)) + 1
     line = np.concatenate([part for sequence in train[:kept] for part in (sequence, [-1])])[: 2 * COUNTED]
     commonest = int(np.bincount(line[line >= 0]).argmax())
     found = {"constant": float((truth_WT[mask_WT] == commonest).mean())}
-    for name, ids, beside, answer in (
-        ("left neighbour", line, truth_WT, truth_WT),
-        ("right neighbour", line[::-1], truth_WT[:, ::-1], truth_WT),
-    ):
-        follows = best_followers(ids, targets[1] - targets[0], commonest)
-        guess_WT = np.full(truth_WT.shape, commonest)
-        guess_WT[:, 1:] = np.where(beside[:, :-1] >= 0, follows[beside[:, :-1]], commonest)
-        if name == "right neighbour":
-            guess_WT = guess_WT[:, ::-1]
-        found[name] = float((guess_WT == answer)[mask_WT].mean())
+    for name, way in (("left neighbour", 1), ("right neighbour", -1)):
+        follows = best_followers(line[::way], targets[1] - targets[0], commonest)
+        before_WT, guess_WT = truth_WT[:, ::way][:, :-1], np.full(truth_WT.shape, commonest)
+        guess_WT[:, 1:] = np.where(before_WT >= 0, follows[before_WT], commonest)
+        found[name] = float((guess_WT[:, ::way] == truth_WT)[mask_WT].mean())
     return found
 
 

@@ -47,8 +47,11 @@ def test_count_models_are_those_of_the_chain(parts):
     store, modality, evaluator, objective = parts
     found = count_models(store, modality, evaluator, objective, two_sided=(3,))
     targets = modality.vocabulary.targets
-    expected = markov.cross_entropies(store, targets, (0, 1, 3, 5))
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    chain = markov.fit(markov.training_sequences(store, targets), 4, 5)
+    windows = markov.window_symbols(store.ids, store.split("valid"), targets)
+    for order, name in ((0, "unigram"), (1, "order-1"), (3, "order-3"), (5, "order-5")):
+        total, count = markov.sequential(chain.at(order), windows)
+        assert found[name] == pytest.approx(total / count)
     assert found["order-3"] < found["unigram"] < np.log(4) + 1e-6
     assert "order-3 both sides" in found and "order-5 both sides" not in found
 
@@ -58,10 +61,9 @@ def test_guesses_against_a_loop(parts):
     found = guesses(store, modality, evaluator, objective)
     low, high = modality.vocabulary.targets
     counts, after, before = np.zeros(4), np.zeros((4, 4)), np.zeros((4, 4))
-    for start, stop in markov.blocks(store.split("train")):
+    for sequence in markov.training_sequences(store, (low, high)):
         previous = -1
-        for token in store.ids[start:stop].tolist():
-            symbol = token - low if low <= token < high else -1
+        for symbol in sequence.tolist():
             if symbol >= 0:
                 counts[symbol] += 1
                 if previous >= 0:
