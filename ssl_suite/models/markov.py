@@ -204,7 +204,7 @@ def _forward_backward(chain: Chain, ids_WT: np.ndarray, seen_WT: np.ndarray, sco
     for t in range(steps):
         j = min(t, order)
         kept.append(alpha_WS[scored_WT[:, t]])
-        states = alphabet ** min(j, order - 1)
+        states, oldest = alphabet ** min(j, order - 1), alphabet if j == order else 1
         next_WAS = np.zeros((count, alphabet, states))
         for rows, symbols_wa in rows_and_symbols(t):
             weight = alpha_WS[rows, None] * columns[j][symbols_wa]
