@@ -25,7 +25,7 @@ settings:
   data.root=, data.cache=, tasks.path=, bench.path=, threads=   where data, own tasks and benchmarks are; threads of a
                       CPU where cells are measured one after the other
 
---plan prints cells, tokens, core-hours and what is measured already, and ends.
+--plan prints cells, tokens, core-hours and what is measured already, and ends; it needs no network.
 
 `ssl_suite board show`, `board render` and `board diff` look at what came out.
 """
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     words, overrides = _overrides(args.words)
     given = settle(words, KEYS)
-    from ssl_suite.evaluation import bench, bench_plan, benchmark, side_by_side
+    from ssl_suite.evaluation import bench, bench_plan, benchmark, references, side_by_side, text_encoders
 
     found, jobs = benchmark.load(args.benchmark, given["bench.path"]), _jobs(given)
     settings = _settings(found.name, given, overrides)
@@ -85,8 +85,12 @@ def main(args: argparse.Namespace) -> int:
     phases = [cells[:named], cells[named:]] if named else [cells]
     if args.plan:
         alone = replace(settings, threads=1) if jobs else settings
-        print("\n".join(plan_lines(bench_plan.plan(cells, alone, say), jobs)))
+        with text_encoders.offline():
+            print("\n".join(plan_lines(bench_plan.plan(cells, alone, say), jobs)))
         return 0
+    for reference in {references.parse(cell.encoder) for cell in cells}:
+        if reference.kind == "hf":
+            text_encoders.place_of(reference.name)  # nothing is measured for hours and then lacks its main arm
     if jobs:
         with View() as view:
             outcomes = side_by_side.run(phases, settings, jobs, bench_plan.sizes(cells, settings), view.tell)

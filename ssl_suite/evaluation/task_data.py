@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,14 @@ class TaskData:
         if name not in self.parts:
             raise SuiteError(f"a task has no split '{name}'.{nearest(name, self.parts)}")
         return self.parts[name].windows
+
+    def shortened(self, longest: int) -> TaskData:
+        """The same data, each sequence cut to its first ``longest`` positions."""
+        cut = {
+            name: replace(part, windows=replace(part.windows, lengths_S=np.minimum(part.windows.lengths_S, longest)))
+            for name, part in self.parts.items()
+        }
+        return replace(self, parts=cut)
 
     def record_name(self, item: int, split: str = "train") -> str:
         """How a message names an item: the task, the split, and the row's number in that, from 1."""

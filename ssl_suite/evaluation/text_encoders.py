@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from ssl_suite.models.fingerprint import digest
 from ssl_suite.models.wrapped import Wrapped, dropouts, native_ids, positions_of, quiet, specials, unread, untrained
 
 FIRST_WORD = 1000  # ids below are special or [unused] in BERT's vocabulary; Kao & Lee leave them out
+PATIENCE = 5.0  # seconds for the hub's answer
 
 
 def wrapped(
@@ -110,10 +115,58 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
 
 
 def place_of(name: str) -> str:
+    """The folder that ``hf:NAME_OR_PATH`` stands for, or the name on the hub.
+
+    Raises:
+        SuiteError: there is no such folder; or the name was never fetched, and the hub cannot be asked.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
     folder = Path(name).expanduser()
-    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if folder.is_dir():
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise SuiteError(f"encoder={HF}{name}: there is no such folder; give hf:FOLDER or a name on the hub.")
-    return str(folder) if folder.is_dir() else name
+    if not hub_answers() and not isinstance(try_to_load_from_cache(name, "config.json"), str):
+        raise SuiteError(
+            f"{HF}{name} is not on this machine, and the hub cannot be asked (no network, or HF_HUB_OFFLINE=1): "
+            "name a folder that holds an encoder, as in text=hf:FOLDER or encoder=hf:FOLDER."
+        )
+    return name
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be asked. Where it gives no answer, its client is offline from then on, in this process and
+    those it starts: it would try again for half a minute at every file."""
+    from huggingface_hub import constants
+
+    if not constants.is_offline_mode() and not _answered(constants.ENDPOINT):
+        os.environ["HF_HUB_OFFLINE"], constants.HF_HUB_OFFLINE = "1", True
+    return not constants.is_offline_mode()
+
+
+@cache
+def _answered(address: str) -> bool:
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(address, timeout=PATIENCE)
+    except Exception:  # of its HTTP library, which is not this suite's to know
+        return False
+    return True
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep the hub's client to what is on this machine."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def check_sizes(folder: Path) -> None:

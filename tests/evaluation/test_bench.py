@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from ssl_suite import cli
 from ssl_suite.core import resources
-from ssl_suite.evaluation import bench, bench_plan, benchmark, budget, rows, side_by_side, tasks, trial
+from ssl_suite.evaluation import bench, bench_plan, benchmark, budget, rows, side_by_side, tasks, text_encoders, trial
 from ssl_suite.leaderboard import verify
 
 WORDS = ["encoder=random:tiny", "budget=smoke", "seeds=100,101", "threads=1", "task=sample/gc,sample/voice"]
@@ -132,6 +134,26 @@ def test_a_plan_says_what_it_takes_and_measures_nothing(
         int(tokens.replace(",", "")) == sum(json.loads(log[-1])["step"] for log in logs) * 1632
     )  # 16 items of 102 positions a step
     assert float(lines["gc@ecoli536", "random:tiny"][5]) >= 0
+
+
+def test_a_plan_asks_no_network_and_a_table_without_its_encoder_ends_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *words, **more: asked.append(words) or socket.gethostbyname(""))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(bench_plan, "PROBE_SECONDS", 1e-3)  # a batch of that is smaller than a step's
+    words = ["bench", "cross_domain", "task=sample/gc", "budget=smoke", f"out={tmp_path}", "text=hf:nobody/nothing"]
+    assert cli.main([*words, "--plan"]) == 0
+    printed = capsys.readouterr().out
+    assert not asked and "hf:nobody/nothing is not on this machine" in printed and "probed cnn on" in printed
+    assert printed.count(" 58,752     unknown") == 3
+    monkeypatch.setattr(text_encoders, "_answered", lambda address: asked.append(address) or False)
+    for _ in range(2):
+        assert cli.main(words) == 2
+        assert "hf:nobody/nothing is not on this machine, and the hub cannot be asked" in capsys.readouterr().err
+    assert len(asked) == 1 and not list(tmp_path.iterdir())  # one that gave no answer is not asked again
 
 
 def test_a_broken_task_stops_only_what_needs_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
