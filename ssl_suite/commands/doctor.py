@@ -20,22 +20,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_suite import __version__
 from ssl_suite.core import machine
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.core.machine import usable_cores
 from ssl_suite.core.wording import count
 
-REQUIRED = (
-    *("torch", "transformers", "tokenizers", "safetensors", "numpy", "pyarrow", "biopython", "hydra-core", "pydantic"),
-    *("torchvision", "lightly", "torchaudio", "miditok", "symusic", "soundfile", "pillow"),
-    *("pyyaml", "rich", "tensorboard", "matplotlib", "scikit-learn", "scipy", "jiwer", "jinja2"),
-)
-OPTIONAL = {  # package: (the extra that brings it, what it is for)
-    "datasets": ("hub", "data.path=hf:NAME"),
-    "psutil": ("bench", "peak memory in the benchmarks"),
-    "huggingface_hub": ("pretrained", "downloading checkpoints"),
-    "wandb": ("wandb", "train.wandb=true"),
-}
+EXTRAS = {"hub": "data.path=hf:NAME", "pretrained": "downloading checkpoints", "wandb": "train.wandb=true"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,67 +42,55 @@ def examine() -> dict[str, Any]:
     """Everything that is printed, as plain values. Memory and space in bytes, the rate in FLOP/s."""
     import torch
 
-    devices = _devices()
+    from ssl_suite.training.meters import matmul_flops
+
+    devices, compilers = _devices(), (os.environ.get("CXX"), "g++", "clang++")
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: version(name) for name in ("ssl_suite", *REQUIRED)},
-        "optional": {name: {"version": version(name), "extra": extra} for name, (extra, _) in OPTIONAL.items()},
+        "packages": {"ssl_suite": __version__, **_packages("")},
+        "optional": {extra: _packages(extra) for extra in EXTRAS},
         "devices": devices,
-        "attention": _attention(devices),
-        "cores": usable_cores(),
+        "attention": "varlen_attn in bfloat16" if devices[0]["bf16"] else "scaled_dot_product_attention",
+        "cores": machine.usable_cores(),
         "threads": torch.get_num_threads(),
-        "compiler": _compiler(),
+        "compiler": next((path for name in compilers if name and (path := shutil.which(name))), None),
         "folders": _folders(),
-        "float32_matmul_flops": _matmul_rate(),
+        "float32_matmul_flops": matmul_flops(torch.device("cuda" if torch.cuda.is_available() else "cpu"), n=1024),
     }
 
 
-def version(package: str) -> str | None:
-    """The installed version of a package, None when it is missing."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        from ssl_suite import __version__
+def _packages(extra: str) -> dict[str, str | None]:
+    """The installed version of each package that this one requires, None where it is missing or does not fit."""
+    from packaging.requirements import Requirement
 
-        return __version__ if package == "ssl_suite" else None  # a checkout that is on the path but not installed
+    found: dict[str, str | None] = {}
+    try:
+        wanted = [Requirement(line) for line in importlib.metadata.requires("ssl_suite") or []]
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is on the path but not installed
+        return found
+    for package in wanted:
+        if not package.marker if not extra else package.marker and package.marker.evaluate({"extra": extra}):
+            try:
+                version = importlib.metadata.version(package.name)
+            except importlib.metadata.PackageNotFoundError:
+                version = ""
+            found[package.name] = version if version and package.specifier.contains(version) else None
+    return found
 
 
 def _devices() -> list[dict[str, Any]]:
+    """The GPUs, then the CPU."""
     import torch
 
-    cpu = {"name": "cpu", "model": _cpu_model(), "memory": machine.memory(), "bf16": False}
     gpus = []
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
         with torch.cuda.device(index):
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         gpus.append({"name": f"cuda:{index}", "model": facts.name, "memory": facts.total_memory, "bf16": bf16})
-    return [*gpus, cpu]
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _attention(devices: list[dict[str, Any]]) -> dict[str, str]:
-    """Which path ``ssl_suite.models.attention`` takes on the first device, and why."""
-    first = devices[0]
-    if first["bf16"]:
-        return {"path": "varlen", "why": f"torch.nn.attention.varlen in bfloat16 on {first['model']}"}
-    device = "a GPU without bfloat16" if first["name"] != "cpu" else "the CPU, which has no varlen kernel"
-    return {"path": "sdpa", "why": f"scaled_dot_product_attention for each length, on {device}"}
-
-
-def _compiler() -> str | None:
-    """The C++ compiler that torch.compile would call."""
-    named = os.environ.get("CXX")
-    return next((path for name in (named, "g++", "clang++") if name and (path := shutil.which(name))), None)
+    model = platform.processor() or platform.machine()
+    return [*gpus, {"name": "cpu", "model": model, "memory": machine.memory(), "bf16": False}]
 
 
 def _folders() -> dict[str, dict[str, Any] | None]:
@@ -139,15 +117,6 @@ def _folder(path: Path) -> dict[str, Any]:
     }
 
 
-def _matmul_rate() -> float:
-    """Best of five products of 1,024-square matrices: 0.1 s on two cores, within a tenth of a larger one's rate."""
-    import torch
-
-    from ssl_suite.training.meters import matmul_flops
-
-    return matmul_flops(torch.device("cuda" if torch.cuda.is_available() else "cpu"), n=1024)
-
-
 def lines(facts: Mapping[str, Any]) -> list[str]:
     """The facts for a reader, the missing things last, each with its remedy."""
     packages = "  ".join(f"{name} {found or 'MISSING'}" for name, found in facts["packages"].items())
@@ -156,7 +125,7 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
         memory = f"{device['memory'] / 2**30:.1f} GiB" if device["memory"] else "memory unknown"
         text.append(f"{device['name']:<8} {device['model']}, {memory}, bfloat16 {'yes' if device['bf16'] else 'no'}")
     text += [
-        f"attention: {facts['attention']['path']} ({facts['attention']['why']})",
+        f"attention: {facts['attention']}",
         f"{count(facts['cores'], 'core')}, {count(facts['threads'], 'thread')}; "
         f"C++ compiler: {facts['compiler'] or 'none'}",
         f"float32 matrix product: {facts['float32_matmul_flops'] / 1e9:,.0f} GFLOP/s",
@@ -164,24 +133,25 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     ]
     for name, folder in facts["folders"].items():
         if folder and "fault" not in folder:
-            state = "" if folder["exists"] else ", not there yet"
-            writable = "" if folder["writable"] else ", not writable"
-            text.append(f"{name:<6} {folder['path']}: {folder['free'] / 2**30:.1f} GiB free{state}{writable}")
+            state = ", not there yet" * (not folder["exists"]) + ", not writable" * (not folder["writable"])
+            text.append(f"{name:<6} {folder['path']}: {folder['free'] / 2**30:.1f} GiB free{state}")
     return [*text, "", *_missing(facts)]
 
 
 def _missing(facts: Mapping[str, Any]) -> list[str]:
+    folders = facts["folders"]
     text = [f"missing: {name}: pip install ssl_suite" for name, found in facts["packages"].items() if not found]
     text += [
-        f"optional, not installed: {name} ({OPTIONAL[name][1]}): pip install 'ssl_suite[{entry['extra']}]'"
-        for name, entry in facts["optional"].items()
-        if not entry["version"]
+        f"optional, not installed: {name} ({EXTRAS[extra]}): pip install 'ssl_suite[{extra}]'"
+        for extra, packages in facts["optional"].items()
+        for name, found in packages.items()
+        if not found
     ]
     if not facts["compiler"]:
         text.append("no C++ compiler: train.compile=true needs one on the CPU; install g++ or set CXX")
-    text += [folder["fault"] for folder in facts["folders"].values() if folder and "fault" in folder]
-    if not facts["folders"]["data"]:
+    text += [folder["fault"] for folder in folders.values() if folder and "fault" in folder]
+    if not folders["data"]:
         text.append("no data folder: set SSL_DATA_DIR or data.root= to use the catalogue's data sets")
-    elif not facts["folders"]["data"]["exists"]:
-        text.append(f"SSL_DATA_DIR={facts['folders']['data']['path']} does not exist: set it to a folder")
+    elif not folders["data"]["exists"]:
+        text.append(f"SSL_DATA_DIR={folders['data']['path']} does not exist: set it to a folder")
     return text or ["nothing is missing"]
