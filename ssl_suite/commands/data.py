@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +45,8 @@ def list_sets(args: argparse.Namespace) -> int:
     settings = settle(args.words, PLACES)
     entries = catalogue.list_entries(settings["data.root"], settings["data.cache"], args.config_dir)
     if args.json:
-        print(json.dumps([asdict(entry) for entry in entries], indent=1, ensure_ascii=False))
+        facts = [vars(entry) | {"source": entry.source.model_dump()} for entry in entries]
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
         _show(catalogue.table(entries), 100)
     return 0

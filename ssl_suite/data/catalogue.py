@@ -1,22 +1,24 @@
-"""The data sets that are known by name: ``conf/data/*.yaml`` with a ``source`` block."""
+"""The data sets known by name: ``conf/data/*.yaml`` with a ``source`` block."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.files import YamlLoader
-from ssl_suite.core.registry import describe, fits
 from ssl_suite.core.resources import folder
+from ssl_suite.core.schema import parse
+from ssl_suite.core.wording import count
 from ssl_suite.data import cache
 
 ROOT_VARIABLE = "SSL_DATA_DIR"
@@ -24,22 +26,38 @@ FETCHED = "data"  # folder of the cache into which ``data fetch`` puts things wi
 ABSENT, PARTLY, PRESENT, WRONG_SIZE = "absent", "partly", "here", "wrong size"
 
 
-@dataclass(frozen=True)
-class File:
-    """What is read.
+def _below_root(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name:
+        raise ValueError("should be a path below data.root")
+    return name
 
-    Attributes:
-        file: its path below ``data.root``, or a glob for what an archive holds.
-        bytes, sha256: of a plain file; None where they are not known (of a glob, always).
-        count: how many files a glob finds; None where that is not known.
-        tags: what holds for every record in it (its language); stronger than what its own columns say.
-    """
 
-    file: str
+def _digest(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise ValueError("should be 64 hexadecimal digits in lower case, or null where none is known")
+    return text
+
+
+BelowRoot = Annotated[str, AfterValidator(_below_root)]
+Digest = Annotated[str, AfterValidator(_digest)]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class File(_Block):
+    """What is read. ``bytes`` and ``sha256`` of a file that is also a download stand there."""
+
+    file: BelowRoot
+    """Its path below ``data.root``, or a glob for what an archive holds."""
     bytes: int | None = None
-    sha256: str | None = None
+    sha256: Digest | None = None
     count: int | None = None
-    tags: dict = field(default_factory=dict)
+    """How many files a glob finds; None where that is not known."""
+    tags: dict = Field(default_factory=dict)
+    """Tags of every record in it (its language); they win over what its own columns say."""
 
     @property
     def many(self) -> bool:
@@ -47,75 +65,66 @@ class File:
         return glob.has_magic(self.file)
 
 
-@dataclass(frozen=True)
-class Download:
-    """What is fetched.
+class Download(_Block):
+    """What is fetched: from ``url``, or from a data set of the Hugging Face hub."""
 
-    Attributes:
-        file: where it is put below ``data.root``.
-        bytes: its length; None where it is not known.
-        sha256: None where it is not known: what comes is used, with a warning, and never taken for checked.
-        url: its official address, or
-        hub, revision, path: its data set on the Hugging Face hub, the commit there, and its path in that.
-        unpack: the folder below ``data.root`` that an archive is unpacked into; None for other files.
-        unpacked_bytes: the most it may unpack to; None stands for 50 times its length.
-    """
-
-    file: str
+    file: BelowRoot
+    """Where it is put below ``data.root``."""
     bytes: int | None
-    sha256: str | None
+    sha256: Digest | None
+    """None where it is not known: the file is used with a warning, and never taken for checked."""
     url: str | None = None
     hub: str | None = None
+    """``OWNER/NAME`` on the hub; ``revision`` is a commit and ``path`` the file's in it."""
     revision: str | None = None
     path: str | None = None
-    unpack: str | None = None
+    unpack: BelowRoot | None = None
+    """The folder below ``data.root`` that an archive is unpacked into."""
     unpacked_bytes: int | None = None
+    """The most it may unpack to; by default 50 times its length."""
+
+    @property
+    def link(self) -> str:
+        """The URL to ask for it."""
+        if self.hub is None:
+            return str(self.url)
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        return f"{endpoint}/datasets/{self.hub}/resolve/{self.revision}/{self.path}"
 
     @property
     def address(self) -> str:
-        """Where a person finds it, without what a URL may carry of passwords and signatures."""
-        if self.hub is not None:
-            return f"https://huggingface.co/datasets/{self.hub}/resolve/{self.revision}/{self.path}"
-        return re.sub(r"//[^/@]*@|[?#].*", lambda m: "//" if m[0].startswith("//") else "", str(self.url))
+        """``link`` without what it may carry of passwords and signatures."""
+        return re.sub(r"//[^/@]*@|[?#].*", lambda m: "//" if m[0].startswith("//") else "", self.link)
 
 
-@dataclass(frozen=True)
-class Source:
-    """The ``source`` block of an entry.
-
-    Attributes:
-        title: what it is, honestly and in at most 52 letters, so that a list fits 100.
-        modality: the modality it is for.
-        use: ``pretraining``, or ``task`` for what is for downstream tasks in the first place.
-        official: where the data come from.
-        files: what is read. A file that is also in ``downloads`` has its length and SHA-256 from there.
-        downloads: what ``data fetch`` gets; empty for files that are published nowhere in this form.
-        columns: what a table's columns hold.
-        splits: records by split.
-        licence: its terms.
-        citation: whom to cite.
-        instead: an entry that can be fetched and holds the official data, where there is one.
-        note: what a user must know besides.
-    """
+class Source(_Block):
+    """The ``source`` block of an entry."""
 
     title: str
+    """What it is, in at most 52 letters, so that a list fits 100."""
     modality: str
     use: Literal["pretraining", "task"]
+    """What it is for in the first place."""
     official: str
-    files: list
+    """Where the data come from."""
+    files: Annotated[list[File], Field(min_length=1)]
     columns: dict
+    """What a table's columns hold."""
     splits: dict
+    """Records by split."""
     licence: str
     citation: str
-    downloads: list = field(default_factory=list)
+    downloads: list[Download] = Field(default_factory=list)
+    """What ``data fetch`` gets; empty for files that are published nowhere in this form."""
     instead: str | None = None
+    """An entry that can be fetched and holds the official data, where there is one."""
     note: str | None = None
 
     @property
     def bytes(self) -> int | None:
         """The length of what is downloaded, else of what is read; None where some of it is not known."""
         sizes = [item.bytes for item in self.downloads or self.files]
-        return None if None in sizes else sum(sizes)
+        return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 @dataclass(frozen=True)
@@ -187,7 +196,7 @@ def find(entries: Iterable[Entry], name: str) -> Entry:
     return known[name]
 
 
-def read_source(content: Mapping[str, Any], where: str) -> Source:
+def read_source(content: Any, where: str) -> Source:
     """A ``source`` block as YAML gives it, checked.
 
     Args:
@@ -197,71 +206,30 @@ def read_source(content: Mapping[str, Any], where: str) -> Source:
     Raises:
         SuiteError: a key is missing, unknown, not of its type, or not of its form.
     """
-    source = _checked(Source, content, f"{where}: source")
-    downloads = [_download(item, f"{where}: source.downloads") for item in source.downloads]
-    known = {item.file: item for item in downloads}
-    files = [_file(item, known, f"{where}: source.files") for item in source.files]
-    if not files:
-        raise SuiteError(f"{where}: source.files is empty; name at least one file below data.root.")
-    return Source(**{**vars(source), "files": files, "downloads": downloads})
-
-
-def _checked(cls: type, content: Any, where: str) -> Any:
-    """``cls(**content)`` after its keys and types have been checked."""
-    if not isinstance(content, Mapping):
-        raise SuiteError(f"{where} should hold keys and values.")
-    names = [item.name for item in fields(cls)]
-    needed = {item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING}
-    odd = sorted((set(content) - set(names)) | (needed - set(content)))
-    if odd:
-        raise SuiteError(f"{where} has missing or unknown keys {', '.join(odd)}; it takes {', '.join(names)}.")
-    hints = get_type_hints(cls)
-    for key, value in content.items():
-        if not fits(value, hints[key]):
-            raise SuiteError(f"{where}.{key}={value} should be {describe(hints[key])}.")
-    return cls(**content)
-
-
-def _file(content: Any, downloads: Mapping[str, Download], where: str) -> File:
-    item = _checked(File, content, where)
-    inherited = downloads.get(item.file)
-    inside = any(one.unpack and item.file.startswith(f"{one.unpack}/") for one in downloads.values())
-    if inherited is not None and inherited.unpack is None:
-        item = File(**{**vars(item), "bytes": inherited.bytes, "sha256": inherited.sha256})
-    elif not inside and (item.many or item.bytes is None or item.sha256 is None):
-        raise SuiteError(
-            f"{where}: {item.file} needs bytes and sha256, or to be in downloads or in an archive that they unpack."
-        )
-    _check_path(item.file, where)
-    _check_digest(item.sha256, where)
-    return item
-
-
-def _download(content: Any, where: str) -> Download:
-    item = _checked(Download, content, where)
-    for name in (item.file, item.unpack):
-        _check_path(name, where)
-    _check_digest(item.sha256, where)
-    parts = (item.hub, item.revision, item.path)
-    if (item.url is None) == (item.hub is None) or (None in parts and any(parts)):
-        raise SuiteError(f"{where}: {item.file} needs either url, or all of hub, revision and path.")
-    if item.url is not None and not re.match(r"https?://[^/@]+(/|$)", item.url):
-        raise SuiteError(f"{where}: {item.address} should begin with https:// or http:// and hold no password.")
-    return item
-
-
-def _check_path(name: str | None, where: str) -> None:
-    """Refuse a path that leaves ``data.root``."""
-    if name is None:
-        return
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name:
-        raise SuiteError(f"{where}: {name} should be a path below data.root.")
-
-
-def _check_digest(digest: str | None, where: str) -> None:
-    if digest is not None and not re.fullmatch(r"[0-9a-f]{64}", digest):
-        raise SuiteError(f"{where}: sha256 should be 64 hexadecimal digits in lower case, or null where none is known.")
+    source = parse(Source, content, where, "source.")
+    where += ": source."
+    for one in source.downloads:  # messages show no URL, which may hold a password
+        parts = (one.hub, one.revision, one.path)
+        if (one.url is None) == (one.hub is None) or (None in parts and any(parts)):
+            raise SuiteError(f"{where}downloads: {one.file} needs either url, or all of hub, revision and path.")
+        if one.url is not None and not re.match(r"https?://[^/@]+(/|$)", one.url):
+            raise SuiteError(
+                f"{where}downloads: {one.address} should begin with https:// or http:// and hold no password."
+            )
+    plain = {one.file: one for one in source.downloads if not one.unpack}
+    folders = tuple(f"{item.unpack}/" for item in source.downloads if item.unpack)
+    files = []
+    for item in source.files:
+        if item.file in plain:
+            inherited = {"bytes": plain[item.file].bytes, "sha256": plain[item.file].sha256}
+            item = item.model_copy(update=inherited)
+        elif not item.file.startswith(folders) and (item.many or None in (item.bytes, item.sha256)):
+            raise SuiteError(
+                f"{where}files: {item.file} needs bytes and sha256, or to be in downloads or in an archive that they "
+                "unpack."
+            )
+        files.append(item)
+    return source.model_copy(update={"files": files})
 
 
 def locate(item: File, where: Sequence[Path]) -> list[Path]:
@@ -288,6 +256,53 @@ def state(source: Source, where: Sequence[Path]) -> str:
             return WRONG_SIZE
         found += bool(paths)
     return PRESENT if found == len(source.files) else PARTLY if found else ABSENT
+
+
+def difference(item: File | Download, path: Path, given_cache: str | None = None) -> str | None:
+    """``size`` or ``SHA-256``, in which a file is not the catalogued one; None where it is."""
+    if item.bytes not in (None, path.stat().st_size):
+        return "size"
+    if item.sha256 is not None and cache.content_hash(path, given_cache) != item.sha256:
+        return "SHA-256"
+    return None
+
+
+def check_files(name: str, source: Source, item: File, found: Sequence[Path], given_cache: str | None) -> None:
+    """Hold the files of one item of an entry against its count, length and SHA-256.
+
+    Raises:
+        SuiteError: they differ.
+    """
+    again = f"run `ssl_suite data fetch {name}`" if source.downloads else "get it again"
+    if item.many:
+        if item.count not in (None, len(found)):
+            raise SuiteError(
+                f"data={name}: {item.file} finds {count(len(found), 'file')} instead of {item.count:,}; "
+                f"remove what is there and {again}, or name them by data.path."
+            )
+    elif what := difference(item, found[0], given_cache):
+        raise SuiteError(
+            f"data={name}: {found[0]} is not the catalogued file (its {what} differs); move it away and {again}, or "
+            "name it by data.path."
+        )
+
+
+def remedy(name: str, source: Source, where: Sequence[Path]) -> str:
+    """How to get an entry that is not here, in one sentence."""
+    if source.downloads:
+        size = f" ({source.bytes / 1e6:,.1f} MB)" if source.bytes else ""
+        return (
+            f"get it with `ssl_suite data fetch {name}`{size}; it is looked for below {' and '.join(map(str, where))}."
+        )
+    missing = [item for item in source.files if not locate(item, where)] or source.files
+    first = missing[0]
+    more = f" and {len(missing) - 1} more (`ssl_suite data list --json` names them)" if len(missing) > 1 else ""
+    instead = f" or fetch data={source.instead}," if source.instead else ""
+    return (
+        f"this prepared copy is published nowhere: place {where[0] / first.file} ({first.bytes:,} bytes, SHA-256 "
+        f"{first.sha256}){more},{instead} or get the official data at {source.official} and name your files by "
+        "data.path."
+    )
 
 
 def table(entries: Iterable[Entry]) -> Any:

@@ -1,26 +1,20 @@
-"""One file over HTTP: tried again after a passing fault a bounded number of times, resumed where that is safe.
+"""One file over HTTP: tried again after a passing fault a bounded number of times, resumed, checked, then named.
 
-What has come lies in ``NAME.part``. It is gone on with only where the server has given a mark by which it knows that
-version of the file again (a strong ETag, else a date that is old enough; RFC 9110, sections 8.8 and 13.1.5), which is
-kept in ``NAME.part.json``; otherwise each try begins anew, so that no file is put together from two versions. The file
-gets its name when it is whole and its length and SHA-256 are those that are known.
+What has come lies in ``NAME.part``. It is gone on with, in the same call and in the next, where the file's SHA-256 is
+known: that tells whether all pieces are of one version, and where they are not the file is got again in one piece. A
+file without a known SHA-256 begins anew at each try.
 """
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import json
 import os
-import re
 import shutil
 import socket
 import ssl
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +22,8 @@ from ssl_suite import __version__
 from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
+from ssl_suite.data import cache
+from ssl_suite.data.catalogue import Download
 from ssl_suite.data.meter import Meter
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0)  # seconds before each further try; after the last there is none
@@ -51,47 +47,30 @@ class Passing(Exception):
         self.wait, self.answered = wait, answered
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for: the URL, how it is shown to a user, and length and SHA-256 where they are known."""
-
-    url: str
-    shown: str
-    bytes: int | None = None
-    sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Done:
-    """What came: length and SHA-256 of the file, and the bytes that crossed the network in this call."""
-
-    bytes: int
-    sha256: str
-    received: int
-
-
-def download(wanted: Wanted, target: Path, meter: Meter, waits: tuple[float, ...] = WAITS) -> Done:
-    """Download ``wanted`` to ``target``, going on with what an interrupted call has left where that is safe.
+def download(item: Download, target: Path, meter: Meter, waits: tuple[float, ...] = WAITS) -> str:
+    """Download ``item`` to ``target``; returns its SHA-256.
 
     Raises:
         Unreachable: there is no network.
         SuiteError: the server refuses or lacks the file, or it is not the one wanted, or the disk is full.
     """
-    transfer = Transfer(wanted, target, meter)
-    answered = False
+    part, answered = target.with_name(f"{target.name}.part"), False
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for number, wait in enumerate([*waits, None], 1):
             try:
-                transfer.attempt()
-                return transfer.finish()
+                digest = attempt(item, part, meter)
+                atomic.sync(part)
+                os.replace(part, target)
+                atomic.sync(target.parent)
+                return digest
             except Passing as fault:
                 answered = answered or fault.answered
                 if not answered and number > UNREACHABLE_TRIES:
                     raise Unreachable(str(fault)) from None
                 if wait is None:
                     raise SuiteError(
-                        f"{wanted.shown}: {fault}, {count(number, 'try', 'tries')}; run the command again later."
+                        f"{item.address}: {fault}, {count(number, 'try', 'tries')}; run the command again later."
                     ) from None
                 pause = min(max(wait, fault.wait), LONGEST_WAIT)
                 meter.say(f"{fault}; trying again in {pause:.0f} s")
@@ -100,186 +79,107 @@ def download(wanted: Wanted, target: Path, meter: Meter, waits: tuple[float, ...
         why = f"{error.filename or target}: cannot be written ({error.strerror or error})"
         raise SuiteError(f"{why}; free space, or choose another data.root.") from None
     finally:
-        if not transfer.note.exists():
-            transfer.part.unlink(missing_ok=True)
+        if item.sha256 is None:
+            part.unlink(missing_ok=True)
     raise AssertionError("the last try returns or raises")
 
 
-class Transfer:
-    """A file on its way: ``received`` bytes came in this call; ``resumed`` if the last try went on with a part."""
+def attempt(item: Download, part: Path, meter: Meter) -> str:
+    """Make the partial file whole by one request, and check it; returns its SHA-256.
 
-    def __init__(self, wanted: Wanted, target: Path, meter: Meter) -> None:
-        self.wanted, self.target, self.meter = wanted, target, meter
-        self.part, self.note = (target.with_name(f"{target.name}.part{more}") for more in ("", ".json"))
-        self.key = hashlib.sha256(wanted.url.encode("utf-8")).hexdigest()  # noted, as a URL may hold a password
-        self.received, self.resumed = 0, False
+    Raises:
+        Passing: it ended too early, or its pieces do not fit together.
+        SuiteError: trying again would not help.
+    """
+    have = part.stat().st_size if part.exists() else 0
+    if item.sha256 is None or have > (item.bytes or LARGEST):
+        part.unlink(missing_ok=True)
+        have = 0
+    if have == 0 or have != item.bytes:
+        receive(item, part, have, meter)
+    size, digest = part.stat().st_size, cache.sha256(part)
+    if item.bytes in (None, size) and item.sha256 in (None, digest):
+        return digest
+    part.unlink()
+    if have:
+        raise Passing("the file at the source has changed, starting again")
+    raise SuiteError(
+        f"{item.address}: what came has SHA-256 {digest}, the catalogue says {item.sha256}; the file has changed at "
+        "its source or on the way, nothing was kept."
+    )
 
-    def here(self) -> tuple[int, str]:
-        """Bytes of the partial file and the mark of its version; what cannot be gone on with is removed."""
-        try:
-            note = json.loads(self.note.read_text("utf-8"))
-            have, mark = self.part.stat().st_size, str(note["mark"])
-            if note["url"] == self.key and mark and 0 < have <= (self.wanted.bytes or LARGEST):
-                return have, mark
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
-        self.forget()
-        return 0, ""
 
-    def forget(self) -> None:
-        """Start from nothing."""
-        for path in (self.part, self.note):
-            path.unlink(missing_ok=True)
-
-    def attempt(self) -> None:
-        """One request; afterwards the partial file is whole.
-
-        Raises:
-            Passing: it ended too early.
-            SuiteError: trying again would not help.
-        """
-        have, mark = self.here()
-        self.resumed = have > 0
-        if have and have == self.wanted.bytes:
-            return
-        asked = {"User-Agent": f"ssl_suite/{__version__}", "Accept-Encoding": "identity"}
-        request = urllib.request.Request(
-            self.wanted.url, headers=asked | ({"Range": f"bytes={have}-", "If-Range": mark} if have else {})
-        )
-        try:
-            response = opener().open(request, timeout=TIMEOUT)
-        except urllib.error.HTTPError as error:
-            with error:
-                return self.refused(error, have)
-        except urllib.error.URLError as error:
-            raise self.unreachable(error.reason) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise Passing(f"the connection broke ({words(error)})") from None
-        with response:
-            self.take(response, have, mark)
-
-    def take(self, response: Any, have: int, mark: str) -> None:
-        """Append the body of an answer, or begin anew with it, and see that it is whole."""
+def receive(item: Download, part: Path, have: int, meter: Meter) -> None:
+    """Ask for what comes behind the first ``have`` bytes, and append it."""
+    headers = {"User-Agent": f"ssl_suite/{__version__}", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(item.link, headers=headers | ({"Range": f"bytes={have}-"} if have else {}))
+    try:
+        response = opener().open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 416 and have:  # nothing is left to come
+                return
+            raise refused(item, error) from None
+    except urllib.error.URLError as error:
+        raise unreachable(item, error.reason) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise Passing(f"the connection broke ({words(error)})") from None
+    with response:
+        if have and response.status != 206:
+            meter.say(f"the server sends all of it again instead of the rest ({have:,} bytes were here)")
+            part.unlink()
+            have = 0
         length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
-        now = version(response.headers)
-        if response.status == 206:
-            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-            if span is None or int(span[1]) != have or (have and now != mark):
-                self.forget()
-                raise Passing("the file at the source has changed, starting again")
-            total = int(span[2])
-        else:
-            if have:
-                self.meter.say(f"the server sends all of it again instead of the rest ({have:,} bytes were here)")
-            self.forget()
-            have, mark, self.resumed = 0, now, False
-        if total is not None and self.wanted.bytes not in (None, total):
-            self.forget()
+        total = have + int(length) if length.isdigit() else item.bytes
+        if total is not None and item.bytes not in (None, total):
+            part.unlink(missing_ok=True)
             raise SuiteError(
-                f"{self.wanted.shown}: has {total:,} bytes there, the catalogue says {self.wanted.bytes:,}; "
-                f"the file has changed at its source, nothing was kept."
+                f"{item.address}: has {total:,} bytes there, the catalogue says {item.bytes:,}; "
+                "the file has changed at its source, nothing was kept."
             )
-        total = self.wanted.bytes if total is None else total
-        if total is None and self.wanted.sha256 is None and not response.chunked:
+        if total is None and item.sha256 is None and not response.chunked:
             raise SuiteError(
-                f"{self.wanted.shown}: the server does not say how long it is, and no SHA-256 is known: "
+                f"{item.address}: the server does not say how long it is, and no SHA-256 is known: "
                 "whether all of it comes cannot be told; get it by other means."
             )
-        enough(self.target, (total or have) - have)
-        if mark:
-            atomic.write_json(self.note, {"url": self.key, "mark": mark})
-        self.meter.begin(have, total)
-        with open(self.part, "ab") as file:
-            for piece in pieces(response):
+        enough(part, (total or have) - have)
+        meter.begin(have, total)
+        with open(part, "ab") as file:
+            while piece := read(response):
                 file.write(piece)
                 have += len(piece)
-                self.received += len(piece)
-                self.meter.advance(len(piece))
+                meter.advance(len(piece))
                 if have > (LARGEST if total is None else total):
-                    self.forget()
-                    raise SuiteError(
-                        f"{self.wanted.shown}: sends more than {total or LARGEST:,} bytes; nothing was kept."
-                    )
-        if total is not None and have < total:
-            raise Passing(f"the connection broke after {have:,} of {total:,} bytes")
-
-    def refused(self, error: urllib.error.HTTPError, have: int) -> None:
-        """An answer that is no file. Returns where the partial file is already whole."""
-        if error.code == 416:  # the range asked for begins at the end, or the file has become shorter
-            if error.headers.get("Content-Range", "") == f"bytes */{have}":
-                return
-            self.forget()
-            raise Passing("the file at the source has changed, starting again")
-        if error.code in PASSING:
-            after = error.headers.get("Retry-After", "")
-            raise Passing(f"the server answers {error.code} {error.reason}", float(after) if after.isdigit() else 0.0)
-        what = "is not there (any more)" if error.code in (404, 410) else "is refused by the server"
-        raise SuiteError(f"{self.wanted.shown}: {what}: HTTP {error.code} {error.reason}.")
-
-    def unreachable(self, reason: Any) -> Exception:
-        """What a connection that never came about means."""
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            return SuiteError(f"{self.wanted.shown}: the server's certificate is not valid ({reason.verify_message}).")
-        if isinstance(reason, OSError):
-            return Passing(f"no connection ({words(reason)})", answered=isinstance(reason, ssl.SSLError))
-        return SuiteError(f"{self.wanted.shown}: cannot be asked for ({reason}).")
-
-    def finish(self) -> Done:
-        """Check the whole file and give it its name. A wrong one that came in pieces is got again in one."""
-        with open(self.part, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = self.part.stat().st_size
-        if self.wanted.bytes not in (None, size) or self.wanted.sha256 not in (None, digest):
-            self.forget()
-            if self.resumed:
-                raise Passing("the file put together from several pieces is wrong, starting again")
-            raise SuiteError(
-                f"{self.wanted.shown}: what came has SHA-256 {digest}, the catalogue says {self.wanted.sha256}; "
-                f"the file has changed at its source or on the way, nothing was kept."
-            )
-        atomic.sync(self.part)
-        os.replace(self.part, self.target)
-        self.note.unlink(missing_ok=True)
-        atomic.sync(self.target.parent)
-        return Done(size, digest, self.received)
+                    part.unlink()
+                    raise SuiteError(f"{item.address}: sends more than {total or LARGEST:,} bytes; nothing was kept.")
+    if total is not None and have < total:
+        raise Passing(f"the connection broke after {have:,} of {total:,} bytes")
 
 
-def version(headers: Any) -> str:
-    """The mark by which a server knows a version of a file byte by byte, for ``If-Range``; empty where there is none.
-
-    A weak ETag says nothing about bytes. A date does only if the file was older than it can tell (a minute, as
-    RFC 9110 advises).
-    """
-    etag, modified, now = (headers.get(name, "") for name in ("ETag", "Last-Modified", "Date"))
-    if etag:
-        return etag if etag.startswith('"') else ""
+def read(response: Any) -> bytes:
+    """The next piece of a body; a fault of the network raises ``Passing``, so that others are of the disk."""
     try:
-        age = parsedate_to_datetime(now) - parsedate_to_datetime(modified)
-    except (TypeError, ValueError):
-        return ""
-    return modified if age.total_seconds() >= 60 else ""
+        return response.read1(PIECE)
+    except (OSError, http.client.HTTPException) as error:
+        raise Passing(f"the connection broke ({words(error)})") from None
 
 
-def pieces(response: Any) -> Any:
-    """The body as it comes; a fault of the network raises ``Passing``, so that others are of the disk."""
-    while True:
-        try:
-            piece = response.read1(PIECE)
-        except (OSError, http.client.HTTPException) as error:
-            raise Passing(f"the connection broke ({words(error)})") from None
-        if not piece:
-            return
-        yield piece
+def refused(item: Download, error: urllib.error.HTTPError) -> Exception:
+    """What an answer that is no file means."""
+    if error.code in PASSING:
+        after = error.headers.get("Retry-After", "")
+        return Passing(f"the server answers {error.code} {error.reason}", float(after) if after.isdigit() else 0.0)
+    what = "is not there (any more)" if error.code in (404, 410) else "is refused by the server"
+    return SuiteError(f"{item.address}: {what}: HTTP {error.code} {error.reason}.")
 
 
-def opener() -> urllib.request.OpenerDirector:
-    """Follows redirects and the usual proxy variables, and opens nothing but http and https."""
-    director = urllib.request.OpenerDirector()
-    kinds = ("ProxyHandler", "UnknownHandler", "HTTPHandler", "HTTPSHandler", "HTTPDefaultErrorHandler")
-    for kind in (*kinds, "HTTPRedirectHandler", "HTTPErrorProcessor"):
-        director.add_handler(getattr(urllib.request, kind)())
-    return director
+def unreachable(item: Download, reason: Any) -> Exception:
+    """What a connection that never came about means."""
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return SuiteError(f"{item.address}: the server's certificate is not valid ({reason.verify_message}).")
+    if isinstance(reason, OSError):
+        return Passing(f"no connection ({words(reason)})", answered=isinstance(reason, ssl.SSLError))
+    return SuiteError(f"{item.address}: cannot be asked for ({reason}).")
 
 
 def words(error: BaseException) -> str:
@@ -291,11 +191,21 @@ def words(error: BaseException) -> str:
     return getattr(error, "strerror", None) or type(error).__name__
 
 
+def opener() -> urllib.request.OpenerDirector:
+    """Follows redirects and the usual proxy variables, and opens nothing but http and https."""
+    director = urllib.request.OpenerDirector()
+    kinds = ("ProxyHandler", "UnknownHandler", "HTTPHandler", "HTTPSHandler", "HTTPDefaultErrorHandler")
+    for kind in (*kinds, "HTTPRedirectHandler", "HTTPErrorProcessor"):
+        director.add_handler(getattr(urllib.request, kind)())
+    return director
+
+
 def enough(path: Path, needed: int) -> None:
-    """Raises ``SuiteError`` where the disk has less than ``needed`` bytes left."""
-    free = shutil.disk_usage(path.parent).free
+    """Raise ``SuiteError`` where the disk has less than ``needed`` bytes left for ``path``."""
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise SuiteError(
-            f"{path.parent}: {free / 1e9:,.1f} GB are free, {needed / 1e9:,.1f} GB are needed; "
+            f"{folder}: {free / 1e9:,.1f} GB are free, {needed / 1e9:,.1f} GB are needed; "
             f"free space, or choose another data.root."
         )

@@ -18,7 +18,7 @@ from ssl_suite.core.registry import MODALITIES
 from ssl_suite.core.resources import folder
 from ssl_suite.core.wording import count
 from ssl_suite.data.cache import cache_folder
-from ssl_suite.data.catalogue import ROOT_VARIABLE, File, Source, locate, places, read_source
+from ssl_suite.data.catalogue import ROOT_VARIABLE, check_files, locate, places, read_source, remedy
 from ssl_suite.modalities.base import Modality
 
 HUB, TORCHVISION = "hf:", "torchvision:"
@@ -166,8 +166,6 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
     Raises:
         SuiteError: it is for another modality, or a file is missing, is another, or is of no kind that is read.
     """
-    from ssl_suite.data.fetch import remedy
-
     name = data["name"]
     source = read_source(data["source"], f"data={name}")
     if source.modality != modality.name:
@@ -179,7 +177,7 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
         found = locate(item, where)
         if not found:
             raise SuiteError(f"data={name}: {item.file} is not here; {remedy(name, source, where)}")
-        check_files(name, source, item, found, data)
+        check_files(name, source, item, found, data.get("cache"))
         paths += found
         tags |= {path: {key: str(value) for key, value in item.tags.items()} for path in found if item.tags}
     alien = next((path for path in paths if not path.name.lower().endswith(modality.suffixes)), None)
@@ -190,27 +188,6 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
             f"the entry is for tasks, or for reading it elsewhere."
         )
     return Sources(sorted(set(paths)), f"{name}: {source.title}", tags=tags)
-
-
-def check_files(name: str, source: Source, item: File, found: list[Path], data: Mapping[str, Any]) -> None:
-    """Hold the files of one item of an entry against what the catalogue says of them."""
-    from ssl_suite.data.cache import content_hash
-
-    again = f"run `ssl_suite data fetch {name}`" if source.downloads else "get it again"
-    if item.many:
-        if item.count not in (None, len(found)):
-            raise SuiteError(
-                f"data={name}: {item.file} finds {count(len(found), 'file')} instead of {item.count:,}; "
-                f"remove what is there and {again}, or name them by data.path."
-            )
-        return
-    path, digest = found[0], item.sha256
-    other_size = item.bytes not in (None, path.stat().st_size)
-    if other_size or (digest is not None and content_hash(path, data.get("cache")) != digest):
-        raise SuiteError(
-            f"data={name}: {path} is not the catalogued file (its {'size' if other_size else 'SHA-256'} differs); "
-            f"move it away and {again}, or name it by data.path."
-        )
 
 
 def builtin(modality: Modality) -> Sources:
@@ -227,6 +204,3 @@ def builtin(modality: Modality) -> Sources:
     names = [file.name for file in files]
     shown = ", ".join(names) if len(names) <= 4 else f"{len(names)} files: {names[0]} to {names[-1]}"
     return Sources(files, f"the built-in {modality.name} sample ({shown})", True)
-
-
-__all__ = ["ROOT_VARIABLE", "Sources", "builtin", "resolve", "resolve_path"]

@@ -17,10 +17,8 @@ class Site:
     Attributes:
         files: path to content.
         ranges: whether it answers Range requests.
-        etag: of every file; empty for none.
         cut: bytes after which each of the next answers breaks off.
         always: bytes after which every further answer breaks off; 0 for none does.
-        liar: whether Range is answered whatever If-Range says, without the marks of the version.
         lengths: whether Content-Length is said.
         codes: status codes of the next answers, instead of a file.
         headers: further ones of every answer.
@@ -32,10 +30,8 @@ class Site:
 
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
-    etag: str = '"one"'
     cut: list[int] = field(default_factory=list)
     always: int = 0
-    liar: bool = False
     lengths: bool = True
     codes: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
@@ -75,16 +71,13 @@ class Handler(BaseHTTPRequestHandler):
         content = site.files[self.path]
         start, code = 0, 200
         asked = self.headers.get("Range") if site.ranges else None
-        mark = site.etag or site.headers.get("Last-Modified", "")
-        if asked and (site.liar or self.headers.get("If-Range", mark) == mark):
+        if asked:
             start, code = int(asked.removeprefix("bytes=").split("-")[0]), 206
             if start >= len(content):
                 return self.short(416, **{"Content-Range": f"bytes */{len(content)}"})
         self.send_response(code)
         if site.lengths:
             self.send_header("Content-Length", str(len(content) - start))
-        if site.etag and not (site.liar and code == 206):
-            self.send_header("ETag", site.etag)
         if code == 206:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         for name, value in site.headers.items():

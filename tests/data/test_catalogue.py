@@ -137,21 +137,19 @@ FILE, URL = GOOD["files"][0], {"file": "x", "url": "https://a.example/x", "bytes
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"licens": "x"}, "source has missing or unknown keys licens;"),
-        ({"licence": 3}, r"source\.licence=3 should be text"),
-        ({"use": "fun"}, r"source\.use=fun should be one of pretraining, task"),
-        ({"files": []}, r"source\.files is empty"),
-        ({"files": ["x"]}, r"source\.files should hold keys and values"),
+        ({"licens": "x"}, "'source.licens' is not a known key"),
+        ({"licence": 3}, r"source\.licence=3 should be a valid string"),
+        ({"use": "fun"}, r"source\.use=fun should be 'pretraining' or 'task'"),
+        ({"files": []}, r"source\.files=\[\] should have at least 1 item"),
+        ({"files": ["x"]}, r"source\.files\.0=x should be a valid dictionary"),
         ({"files": [FILE | {"sha256": "12"}]}, "64 hexadecimal digits"),
         ({"files": [FILE | {"sha256": None}]}, "a/b.fa needs bytes and sha256, or to be in downloads"),
         ({"files": [{"file": "a/*.fa"}]}, r"a/\*\.fa needs bytes and sha256, or to be in downloads"),
-        ({"files": [FILE | {"file": "../b.fa"}]}, "should be a path below data.root"),
-        ({"files": [FILE | {"file": "/b.fa"}]}, "should be a path below data.root"),
-        ({"downloads": [URL | {"file": "../x"}]}, "should be a path below data.root"),
+        ({"files": [FILE | {"file": "../b.fa"}]}, r"source\.files\.0\.file=../b\.fa should be a path below data.root"),
+        ({"downloads": [URL | {"file": "/x"}]}, "should be a path below data.root"),
         ({"downloads": [URL | {"unpack": "/x"}]}, "should be a path below data.root"),
-        ({"downloads": [{"file": "x", "url": "https://a.example/x"}]}, "missing or unknown keys bytes, sha256;"),
+        ({"downloads": [{"file": "x", "url": "https://a.example/x"}]}, r"bytes, source\.downloads\.0\.sha256 missing"),
         ({"downloads": [URL | {"url": "ftp://a.example/x"}]}, "should begin with https:// or http://"),
-        ({"downloads": [URL | {"url": "file:///x"}]}, "should begin with https:// or http://"),
         ({"downloads": [URL | {"hub": "a/b"}]}, "needs either url, or all of hub, revision and path"),
         ({"downloads": [URL | {"url": None, "hub": "a/b"}]}, "needs either url, or all of hub, revision and path"),
         ({"downloads": [URL | {"url": None}]}, "needs either url, or all of hub, revision and path"),
@@ -161,8 +159,6 @@ def test_a_faulty_entry_is_refused(changes: dict, message: str) -> None:
     read_source(GOOD, "a.yaml")
     with pytest.raises(SuiteError, match=rf"^a\.yaml: .*{message}"):
         read_source(GOOD | changes, "a.yaml")
-    with pytest.raises(SuiteError, match="missing or unknown keys licence;"):
-        read_source({key: value for key, value in GOOD.items() if key != "licence"}, "a.yaml")
 
 
 def test_a_hash_may_be_unknown_only_of_a_download_and_the_list_says_so(entries: dict[str, Entry]) -> None:

@@ -160,7 +160,7 @@ def test_an_entry_of_unpacked_files(files: Path) -> None:
         ({"sha256": "0" * 64}, r"is not the catalogued file \(its SHA-256 differs\)"),
         ({"file": "c.fa"}, r"get the official data at https://a\.example/b\.fa and name your files by data\.path"),
         ({"modality": "protein"}, "is for modality=protein, not dna"),
-        ({"licence": None}, r"data=known: source\.licence=None should be text"),
+        ({"licence": None}, r"data=known: source\.licence=None should be a valid string"),
     ],
 )
 def test_a_catalogue_entry_that_is_not_what_it_should_be(files: Path, changes: dict, message: str) -> None:
