@@ -1,4 +1,4 @@
-"""Music: MIDI files to REMI, TSD, Octuple or pitch tokens, and their random views."""
+"""Music: MIDI files to REMI, TSD or pitch tokens, and their random views."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ssl_suite.modalities.base import Fault, Modality, check_ranges
 from ssl_suite.modalities.music_bpe import Bpe
 
 FIRST = music_tokens.FIRST
-WRITERS = {"remi": music_tokens.remi, "tsd": music_tokens.tsd, "octuple": music_tokens.octuple}
+WRITERS = {"remi": music_tokens.remi, "tsd": music_tokens.tsd}
 RESOLUTIONS = (4, 8, 12, 16, 24)  # steps of a beat; all multiples of the coarse grid of long notes
 GRAM = 8  # intervals of a near-duplicate feature: two pieces by one composer share few, two copies most
 FEWEST = 16  # intervals by which a piece is known; below, all of its tokens count
@@ -31,11 +31,11 @@ class Music(Modality):
     """Symbolic music.
 
     Args:
-        tokenizer: ``remi`` (bars and positions), ``tsd`` (time shifts), ``octuple`` (eight features a note, one after
-            the other) or ``pitch`` (one token a note, percussion left out).
+        tokenizer: ``remi`` (bars and positions), ``tsd`` (time shifts) or ``pitch`` (one token a note, percussion left
+            out).
         resolution: grid steps of a beat; 12 holds sixteenths and triplets. Not for ``pitch``.
         programs: a Program token where the instrument ``change``s or before every ``note``; ``none`` reads all
-            instruments as one and leaves percussion out. In ``octuple`` every note has one unless ``none``.
+            instruments as one and leaves percussion out.
         velocities: levels of loudness, 0 to leave it out.
         tempos: levels of tempo, 0 to leave it out.
         vocab_size: tokens of a BPE that miditok trains on the input (remi, tsd), special tokens included; None for no
@@ -54,7 +54,7 @@ class Music(Modality):
 
     def __init__(
         self,
-        tokenizer: Literal["remi", "tsd", "octuple", "pitch"] = "remi",
+        tokenizer: Literal["remi", "tsd", "pitch"] = "remi",
         resolution: int = 12,
         programs: Literal["change", "note", "none"] = "change",
         velocities: int = 32,
@@ -190,7 +190,7 @@ class Music(Modality):
         A record of few notes is known by all of its tokens, pitches counted from its first.
         """
         flat = self._flat(values)
-        found = music_decode.intervals(flat, self._ids, self.tokenizer)
+        found = music_decode.intervals(flat, self._ids)
         if len(found) < FEWEST:
             pitched = self._ids.has("Pitch", flat)
             found = np.where(pitched, flat - flat[np.argmax(pitched)] - 1000, flat) if len(flat) else flat
@@ -198,7 +198,7 @@ class Music(Modality):
 
     def near_duplicate_features(self, values: np.ndarray) -> np.ndarray:
         """(n,) uint64, the distinct runs of ``GRAM`` intervals, hashed."""
-        found = music_decode.intervals(self._flat(values), self._ids, self.tokenizer)
+        found = music_decode.intervals(self._flat(values), self._ids)
         if len(found) < GRAM:
             return np.zeros(0, np.uint64)
         powers = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, GRAM + 1, dtype=np.uint64)  # odd: no run is lost to 0
@@ -208,12 +208,14 @@ class Music(Modality):
     def augment(self, batch: Batch, rng: Rng) -> Batch:
         """A crop of each sequence, transposed, with its tempo and loudness scaled (BPE: the crop alone).
 
-        A crop begins and ends at bar lines where there are Bar tokens, else at onsets (TSD) or notes (octuple);
-        the window's own ends count as such, too.
+        A crop begins and ends at a bar line (REMI) or an onset (TSD), or at an end of the window.
         """
-        kinds = {"remi": ("Bar",), "tsd": ("TimeShift",), "octuple": ("Pitch", "PitchDrum"), "pitch": ()}
         ids = self._ids
-        opens = () if self._bpe is not None else tuple(ids.range(kind) for kind in kinds[self.tokenizer])
+        opens = (
+            None
+            if self._bpe is not None
+            else {"remi": ids.range("Bar"), "tsd": ids.range("TimeShift")}.get(self.tokenizer)
+        )
         values_N = music_views.crop(batch, rng, self.vocabulary, self.crop, opens)
         if self._bpe is not None:
             return batch.with_values(values_N)
@@ -230,7 +232,7 @@ class Music(Modality):
 
     def score(self, values: np.ndarray) -> Any:
         """A ``symusic.Score`` of ids; pitches alone become even eighths. Incomplete notes are passed over."""
-        return music_decode.score(self._flat(values), self._ids, self._miditok, self.tokenizer)
+        return music_decode.score(self._flat(values), self._ids, self._miditok)
 
     def write_midi(self, values: np.ndarray, path: Path) -> int:
         """Write ``score``'s music as a MIDI file; gives the number of its notes."""

@@ -14,9 +14,8 @@ import numpy as np
 from ssl_suite.modalities.music_files import DENOMINATORS, DRUMS, NUMERATORS, Piece
 
 Programs = Literal["change", "note", "none"]
-BARS = 256  # bar numbers of octuple tokens, as in MusicBERT; bar 256 is bar 0 again
 TEMPO_RANGE = (20, 250)  # quarter notes a minute
-CLASSES = {"remi": "REMI", "tsd": "TSD", "octuple": "Octuple"}  # of miditok
+CLASSES = {"remi": "REMI", "tsd": "TSD"}  # of miditok
 COARSE = 4  # steps of a beat for durations and shifts of 4 to 12 beats
 
 
@@ -24,14 +23,13 @@ def tokenizer(kind: str, resolution: int, velocities: int, tempos: int, programs
     """The miditok tokeniser of these settings.
 
     Args:
-        kind: remi, tsd or octuple.
+        kind: remi or tsd.
         resolution: steps of a beat.
         velocities: levels; 0 for no Velocity tokens. ``tempos`` likewise.
         programs: a Program token where the instrument changes, for every note, or none.
     """
     import miditok
 
-    more = {"max_bar_embedding": BARS} if kind == "octuple" else {}
     config = miditok.TokenizerConfig(
         pitch_range=(0, 127),
         drums_pitch_range=(0, 127),
@@ -40,7 +38,7 @@ def tokenizer(kind: str, resolution: int, velocities: int, tempos: int, programs
         use_velocities=velocities > 0,
         num_velocities=velocities or 32,
         use_programs=programs != "none",
-        program_changes=programs == "change" and kind != "octuple",
+        program_changes=programs == "change",
         use_pitchdrum_tokens=programs != "none",  # so that transposing leaves percussion alone
         use_tempos=tempos > 0,
         num_tempos=tempos or 32,
@@ -50,7 +48,6 @@ def tokenizer(kind: str, resolution: int, velocities: int, tempos: int, programs
         time_signature_range={below: list(NUMERATORS[below]) for below in DENOMINATORS},
         delete_equal_successive_tempo_changes=True,
         delete_equal_successive_time_sig_changes=True,
-        **more,
     )
     return getattr(miditok, CLASSES[kind])(config)
 

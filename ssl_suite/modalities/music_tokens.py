@@ -1,10 +1,7 @@
-"""Token ids of a piece, all by NumPy: REMI, TSD and Octuple as miditok 3.1 writes them, and one token a note.
+"""Token ids of a piece, all by NumPy: REMI and TSD as miditok 3.1 writes them, and one token a note.
 
-Octuple has a vocabulary for each of its eight features and one embedding a note; here its tokens follow each other in
-one stream, a note being Pitch Position Bar Velocity Duration Program Tempo TimeSig, each with ids of its own.
-
-REMI: Huang, Yang 2020 (arXiv:2002.00212); TSD: Fradet et al. 2023 (arXiv:2301.11975); Octuple: Zeng et al. 2021
-(arXiv:2106.05630); pitches alone: Kao, Lee 2021 (arXiv:2103.07162).
+REMI: Huang, Yang 2020 (arXiv:2002.00212); TSD: Fradet et al. 2023 (arXiv:2301.11975); pitches alone: Kao, Lee 2021
+(arXiv:2103.07162).
 """
 
 from __future__ import annotations
@@ -16,11 +13,10 @@ import numpy as np
 
 from ssl_suite.core.records import SPECIAL_TOKENS
 from ssl_suite.modalities.music_files import DRUMS, Piece
-from ssl_suite.modalities.music_grid import BARS, Grid, Programs, lengths
+from ssl_suite.modalities.music_grid import Grid, Programs, lengths
 
 FIRST = len(SPECIAL_TOKENS)
 PITCHES = 128
-OCTUPLE = ("Pitch", "Position", "Bar", "Velocity", "Duration", "Program", "Tempo", "TimeSig")
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,10 @@ class Ids:
 
 
 def ids_of(chosen: Any) -> Ids:
-    """The ids of a miditok tokeniser, of its several vocabularies one after the other; ``None`` for pitches alone."""
+    """The ids of a miditok tokeniser; ``None`` for pitches alone."""
     if chosen is None:
         return Ids.of([f"Pitch_{pitch}" for pitch in range(PITCHES)])
-    vocabularies = chosen.vocab if isinstance(chosen.vocab, list) else [chosen.vocab]
-    return Ids.of([token for one in vocabularies for token in sorted(one, key=one.__getitem__)[FIRST:]])
+    return Ids.of(sorted(chosen.vocab, key=chosen.vocab.__getitem__)[FIRST:])
 
 
 def pitches(piece: Piece) -> np.ndarray:
@@ -116,25 +111,6 @@ def tsd(grid: Grid, ids: Ids, chosen: Any, programs: Programs) -> tuple[np.ndarr
     ticks = np.concatenate([begins, *(block[0] for block in blocks[1:])])[order]
     bars = grid.bars(ticks)
     return values, np.flatnonzero(np.diff(bars, prepend=-1) > 0)
-
-
-def octuple(grid: Grid, ids: Ids, chosen: Any, programs: Programs) -> tuple[np.ndarray, np.ndarray]:
-    """The features of each note, one after the other; see ``remi``."""
-    at, bars = grid.section(grid.time), grid.bars(grid.time)
-    columns = {
-        "Pitch": pitch_tokens(grid, ids),
-        "Position": ids["Position"] + (grid.time - grid.bar_ticks(bars)) // grid.per_position[at],
-        "Bar": ids["Bar"] + bars % BARS,
-        "Velocity": ids.range("Velocity")[0] + grid.velocity,
-        "Duration": ids["Duration"] + grid.duration,
-        "TimeSig": ids["TimeSig"] + grid.metre[at],
-    }
-    if "Program" in ids.ranges:
-        columns["Program"] = ids.programs[grid.program - DRUMS]
-    if "Tempo" in ids.ranges:
-        columns["Tempo"] = ids["Tempo"] + grid.tempo[np.searchsorted(grid.tempo_time, grid.time, "right") - 1]
-    table = np.stack([columns[kind] for kind in OCTUPLE if kind in ids.ranges], axis=1)
-    return table.reshape(-1), table.shape[1] * np.flatnonzero(np.diff(bars, prepend=-1) > 0)
 
 
 def pitch_tokens(grid: Grid, ids: Ids) -> np.ndarray:

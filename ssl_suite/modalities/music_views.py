@@ -24,8 +24,8 @@ def within(values_N: Tensor, ids: Range) -> Tensor:
     return (values_N >= ids[0]) & (values_N < ids[1])
 
 
-def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float, opens: tuple[Range, ...]) -> Tensor:
-    """(N,) int64 ids: a random stretch of each sequence, from a token of ``opens`` to before another.
+def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float, opens: Range | None) -> Tensor:
+    """(N,) int64 ids: a random stretch of each sequence, from one token of ``opens`` to before another.
 
     The stretch is drawn as in ``views.crop_and_turn`` (a length between ``share`` and all, then a place), and then
     grows until both its ends are at a sequence's end or before a token that opens a bar, an onset or a note. It moves
@@ -36,7 +36,7 @@ def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float, opens: tu
         rng: of the batch's rows.
         vocabulary: for the special tokens.
         share: the smallest share of a sequence that is kept, in (0, 1].
-        opens: ids before which a stretch may begin or end; empty for all.
+        opens: ids before which a stretch may begin or end; None for all.
     """
     values_N, starts_B = batch.values, batch.offsets_B1[:-1].long()
     ids_N, slot_N = batch.sequence_ids_N(), batch.positions_N()
@@ -44,10 +44,8 @@ def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float, opens: tu
     size_B, begin_B, kept_B = views.stretches(batch, rng, vocabulary, share)
     content_B = (size_B - 2).clamp(min=0)
     end_B = begin_B + kept_B
-    if opens:
-        edge_N = (slot_N == 1) | (slot_N == size_B[ids_N] - 1)  # the first token, and [SEP]
-        for ids in opens:
-            edge_N = edge_N | within(values_N, ids)
+    if opens is not None:
+        edge_N = (slot_N == 1) | (slot_N == size_B[ids_N] - 1) | within(values_N, opens)  # the first token, and [SEP]
         place_N = torch.arange(total, device=values_N.device)
         before_N = torch.where(edge_N, place_N, -1).cummax(0).values
         after_N = torch.where(edge_N, place_N, total).flip(0).cummin(0).values.flip(0)

@@ -22,7 +22,7 @@ from ssl_suite.settings.config import compose
 from tests.modalities.fuzz import stop
 from tests.modalities.made_music import midi, note, piece, record
 
-KINDS = ["remi", "tsd", "octuple", "pitch"]
+KINDS = ["remi", "tsd", "pitch"]
 MADE = [piece(1), piece(2, programs=(40, 0, 70)), piece(3, programs=(0, 0), drums=True), piece(4, notes=200)]
 CLS, SEP = 2, 3
 
@@ -43,7 +43,7 @@ def reference(music: Music) -> Any:
         use_velocities=music.velocities > 0,
         num_velocities=music.velocities or 1,
         use_programs=music.programs != "none",
-        program_changes=music.programs == "change" and music.tokenizer != "octuple",
+        program_changes=music.programs == "change",
         use_pitchdrum_tokens=music.programs != "none",
         use_tempos=music.tempos > 0,
         num_tempos=music.tempos or 2,
@@ -54,18 +54,16 @@ def reference(music: Music) -> Any:
         use_time_signatures=True,
         time_signature_range={4: list(range(1, 13)), 8: [1, 3, 5, 6, 7, 9, 11, 12]},
         remove_duplicated_notes=True,
-        **({"max_bar_embedding": 256} if music.tokenizer == "octuple" else {}),
     )
-    return {"remi": miditok.REMI, "tsd": miditok.TSD, "octuple": miditok.Octuple}[music.tokenizer](config)
+    return {"remi": miditok.REMI, "tsd": miditok.TSD}[music.tokenizer](config)
 
 
 def tokens_of(encoded: Any) -> list[str]:
-    """miditok's tokens as one stream."""
     (sequence,) = encoded if isinstance(encoded, list) else [encoded]
-    return [one for token in sequence.tokens for one in ([token] if isinstance(token, str) else token)]
+    return list(sequence.tokens)
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", KINDS[:2])
 @pytest.mark.parametrize(
     "settings", [{}, {"programs": "note", "resolution": 8}, {"velocities": 0, "tempos": 0}], ids=str
 )
@@ -79,12 +77,11 @@ def test_tokens_are_those_of_miditok(kind: str, settings: dict) -> None:
     assert music.vocabulary.tokens[:low] == SPECIAL_TOKENS
     assert low == 5
     assert high == len(music.vocabulary)
-    if kind != "octuple":
-        assert len(judge) == high
-        assert music.encode(record(MADE[0])).values.tolist() == judge.encode(Score.from_midi(MADE[0])).ids
+    assert len(judge) == high
+    assert music.encode(record(MADE[0])).values.tolist() == judge.encode(Score.from_midi(MADE[0])).ids
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", KINDS[:2])
 def test_one_part_for_all_instruments(kind: str) -> None:
     music = Music(tokenizer=kind, programs="none")  # type: ignore[arg-type]
     for data in (MADE[0], MADE[3]):  # one instrument: the same as miditok without programs
@@ -104,7 +101,7 @@ def test_pitches_by_onset() -> None:
     assert music.encode(record(MADE[0])).bounds is None
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", KINDS[:2])
 def test_bounds_are_bar_lines(kind: str) -> None:
     """A bar of 3/4, bars of 6/8, then of 4/4: see ``made_music.piece``. TSD has none for a bar without an event."""
     music = Music(tokenizer=kind)  # type: ignore[arg-type]
@@ -122,8 +119,6 @@ def test_bounds_are_bar_lines(kind: str) -> None:
         assert len(found.bounds) == sum(start <= track.notes[-1].time for start in starts)
     else:
         assert len(found.bounds) == len(filled)
-    if kind == "octuple":
-        assert [music.decode(found.values[i + 2 : i + 3]) for i in found.bounds][:3] == ["Bar_0", "Bar_1", "Bar_2"]
 
 
 def heard(score: Any) -> set[tuple[int, int, int, int]]:
@@ -134,7 +129,7 @@ def heard(score: Any) -> set[tuple[int, int, int, int]]:
     return {(program, n.time, n.pitch, n.duration) for program, track in pairs for n in track.notes}
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", KINDS[:2])
 def test_the_way_back_gives_the_same_notes(kind: str, tmp_path: Path) -> None:
     """On-grid music comes back as it was; loudness and tempo to the nearest of 32 levels."""
     music = Music(tokenizer=kind)  # type: ignore[arg-type]
@@ -146,12 +141,11 @@ def test_the_way_back_gives_the_same_notes(kind: str, tmp_path: Path) -> None:
         assert heard(back) == heard(score)
         assert [path.name for path in tmp_path.iterdir()] == ["back.mid"]
         again = music.encode(Record("r", (tmp_path / "back.mid").read_bytes(), "x"))
-        if kind != "octuple":  # which says a tempo only with a note
-            kept = [
-                [token for token in music.decode(ids).split() if "Program" not in token]  # tracks come in another order
-                for ids in (again.values, values)
-            ]
-            assert sorted(kept[0]) == sorted(kept[1])
+        kept = [
+            [token for token in music.decode(ids).split() if "Program" not in token]  # tracks come in another order
+            for ids in (again.values, values)
+        ]
+        assert sorted(kept[0]) == sorted(kept[1])
         loud = {(n.time, n.pitch): n.velocity for track in score.tracks for n in track.notes if not track.is_drum}
         for track in back.resample(12).tracks:
             assert all(abs(n.velocity - loud.get((n.time, n.pitch), n.velocity)) <= 3 for n in track.notes) or drums(
@@ -176,16 +170,6 @@ def test_the_way_back_of_pitches_and_of_scraps() -> None:
         for ids in (draw.integers(0, len(music.vocabulary), 300), whole[7:90], whole[:0]):
             Score.from_midi(music.score(ids).dumps_midi())
         assert music.score(whole[7:90]).note_num() >= 9
-
-
-def test_octuple_bars_beyond_the_last_number() -> None:
-    data = midi(b"".join(note(1920 - 100, 60 + i % 12, 100) for i in range(300)))
-    music = Music(tokenizer="octuple")
-    values = music.encode(record(data)).values
-    assert {music.decode(values[i : i + 1]) for i in range(2, len(values), 8)} == {f"Bar_{i}" for i in range(256)}
-    times = [n.time for n in music.score(values).tracks[0].notes]
-    assert len(times) == 300
-    assert np.diff(times).min() == np.diff(times).max() == 4 * music.score(values).ticks_per_quarter
 
 
 @cache
@@ -322,7 +306,7 @@ def test_kin_of_near_copies(kind: str) -> None:
     [
         {"resolution": 10}, {"velocities": 128}, {"tempos": 1}, {"transpose_up": -1}, {"transpose_down": 61},
         {"tempo": 2.0}, {"velocity": -0.1}, {"crop": 0.0}, {"vocab_size": 500},
-        {"vocab_size": 2000, "tokenizer": "octuple"},
+        {"vocab_size": 2000, "tokenizer": "pitch"},
     ],
 )  # fmt: skip
 def test_settings_out_of_range(wrong: dict) -> None:

@@ -141,7 +141,7 @@ def test_too_many_metres() -> None:
         Music().encode(record(midi(many, note(0, 60, 9) + note(9000, 60, 9))))
 
 
-@pytest.mark.parametrize("tokenizer", ["remi", "tsd", "octuple", "pitch"])
+@pytest.mark.parametrize("tokenizer", ["remi", "tsd", "pitch"])
 def test_no_text_reaches_the_model(tokenizer: str) -> None:
     """Kinds 1 to 15 are text: composer, copyright, track and instrument name, lyrics, markers, cues."""
     music = Music(tokenizer=tokenizer)  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def test_two_thousand_damaged_files(tmp_path: Path) -> None:
     assert seen["damaged"] > 300
 
 
-@pytest.mark.parametrize("tokenizer", ["tsd", "octuple", "pitch"])
+@pytest.mark.parametrize("tokenizer", ["tsd", "pitch"])
 def test_damaged_files_of_other_tokenisers(tmp_path: Path, tokenizer: str) -> None:
     seen = survive(Music(tokenizer=tokenizer), ".mid", VALID, tmp_path, count=300)  # type: ignore[arg-type]
     assert seen["loaded"] > 50

@@ -78,7 +78,7 @@ def place_of(part: list[int], whole: list[int]) -> int:
 def test_crops_begin_and_end_where_music_does(kind: str) -> None:
     music = Music(tokenizer=kind, **{**STILL, "crop": 0.4})  # type: ignore[arg-type]
     batch = laid_out(music, ROWS, 400)
-    opens = {"remi": ("Bar",), "tsd": ("TimeShift",), "octuple": ("Pitch",), "pitch": ("",)}[kind]
+    opens = {"remi": ("Bar",), "tsd": ("TimeShift",), "pitch": ("",)}[kind]
     tokens, begins, shares = music.vocabulary.tokens, set(), []
     for step in range(60):
         for whole, part in views_of(music, batch, step):
@@ -130,7 +130,7 @@ def test_transposition(kind: str) -> None:
     assert counts.min() > 2  # of 12.5 expected
 
 
-@pytest.mark.parametrize("kind", KINDS[:3])
+@pytest.mark.parametrize("kind", KINDS[:2])
 def test_tempo_and_loudness(kind: str) -> None:
     music = Music(tokenizer=kind, **{**STILL, "tempo": 0.3, "velocity": 0.5})  # type: ignore[arg-type]
     tokens = music.vocabulary.tokens
