@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Encoded, Frame, Record
 from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import image_files, image_hash, image_layout, image_views
-from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.signals import SignalModality
 
 MARKS = 2  # [CLS] and [SEP]
@@ -109,16 +106,7 @@ class Image(SignalModality):
             if not right:
                 raise SuiteError(f"modality.{key}={value} should be {expected}.")
 
-    def read(
-        self,
-        path: Path,
-        fault: Fault,
-        column: str | None = None,
-        id_column: str | None = None,
-        max_record_mb: int | None = None,
-    ) -> Iterator[Record]:
-        """The pictures of one file, undecoded, see ``image_files.read``."""
-        return image_files.read(path, fault, column, id_column, max_record_mb)
+    read = staticmethod(image_files.read)
 
     def encode(self, record: Record) -> Encoded:
         """(P, 3 * patch²) uint8 patches in raster order; a patch is its rows of RGB pixels.

@@ -8,7 +8,6 @@ Ghostscript for others. Colour profiles are not applied.
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,11 +27,10 @@ from PIL import (
 )
 
 from ssl_suite.core.faults import BadRecord
-from ssl_suite.core.limits import Limit, open_file, unreadable
+from ssl_suite.core.limits import Limit
 from ssl_suite.core.records import Record
 from ssl_suite.modalities.base import Fault
-from ssl_suite.modalities.tables import Wanted, read_parquet
-from ssl_suite.modalities.text_files import PARQUET
+from ssl_suite.modalities.tables import Wanted, read_encoded
 
 PLUGINS = (  # imported, so that Pillow need not look for them
     PngImagePlugin,
@@ -67,20 +65,7 @@ def read(
         BadRecord: the file cannot be read, is empty, or too large for a picture.
     """
     limit = Limit(max_record_mb)
-    try:
-        with open_file(path) as file:
-            head = file.read(len(PARQUET))
-            if head != PARQUET:
-                limit.check(f"{path}:", os.fstat(file.fileno()).st_size)
-            data = head + file.read() if head != PARQUET else b""
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if head == PARQUET:
-        yield from read_parquet(path, fault, PICTURES, column, id_column, max_record_mb)
-        return
-    if not head:
-        raise BadRecord(f"{path}: is empty; remove it or give a picture.", "empty file")
-    yield Record(path.stem, data, str(path), folder_tags(path))
+    return read_encoded(path, fault, PICTURES, column, id_column, limit, tags=folder_tags(path))
 
 
 def folder_tags(path: Path) -> dict[str, str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.core.records import SPECIAL_TOKENS, Record, Vocabulary
+from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.modalities import sequence_files
-from ssl_suite.modalities.base import Fault, Modality
+from ssl_suite.modalities.base import Modality
 
 FIRST = len(SPECIAL_TOKENS)
 
@@ -40,16 +39,7 @@ class LetterModality(Modality):
     def learns(self) -> bool:
         return self.tokenizer == "bpe"
 
-    def read(
-        self,
-        path: Path,
-        fault: Fault,
-        column: str | None = None,
-        id_column: str | None = None,
-        max_record_mb: int | None = None,
-    ) -> Iterator[Record]:
-        """The records of one file, see ``sequence_files.read``."""
-        return sequence_files.read(path, fault, column, id_column, max_record_mb)
+    read = staticmethod(sequence_files.read)
 
     def _take_bpe(self, tokenizer: Any) -> None:
         ids = tokenizer.get_vocab()

@@ -17,7 +17,7 @@ from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import Encoded, Record, Vocabulary
 from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import music_decode, music_files, music_grid, music_tokens, music_views
-from ssl_suite.modalities.base import Fault, Modality, check_ranges
+from ssl_suite.modalities.base import Modality, check_ranges
 from ssl_suite.modalities.music_bpe import Bpe
 
 FIRST = music_tokens.FIRST
@@ -110,16 +110,7 @@ class Music(Modality):
             )
         return self._vocabulary
 
-    def read(
-        self,
-        path: Path,
-        fault: Fault,
-        column: str | None = None,
-        id_column: str | None = None,
-        max_record_mb: int | None = None,
-    ) -> Iterator[Record]:
-        """The records of one file, see ``music_files.read``."""
-        return music_files.read(path, fault, column, id_column, max_record_mb)
+    read = staticmethod(music_files.read)
 
     @property
     def learns(self) -> bool:

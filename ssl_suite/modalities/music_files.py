@@ -7,7 +7,6 @@ accepts but cannot be played (no ticks, notes hours apart) is refused here.
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.core.faults import BadRecord
-from ssl_suite.core.limits import Limit, open_file, unreadable
+from ssl_suite.core.limits import Limit
 from ssl_suite.core.records import Record
 from ssl_suite.modalities.base import Fault
-from ssl_suite.modalities.tables import Wanted, read_parquet
-from ssl_suite.modalities.text_files import PARQUET
+from ssl_suite.modalities.tables import Wanted, read_encoded
 
 SUFFIXES = (".mid", ".midi", ".parquet")
 MIDI_BYTES = Wanted(("midi", "bytes", "file"), "MIDI file", "bytes")
@@ -72,27 +70,11 @@ def read(
     Raises:
         BadRecord: the file cannot be read, or is neither.
     """
-    try:
-        with open_file(path) as file:
-            head = file.read(12)
-            if head[:4] == PARQUET:
-                data = b""
-            else:
-                check_magic(head, str(path))
-                Limit(max_record_mb, "midi").check(f"{path}:", os.fstat(file.fileno()).st_size)
-                data = head + file.read()
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if not data:
-        yield from read_parquet(path, fault, MIDI_BYTES, column, id_column, max_record_mb, "midi")
-    else:
-        yield Record(path.stem, data, str(path))
+    return read_encoded(path, fault, MIDI_BYTES, column, id_column, Limit(max_record_mb, "midi"), check_magic)
 
 
 def check_magic(head: bytes, where: str) -> None:
     """Refuse what does not begin like a MIDI file."""
-    if not head:
-        raise BadRecord(f"{where}: is empty; remove it or give a MIDI file.", "empty file")
     if head[:4] != MAGIC and not (head[:4] == RIFF and head[8:12] == b"RMID"):
         raise BadRecord(
             f"{where}: is not a MIDI file (it begins with {bytes(head[:4])!r}, not {MAGIC!r}); remove or convert it.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from ssl_suite.core.faults import FaultCounter
 from ssl_suite.core.records import Encoded, Frame, Record
 from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import speech_features, speech_files, speech_views
-from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.modalities.speech_features import BANDS, HOP, POSITION, WINDOW
 from ssl_suite.modalities.speech_files import RATE, Peak
@@ -96,16 +94,7 @@ class Speech(SignalModality):
             if not right:
                 raise SuiteError(f"modality.{key}={getattr(use, key)} should be {expected}.")
 
-    def read(
-        self,
-        path: Path,
-        fault: Fault,
-        column: str | None = None,
-        id_column: str | None = None,
-        max_record_mb: int | None = None,
-    ) -> Iterator[Record]:
-        """The records of one file, see ``speech_files.read``."""
-        return speech_files.read(path, fault, column, id_column, max_record_mb)
+    read = staticmethod(speech_files.read)
 
     def encode(self, record: Record) -> Encoded:
         """(positions, 320) int16 at 16 kHz, the last position filled up with zeros.

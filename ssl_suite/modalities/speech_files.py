@@ -7,7 +7,6 @@ whole transcript teaches nonsense.
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -20,11 +19,10 @@ import torch
 from torch import Tensor
 
 from ssl_suite.core.faults import BadRecord
-from ssl_suite.core.limits import open_file, unreadable
+from ssl_suite.core.limits import Limit
 from ssl_suite.core.records import Record
 from ssl_suite.modalities.base import Fault
-from ssl_suite.modalities.tables import Wanted, read_parquet
-from ssl_suite.modalities.text_files import PARQUET
+from ssl_suite.modalities.tables import Wanted, read_encoded
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3", ".parquet")
 SOUNDS = Wanted(("audio", "wav", "flac", "bytes"), "sound", "bytes")
@@ -64,24 +62,7 @@ def read(
     Raises:
         BadRecord: it cannot be read, or is empty.
     """
-    try:
-        with open_file(path) as file:
-            head = file.read(len(PARQUET))
-            large = path.stat().st_size >= MAPPED_FROM
-            if head == PARQUET or path.suffix.lower() == ".parquet":
-                data: Any = None
-            elif large:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            else:
-                data = head + file.read()
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if not head:
-        raise BadRecord(f"{path}: is empty; remove it or copy it again.", "empty file")
-    if data is None:
-        yield from read_parquet(path, fault, SOUNDS, column, id_column, max_record_mb)
-    else:
-        yield Record(path.stem, data, str(path))
+    return read_encoded(path, fault, SOUNDS, column, id_column, Limit(max_record_mb), map_from=MAPPED_FROM)
 
 
 class Bytes:

@@ -7,8 +7,10 @@ sentences, or the bytes of a file (plain binary, or the ``{bytes, path}`` pairs 
 from __future__ import annotations
 
 import csv
+import mmap
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +21,7 @@ from ssl_suite.core.limits import PAGE_VALUES, Limit, open_file, unreadable
 from ssl_suite.core.records import Record
 from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.names import SeenNames
-from ssl_suite.modalities.text_files import Lines, empty
+from ssl_suite.modalities.text_files import PARQUET, Lines, empty
 
 NAME_COLUMNS = ("id", "name", "accession", "chrom", "doc_id")
 TAG_COLUMNS = {
@@ -148,6 +150,48 @@ def read_parquet(
             message = f"{path}: parquet file is damaged ({str(error).splitlines()[0]}); copy or download it again."
             raise BadRecord(message, "damaged") from None
         raise unreadable(path, error) from None
+
+
+def read_encoded(
+    path: Path,
+    fault: Fault,
+    wanted: Wanted,
+    column: str | None,
+    id_column: str | None,
+    limit: Limit,
+    check: Callable[[bytes, str], None] = lambda head, where: None,
+    map_from: int | None = None,
+    tags: Mapping[str, str] = {},
+) -> Iterator[Record]:
+    """An encoded file (a picture, MIDI, sound) as one undecoded record, or one a row of a parquet file.
+
+    Args:
+        path: the file.
+        fault: called with each bad row.
+        wanted, column, id_column: of the table.
+        limit: of the largest record; one file by itself is not held against it where it is mapped.
+        check: raises where the first 12 bytes and the place show another kind of file.
+        map_from: bytes from which a file is mapped and not read.
+        tags: of the one record.
+    """
+    try:
+        with open_file(path) as file:
+            head, size = file.read(12), os.fstat(file.fileno()).st_size
+            if not head:
+                raise empty(path)
+            table = head.startswith(PARQUET) or path.suffix.lower() == ".parquet"
+            if not table:
+                check(head, str(path))
+                if map_from is None:
+                    limit.check(f"{path}:", size)
+                mapped = map_from is not None and size >= map_from
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if mapped else head + file.read()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if table:
+        yield from read_parquet(path, fault, wanted, column, id_column, limit.mb, limit.kind)
+    else:
+        yield Record(path.stem, data, str(path), dict(tags))
 
 
 def check_type(path: Path, name: str, kind: Any, wanted: Wanted) -> None:

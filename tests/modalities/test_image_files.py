@@ -93,7 +93,7 @@ def test_unusable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(BadRecord, match=r"x\.png: cannot be read \(No such file"):
         list(read(path, stop))
     path.write_bytes(b"")
-    with pytest.raises(BadRecord, match=r"x\.png: is empty; remove it or give a picture\."):
+    with pytest.raises(BadRecord, match=r"x\.png: is empty; remove it or give one with content."):
         list(read(path, stop))
     path.write_bytes(encoded(PICTURE))
     monkeypatch.setattr(limits, "RECORD_MB", 1)

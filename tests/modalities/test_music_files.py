@@ -41,7 +41,7 @@ def test_a_table_of_midi_bytes(tmp_path: Path, column: str) -> None:
 @pytest.mark.parametrize(
     ("data", "reason", "message"),
     [
-        (b"", "empty file", "is empty; remove it or give a MIDI file"),
+        (b"", "empty file", "is empty; remove it or give one"),
         (b">seq\nACGT", "not MIDI", r"is not a MIDI file \(it begins with b'>seq', not b'MThd'\)"),
     ],
 )
