@@ -93,8 +93,8 @@ class Words(Single):
     """A list of words; ``marks[:, 0]`` is a word's number at its first sub-word. A long list is several sequences."""
 
     def read(self, modality: Modality, record: Record, k: int) -> list[np.ndarray]:
-        """The ids of each word. Text that is no list is cut at white space."""
-        words = record.data if isinstance(record.data, list) else str(record.data).split()
+        """The ids of each word. What is no list of words is cut as ``Modality.split_words`` does."""
+        words = record.data if isinstance(record.data, list) else modality.split_words(str(record.data))
         if not words:
             raise BadRecord(f"{record.source}: record '{record.name}' has no words; remove it.", "no words")
         return modality.words(words)

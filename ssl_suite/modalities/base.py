@@ -118,6 +118,10 @@ class Modality:
         """
         raise NotImplementedError
 
+    def split_words(self, data: str) -> list[str]:
+        """The words of a record that is no list of them: each letter of a sequence."""
+        return list("".join(data.split()))
+
     def words(self, words: list[str]) -> list[np.ndarray]:
         """The ids of each of a record's words (letters of a sequence), each at least one id long."""
         return [self.encode(Record(str(i + 1), word, "word")).values for i, word in enumerate(words)]

@@ -191,6 +191,10 @@ class Text(Modality):
         found["unknown"] = int(np.count_nonzero(ids == vocabulary.unk))
         return Encoded(ids, found, bounds)
 
+    def split_words(self, data: str) -> list[str]:
+        """What stands between white space."""
+        return data.split()
+
     def words(self, words: list[str]) -> list[np.ndarray]:
         """The ids of each word of a sentence; of one that is nothing to the tokeniser, [UNK]."""
         known, unk = self._ready(), np.array([self.vocabulary.unk], np.int32)
