@@ -169,7 +169,7 @@ def _random(
     from ssl_suite.training import build
 
     section = config.option("model", reference.name)
-    kind = build.KINDS[section.get("kind", "transformer")]
+    kind = build.kind_of(section)
     kind.check(section, type(modality), Head)
     encoder, _ = kind.start(section, modality, Head)
     _set_dropout(encoder, dropout)
@@ -213,7 +213,7 @@ def _hf_speech(reference: Reference, modality: Modality, seed: int, scratch: boo
         found = foreign_speech.start(folder, {}, modality, Head)
         if scratch:
             torch.manual_seed(seed)
-            found = foreign_speech.empty(found.spec, modality)
+            found = foreign_speech.of_shapes(vars(found.spec), modality)
     except SuiteError as error:
         raise SuiteError(f"encoder={reference.short}: {error}") from None
     found.embeddings.requires_grad_(False)  # of units, which no head of a task predicts

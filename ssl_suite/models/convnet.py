@@ -27,6 +27,8 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities import image_layout
 from ssl_suite.modalities.base import Modality
 
+LIBRARY, LARGER = "torchvision", "resnet50"
+
 LAYOUTS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1)),
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
@@ -167,7 +169,22 @@ and -10, AVX2). With fewer than 8, torch 2.11 writes outside its memory in the b
 stride 2 on AVX2; vectors of AVX-512 hold 16."""
 
 
-def check_model(model: Mapping[str, Any], modality: type[Modality], objective: type[Any]) -> None:
+def start(model: Mapping[str, Any], modality: Modality, objective: type[Any]) -> tuple[Convnet, None]:
+    """The network of a ``model`` section, at its random start."""
+    return Convnet(ConvnetSpec.from_section(model, modality), modality), None
+
+
+def of_shapes(facts: Mapping[str, Any], modality: Modality) -> Convnet:
+    """The network of saved shapes, with random weights."""
+    return Convnet(ConvnetSpec(**facts), modality)
+
+
+def moved(spec: ConvnetSpec, model: Mapping[str, Any], modality: Modality, objective: Any) -> ConvnetSpec:
+    """Raise ``SuiteError``: no run starts from one."""
+    raise SuiteError("is a run of a convnet, which no run starts from: name a run of a transformer, or resume it.")
+
+
+def check(model: Mapping[str, Any], modality: type[Modality], objective: type[Any]) -> None:
     """Refuse a convnet where there are no pictures, or an objective that needs states of positions.
 
     Raises:
@@ -185,7 +202,7 @@ def check_model(model: Mapping[str, Any], modality: type[Modality], objective: t
         )
 
 
-def write(learner: Any, modality: Modality, folder: Path) -> None:
+def write(learner: Any, modality: Modality, folder: Path, max_length: int | None = None) -> None:
     """Put ``config.json`` and ``model.safetensors``, under torchvision's names, into a folder."""
     spec: ConvnetSpec = learner.encoder.spec
     weights = {name: x.detach().cpu().contiguous() for name, x in learner.encoder.body.state_dict().items()}
@@ -194,7 +211,7 @@ def write(learner: Any, modality: Modality, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
-def opening(spec: ConvnetSpec, modality: Modality) -> str:
+def opening(spec: ConvnetSpec, modality: Modality, architecture: str) -> str:
     """The lines of Python that open an exported folder with torchvision alone."""
     return CARD.format(
         build="\n".join(_building(spec)),

@@ -22,10 +22,13 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.models import weights
 from ssl_suite.models.wrapped import Wrapped, WrappedSpec, dropouts, native_ids, positions_of, quiet
 
+LIBRARY, LARGER = "transformers", "mini"
+REMEDY = "copy the folder again, or choose another start"
 FILES = (  # of a tokenizer, in any of the formats that transformers reads
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt"),
     *("vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model"),
 )
+OBJECTIVES = "mlm, whole_word, nsp or sop on tokens. For others start from a ModernBERT folder or a run"
 KEPT = "tokenizer"  # the folder in a run's ``modality/`` with the model's own tokenizer files
 OPENING = """from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -40,20 +43,17 @@ def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective:
         SuiteError: the objective cannot train it, it cannot be opened, has too few positions, lacks a token that the
             modality predicts, or its weights are damaged.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-    remedy = "copy the folder again, or choose another start"
-    sizes = read_json(folder / "config.json", remedy)
-    check(model, modality, objective, str(sizes.get("model_type")))
-    stored = weights.read(folder / "model.safetensors", remedy)
-    if wrong := weights.implausible(_sizes(sizes), stored) or weights.unfit(stored):
-        raise SuiteError(f"weights do not fit {folder / 'config.json'}: {wrong}; {remedy}.")
+    facts = read_json(folder / "config.json", REMEDY)
+    check_use(model, objective, str(facts.get("model_type")), OBJECTIVES)
+    settings = settings_of(folder, facts)
     try:
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of many kinds
-        reason = " ".join(str(error).split())[:160]
-        raise SuiteError(f"transformers opens no configuration and tokenizer there ({reason}); {remedy}.") from None
+        raise SuiteError(f"transformers opens no tokenizer there ({reason(error)}); {REMEDY}.") from None
+
+    # Tokens and positions.
     if tokenizer.mask_token_id is None:
         raise SuiteError("its tokenizer has no mask token, so nothing can be hidden from it.")
     native, lacking = native_ids(modality.vocabulary, tokenizer, settings.vocab_size)
@@ -64,74 +64,94 @@ def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective:
             f"has no token of its own for each of the modality's{shown}; a wrapped model keeps its tokens: for text "
             "leave modality.tokenizer out, for proteins use tokenizer=residue."
         )
-    facts = json.loads(json.dumps(settings.to_dict()))
-    encoder = _filled(folder, WrappedSpec.of(facts, modality.vocabulary.pad, native))
+
+    # Weights, of a bare model or of one with a head.
+    spec = WrappedSpec.of(json.loads(json.dumps(settings.to_dict())), modality.vocabulary.pad, native)
+    whole, missing = with_weights(AutoModelForMaskedLM, folder, without_dropout(spec.settings))
+    prefix = f"{whole.base_model_prefix}."
+    refuse_missing(folder, [name for name in missing if name.startswith(prefix)])
+    encoder = Wrapped.with_head(whole, spec)
+    encoder.fresh_head, encoder.files = bool(missing), folder
     needed, held = modality.max_length, positions_of(encoder.model)
     if held is not None and needed > held:
         raise SuiteError(f"has {held} positions, modality.max_length={needed} is more: set modality.max_length={held}.")
-    encoder.files = folder
     return encoder
 
 
-def check(model: Mapping[str, Any], modality: Modality, objective: Any, kind: str) -> None:
+def settings_of(folder: Path, facts: Mapping[str, Any]) -> Any:
+    """The ``transformers`` configuration of a folder whose weights are sound and as large as its sizes say.
+
+    Raises:
+        SuiteError: they are not, or there is no such configuration.
+    """
+    from transformers import AutoConfig
+
+    names = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
+    sizes = {own: facts[name] for own, name in names.items() if name in facts}
+    stored = weights.read(folder / "model.safetensors", REMEDY)
+    if wrong := weights.implausible(sizes, stored) or weights.unfit(stored):
+        raise SuiteError(f"weights do not fit {folder / 'config.json'}: {wrong}; {REMEDY}.")
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # of many kinds
+        raise SuiteError(f"transformers opens no configuration there ({reason(error)}); {REMEDY}.") from None
+
+
+def with_weights(kind: Any, folder: Path, settings: Any) -> tuple[Any, list[str]]:
+    """A model of a class of ``transformers`` with the weights of a folder, and the names of those that are not there.
+
+    Raises:
+        SuiteError: the class opens no such model, or weights are of other shapes.
+    """
+    given: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
+    try:
+        with quiet():
+            model, report = kind.from_pretrained(folder, config=settings, trust_remote_code=False, **given)
+    except Exception as error:  # of many kinds: no such class among them
+        raise SuiteError(f"{kind.__name__} opens no model there ({reason(error)}); {REMEDY}.") from None
+    refuse_missing(folder, [str(key[0]) for key in report["mismatched_keys"]])
+    return model, [str(key) for key in report["missing_keys"]]
+
+
+def refuse_missing(folder: Path, names: list[str]) -> None:
+    """Raise ``SuiteError`` where there are names of weights that a folder should have."""
+    if names:
+        shown = min(names)
+        raise SuiteError(f"{folder}: {len(names)} of its weights are missing or of other shapes, such as {shown}.")
+
+
+def reason(error: Exception) -> str:
+    """An error of another library in one line."""
+    return " ".join(str(error).split())[:160]
+
+
+def check_use(model: Mapping[str, Any], objective: Any, kind: str, objectives: str) -> None:
     """Raise ``SuiteError`` where a wrapped model of this kind cannot be trained so."""
     if not objective.wraps:
-        raise SuiteError(
-            f"is a {kind} model, which is wrapped as it is; that trains with objective=mlm, whole_word, nsp or sop on "
-            "tokens. For others start from a ModernBERT folder or a run."
-        )
+        raise SuiteError(f"is a {kind} model, which is wrapped as it is; that trains with objective={objectives}.")
     for key in ("dropout", "checkpointing"):
         if model.get(key):
             raise SuiteError(f"is a {kind} model, which is wrapped and knows no model.{key}; leave it out.")
 
 
-def _sizes(facts: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"layers": "num_hidden_layers", "width": "hidden_size", "heads": "num_attention_heads"}
-    return {own: facts[name] for own, name in names.items() if name in facts}
-
-
-def _settings(facts: Mapping[str, Any]) -> Any:
+def without_dropout(facts: Mapping[str, Any]) -> Any:
     """The configuration with which a model is trained: nothing is dropped, so that a run resumes to the bit."""
     from transformers import AutoConfig
 
     settings = AutoConfig.for_model(**facts)
-    for key in dropouts(settings):
+    for key in [*dropouts(settings), *(key for key in vars(settings) if "layerdrop" in key)]:
         setattr(settings, key, 0.0)
     return settings
 
 
-def empty(spec: WrappedSpec) -> Wrapped:
+def of_shapes(facts: Mapping[str, Any], modality: Modality) -> Wrapped:
     """The wrapped encoder of these shapes, with random weights."""
     from transformers import AutoModelForMaskedLM
 
-    whole = AutoModelForMaskedLM.from_config(_settings(spec.settings), trust_remote_code=False, dtype=torch.float32)
+    spec = WrappedSpec(**facts)
+    settings = without_dropout(spec.settings)
+    whole = AutoModelForMaskedLM.from_config(settings, trust_remote_code=False, dtype=torch.float32)
     return Wrapped.with_head(whole, spec)
-
-
-def _filled(folder: Path, spec: WrappedSpec) -> Wrapped:
-    """The wrapped encoder with the weights of a folder, of a bare model or of one with a head.
-
-    Raises:
-        SuiteError: weights of the encoder are missing, or there is no masked language model of this kind.
-    """
-    from transformers import AutoModelForMaskedLM
-
-    given: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
-    given["config"] = _settings(spec.settings)
-    try:
-        with quiet():
-            whole, report = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=False, **given)
-    except Exception as error:  # of many kinds: no such class among them
-        reason = " ".join(str(error).split())[:160]
-        raise SuiteError(f"transformers opens no masked language model there ({reason}).") from None
-    missing, prefix = {str(key) for key in report["missing_keys"]}, f"{whole.base_model_prefix}."
-    wrong = sorted(name for name in missing if name.startswith(prefix))
-    wrong += sorted(str(key[0]) for key in report["mismatched_keys"])
-    if wrong:
-        raise SuiteError(f"{folder}: {len(wrong)} of its weights are missing or of other shapes, such as {wrong[0]}.")
-    encoder = Wrapped.with_head(whole, spec)
-    encoder.fresh_head = bool(missing)
-    return encoder
 
 
 def moved(spec: WrappedSpec, model: Mapping[str, Any], modality: Modality, objective: Any) -> WrappedSpec:
@@ -140,7 +160,7 @@ def moved(spec: WrappedSpec, model: Mapping[str, Any], modality: Modality, objec
     Raises:
         SuiteError: the objective cannot train it, or the tokens are others.
     """
-    check(model, modality, objective, str(spec.settings.get("model_type")))
+    check_use(model, objective, str(spec.settings.get("model_type")), OBJECTIVES)
     if len(modality.vocabulary) != spec.vocabulary:
         raise SuiteError("is a wrapped model, which keeps its own tokens; leave model.init_tokens and tokenizers out.")
     return spec
@@ -155,6 +175,11 @@ def write(learner: Any, modality: Modality, folder: Path, max_length: int | None
     cfg = encoder.spec.settings | {"architectures": [encoder.architecture], "dtype": "float32"}
     (folder / "config.json").write_text(json.dumps(cfg, indent=2), encoding="utf-8")
     save_file(encoder.hub_weights(), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def opening(spec: Any, modality: Modality, architecture: str) -> str:
+    """The lines of Python that open an exported folder."""
+    return OPENING
 
 
 def keep(encoder: Wrapped, folder: Path) -> None:

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.files import read_json
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import weights
-from ssl_suite.models.wrapped import dropouts, quiet
+from ssl_suite.models.foreign import REMEDY, check_use, refuse_missing, settings_of, with_weights, without_dropout
 from ssl_suite.models.wrapped_speech import CONVOLUTIONAL, POSITION, RATE, WHISPER, SpeechSpec, WrappedSpeech
 
+LIBRARY, LARGER = "transformers", "mini"
 EXTRACTOR = "preprocessor_config.json"
 OPENING = """from transformers import AutoFeatureExtractor, AutoModel
 
@@ -33,39 +33,23 @@ def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective:
         SuiteError: the objective cannot train it, it is none of the kinds that are known, its frames are not of 20 ms,
             or its weights are damaged.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    remedy = "copy the folder again, or choose another start"
-    facts = read_json(folder / "config.json", remedy)
-    check(facts, model, modality, objective)
-    extractor = read_json(folder / EXTRACTOR, remedy) if (folder / EXTRACTOR).is_file() else {}
+    facts = read_json(folder / "config.json", REMEDY)
+    _check(facts, model, modality, objective)
+    extractor = read_json(folder / EXTRACTOR, REMEDY) if (folder / EXTRACTOR).is_file() else {}
     if extractor.get("sampling_rate", RATE) != RATE:
         raise SuiteError(f"hears {extractor['sampling_rate']} samples a second, the speech modality has {RATE}.")
-    stored = weights.read(folder / "model.safetensors", remedy)
-    if wrong := weights.unfit(stored):
-        raise SuiteError(f"{folder}: of its weights {wrong}; {remedy}.")
-    try:
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        whole = json.loads(json.dumps(settings.to_dict()))
-        spec = _spec(whole, extractor, modality)
-        given: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
-        given["config"] = _quiet(settings)
-        with quiet():
-            found, report = AutoModel.from_pretrained(folder, trust_remote_code=False, **given)
-    except Exception as error:  # of many kinds
-        raise SuiteError(
-            f"transformers opens no model there ({' '.join(str(error).split())[:160]}); {remedy}."
-        ) from None
-    lacking = sorted(str(key) for key in report["missing_keys"] if not str(key).endswith("masked_spec_embed"))
-    lacking += sorted(str(key[0]) for key in report["mismatched_keys"])
-    if lacking:
-        raise SuiteError(
-            f"{folder}: {len(lacking)} of its weights are missing or of other shapes, such as {lacking[0]}."
-        )
-    return WrappedSpeech(found, spec, modality.vocabulary.mask)
+    settings = json.loads(json.dumps(settings_of(folder, facts).to_dict()))
+    found, missing = with_weights(AutoModel, folder, without_dropout(settings))
+    refuse_missing(folder, [name for name in missing if not name.endswith("masked_spec_embed")])
+    names = ("encoder_layers", "d_model") if facts["model_type"] == WHISPER else ("num_hidden_layers", "hidden_size")
+    layers, width, v = settings[names[0]], settings[names[1]], modality.vocabulary
+    spec = SpeechSpec(layers, width, 1, len(v), v.pad, 1, settings=settings, extractor=extractor)
+    return WrappedSpeech(found, spec, v.mask)
 
 
-def check(facts: Mapping[str, Any], model: Mapping[str, Any], modality: Modality, objective: Any) -> None:
+def _check(facts: Mapping[str, Any], model: Mapping[str, Any], modality: Modality, objective: Any) -> None:
     """Raise ``SuiteError`` where such a model cannot be trained so."""
     kind = str(facts.get("model_type"))
     if modality.name != "speech" or kind not in (*CONVOLUTIONAL, WHISPER):
@@ -73,11 +57,7 @@ def check(facts: Mapping[str, Any], model: Mapping[str, Any], modality: Modality
             f"is a {kind} model, which cannot be trained on modality={modality.name}; "
             f"for speech there are {', '.join(CONVOLUTIONAL)} and {WHISPER}."
         )
-    if not objective.wraps:
-        raise SuiteError(f"is a {kind} model, which is wrapped as it is; that trains with objective=mlm.")
-    for key in ("dropout", "checkpointing"):
-        if model.get(key):
-            raise SuiteError(f"is a {kind} model, which is wrapped and knows no model.{key}; leave it out.")
+    check_use(model, objective, kind, "mlm")
     if kind != WHISPER and (facts.get("add_adapter") or math.prod(facts.get("conv_stride", [POSITION])) != POSITION):
         raise SuiteError("has frames of another length than the 20 ms of the speech modality's positions.")
     longest = facts.get("max_source_positions", math.inf) if kind == WHISPER else math.inf
@@ -85,31 +65,19 @@ def check(facts: Mapping[str, Any], model: Mapping[str, Any], modality: Modality
         raise SuiteError(f"has {longest} positions: set modality.max_length={longest + 2} or less.")
 
 
-def _spec(facts: dict[str, Any], extractor: dict[str, Any], modality: Modality) -> SpeechSpec:
-    names = ("encoder_layers", "d_model") if facts["model_type"] == WHISPER else ("num_hidden_layers", "hidden_size")
-    v = modality.vocabulary
-    return SpeechSpec(facts[names[0]], facts[names[1]], 1, len(v), v.pad, 1, settings=facts, extractor=extractor)
-
-
-def _quiet(settings: Any) -> Any:
-    """The configuration with which a model is trained: nothing is dropped, so that a run resumes to the bit."""
-    for key in [*dropouts(settings), *(key for key in vars(settings) if "layerdrop" in key)]:
-        setattr(settings, key, 0.0)
-    return settings
-
-
-def empty(spec: SpeechSpec, modality: Modality) -> WrappedSpeech:
+def of_shapes(facts: Mapping[str, Any], modality: Modality) -> WrappedSpeech:
     """The wrapped encoder of these shapes, with random weights."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    settings = _quiet(AutoConfig.for_model(**spec.settings))
+    spec = SpeechSpec(**facts)
+    settings = without_dropout(spec.settings)
     model = AutoModel.from_config(settings, trust_remote_code=False, dtype=torch.float32)
     return WrappedSpeech(model, spec, modality.vocabulary.mask)
 
 
 def moved(spec: SpeechSpec, model: Mapping[str, Any], modality: Modality, objective: Any) -> SpeechSpec:
     """The shapes of another run's wrapped encoder for this run."""
-    check(spec.settings, model, modality, objective)
+    _check(spec.settings, model, modality, objective)
     return replace(spec, vocabulary=len(modality.vocabulary), pad=modality.vocabulary.pad)
 
 
@@ -121,6 +89,11 @@ def write(learner: Any, modality: Modality, folder: Path, max_length: int | None
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
     state = {name: x.detach().cpu().clone() for name, x in encoder.model.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def opening(spec: Any, modality: Modality, architecture: str) -> str:
+    """The lines of Python that open an exported folder."""
+    return OPENING
 
 
 def described(encoder: WrappedSpeech) -> str:

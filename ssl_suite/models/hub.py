@@ -28,6 +28,7 @@ from ssl_suite.models import carry, decoder_hub, foreign, foreign_speech, weight
 from ssl_suite.models.embedders import embedder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 
+LIBRARY, LARGER = "transformers", "mini"
 PREFIX = "model."
 SHARED = ("embeddings.tok_embeddings.weight", "embeddings.norm.weight")  # what ModernBERT's embedder has, too
 HUB_SIZES = {
@@ -116,6 +117,36 @@ class Start:
     words: str
 
 
+def start(model: Mapping[str, Any], modality: Modality, objective: Any) -> tuple[Any, Start | None]:
+    """The encoder of a ``model`` section: at random, or from the folder in its ``init``."""
+    habits = _habits(model)
+    if model.get("init"):
+        encoder, found = read(model["init"], model, modality, objective)
+        if isinstance(encoder, Encoder):
+            encoder.spec = replace(encoder.spec, **habits)
+        return encoder, found
+    v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
+    model = model if objective.layers is None else {**model, "layers": objective.layers}
+    size = len(v) + objective.extra_tokens
+    spec = EncoderSpec.from_section(model, size, modality.max_length, v.pad, frame, objective.causal)
+    return Encoder(replace(spec, **habits), embedder(spec, modality)), None
+
+
+def of_shapes(facts: Mapping[str, Any], modality: Modality) -> Encoder:
+    """The encoder of saved shapes, with random weights."""
+    spec = EncoderSpec(**facts)
+    return Encoder(spec, embedder(spec, modality))
+
+
+def check(model: Mapping[str, Any], modality: type[Modality], objective: type[Any]) -> None:
+    """Nothing is refused: it takes every modality and objective."""
+
+
+def _habits(model: Mapping[str, Any]) -> dict[str, Any]:
+    """How an encoder is trained, which no weights decide; older runs' configurations have neither."""
+    return {"dropout": model.get("dropout", 0.0), "checkpointing": model.get("checkpointing", False)}
+
+
 def read(reference: str, model: Mapping[str, Any], modality: Modality, objective: Any) -> tuple[Any, Start]:
     """A starting point: the encoder of a folder of ``transformers`` (``hf:NAME_OR_PATH``, or an exported one).
 
@@ -164,7 +195,7 @@ def _filled(folder: Path, modality: Modality, objective: Any) -> tuple[Encoder, 
     if wrong := weights.implausible(hub_sizes(cfg), stored):
         raise SuiteError(f"weights do not fit {folder / 'config.json'}: {wrong}; {remedy}.")
     try:
-        spec = moved(_spec(cfg), modality, objective)
+        spec = adapted(_spec(cfg), modality, objective)
         with torch.device("meta"):
             shell = Encoder(spec, embedder(spec, modality)).state_dict()
         stored = decoder_hub.from_decoder(stored)
@@ -197,7 +228,12 @@ def check_sides(causal: bool, objective: Any) -> None:
         raise SuiteError(f"sees {seen}; the objective needs the other kind of encoder.")
 
 
-def moved(spec: EncoderSpec, modality: Modality, objective: Any) -> EncoderSpec:
+def moved(spec: EncoderSpec, model: Mapping[str, Any], modality: Modality, objective: Any) -> EncoderSpec:
+    """The shapes of another run's encoder for this run."""
+    return replace(adapted(spec, modality, objective), **_habits(model))
+
+
+def adapted(spec: EncoderSpec, modality: Modality, objective: Any) -> EncoderSpec:
     """The shapes of another encoder for this modality and objective."""
     check_sides(spec.causal, objective)
     v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None

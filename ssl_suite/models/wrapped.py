@@ -96,7 +96,34 @@ def counted_mlp(model: nn.Module, layers: int, width: int) -> float:
     return (sum(p.numel() for p in weights) / layers - 4 * width**2) / (3 * width)
 
 
-class Wrapped(nn.Module):
+class WrappedEncoder(nn.Module):
+    """What the suite asks of an encoder, from ``_run``: the states of a batch, of each layer or of the last."""
+
+    spec: Any
+    model: Any
+
+    @property
+    def width(self) -> int:
+        """D, of the states and of the pooled vectors."""
+        return self.spec.width
+
+    def _run(self, batch: Batch, every: bool) -> list[Tensor]:
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Tensor:
+        """(N, D): the last layer's states."""
+        return self._run(batch, every=False)[-1]
+
+    def layer_states(self, batch: Batch) -> list[Tensor]:
+        """The states before the first layer and after each, L + 1 tensors of (N, D)."""
+        return self._run(batch, every=True)
+
+    def pooled(self, batch: Batch) -> Tensor:
+        """(B, D): each sequence's mean state, its [CLS], [SEP] and [PAD] left out."""
+        return mean_pool(self(batch), batch, self.spec.pad)
+
+
+class Wrapped(WrappedEncoder):
     """Args:
     model: a bare encoder (``AutoModel``) that takes ``input_ids`` and an ``attention_mask``.
     pad: the domain's [PAD].
@@ -175,27 +202,10 @@ class Wrapped(nn.Module):
         return {name: x.detach().float().cpu().clone() for name, x in found.items() if x.is_floating_point()}
 
     @property
-    def width(self) -> int:
-        """D, of the states and of the pooled vectors."""
-        return self.spec.width
-
-    @property
     def layers(self) -> nn.ModuleList:
         """The model's blocks: what FSDP2 shards one by one. None where they share weights (ALBERT)."""
         lists = [m for m in self.model.modules() if isinstance(m, nn.ModuleList) and len(m) == self.spec.layers]
         return lists[0] if lists else nn.ModuleList()
-
-    def forward(self, batch: Batch) -> Tensor:
-        """(N, D): the last layer's states."""
-        return self._run(batch, every=False)[-1]
-
-    def layer_states(self, batch: Batch) -> list[Tensor]:
-        """The embedder's output and every layer's, L + 1 tensors of (N, D)."""
-        return self._run(batch, every=True)
-
-    def pooled(self, batch: Batch) -> Tensor:
-        """(B, D): each sequence's mean state, its [CLS], [SEP] and [PAD] left out."""
-        return mean_pool(self(batch), batch, self.spec.pad)
 
     def _run(self, batch: Batch, every: bool) -> list[Tensor]:
         """States at the places of the batch; zeros at those of padding."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.models.padded import scattered
-from ssl_suite.models.pooling import mean_pool
-from ssl_suite.models.wrapped import WrappedSpec, counted_mlp, leaves
+from ssl_suite.models.wrapped import WrappedEncoder, WrappedSpec, counted_mlp, leaves
 
 POSITION, RATE = 320, 16_000  # samples of a position, and of a second
 CONVOLUTIONAL = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "unispeech", "unispeech-sat")
@@ -54,7 +53,7 @@ class UnitTable(nn.Module):
         return self.tok_embeddings.weight
 
 
-class WrappedSpeech(nn.Module):
+class WrappedSpeech(WrappedEncoder):
     """Args:
     model: ``AutoModel`` of one of the kinds above; of Whisper with its decoder, which is kept as it is.
     spec: its shapes.
@@ -63,7 +62,7 @@ class WrappedSpeech(nn.Module):
 
     def __init__(self, model: Any, spec: SpeechSpec, mask: int) -> None:
         super().__init__()
-        self.model, self.mask, self.architecture = model, mask, type(model).__name__
+        self.model, self.spec, self.mask, self.architecture = model, spec, mask, type(model).__name__
         self.whisper = spec.settings["model_type"] == WHISPER
         self.embeddings = UnitTable(spec)
         if self.whisper:
@@ -76,12 +75,8 @@ class WrappedSpeech(nn.Module):
             if not hasattr(model, "masked_spec_embed"):
                 model.masked_spec_embed = nn.Parameter(torch.empty(spec.width).uniform_())
         self._freeze_idle()
-        layers, width = spec.layers, spec.width
-        counted = {
-            "mlp_width": round(counted_mlp(self.core, layers, width)),
-            "features": self._convolutions() / width / 2,
-        }
-        self.spec = SpeechSpec(**{**vars(spec), **counted})
+        mlp_width = round(counted_mlp(self.core, spec.layers, spec.width))
+        self.spec = replace(spec, mlp_width=mlp_width, features=self._convolutions() / spec.width / 2)
 
     @property
     def core(self) -> Any:
@@ -89,26 +84,9 @@ class WrappedSpeech(nn.Module):
         return self.model.encoder if self.whisper else self.model
 
     @property
-    def width(self) -> int:
-        """D."""
-        return self.spec.width
-
-    @property
     def layers(self) -> nn.ModuleList:
         """The blocks."""
         return self.core.layers if self.whisper else self.core.encoder.layers
-
-    def forward(self, batch: Batch) -> Tensor:
-        """(N, D): the last layer's states."""
-        return self._run(batch, every=False)[-1]
-
-    def layer_states(self, batch: Batch) -> list[Tensor]:
-        """The states before the first layer and after each, L + 1 tensors of (N, D)."""
-        return self._run(batch, every=True)
-
-    def pooled(self, batch: Batch) -> Tensor:
-        """(B, D): each sequence's mean state."""
-        return mean_pool(self(batch), batch, self.spec.pad)
 
     def _run(self, batch: Batch, every: bool) -> list[Tensor]:
         assert batch.frames_NF is not None
@@ -120,10 +98,15 @@ class WrappedSpeech(nn.Module):
             parts.append([torch.cat((a, state, z), 1) for state, (a, z) in zip(states, ends, strict=True)])
             places.append((place_JT, torch.ones_like(place_JT, dtype=torch.bool)))
         if not places:  # a batch of padding alone: every weight has a gradient, of zero
-            silent_JA = torch.zeros((1, 2 * POSITION), device=batch.values.device)
-            states = self._states(silent_JA, torch.zeros((1, 2), dtype=torch.bool, device=silent_JA.device), every)
+            states = self._silence(every)
             return [state.new_zeros((len(batch.values), self.width)) + 0 * state.sum() for state in states]
         return scattered(batch, places, parts)
+
+    def _silence(self, every: bool) -> list[Tensor]:
+        """(1, 2, D) of each layer, or of the last: the states of two positions without sound, the first one hidden."""
+        device = next(self.model.parameters()).device
+        hidden_JT = torch.tensor([[True, False]], device=device)
+        return self._states(torch.zeros((1, 2 * POSITION), device=device), hidden_JT, every)
 
     def _states(self, sound_JA: Tensor, hidden_JT: Tensor, every: bool) -> list[Tensor]:
         """(J, T, D) of each layer, or of the last."""
@@ -179,27 +162,16 @@ class WrappedSpeech(nn.Module):
 
     def _freeze_idle(self) -> None:
         """Train what the states depend on alone: not Whisper's decoder, nor its table of positions, which is fixed."""
-        if next(self.model.parameters()).device.type == "meta":  # shapes alone
+        if any(p.device.type == "meta" for p in self.model.parameters()):  # shapes alone
             return
         self.eval()
         with torch.enable_grad():
-            states = self._states_of_silence()
+            states = self._silence(every=False)[-1]
         # By its place: what ``from_pretrained`` loads has lost the mark that it takes no gradient.
         fixed = {id(self.core.embed_positions.weight)} if self.whisper else set()
         reached = {id(p) for p in leaves(states)} - fixed
         for parameter in self.model.parameters():
             parameter.requires_grad_(id(parameter) in reached)
-
-    def _states_of_silence(self) -> Tensor:
-        hidden_JT = torch.tensor([[True, False]])
-        if self.whisper:
-            self._hide = hidden_JT
-            bands, length = self.core.num_mel_bins, 2 * self.core.max_source_positions
-            found = self.core(torch.zeros((1, bands, length)), return_dict=True).last_hidden_state
-            self._hide = None
-            return found
-        samples = POSITION + receptive(self.model.config.to_dict())
-        return self.model(torch.zeros((1, samples)), mask_time_indices=hidden_JT, return_dict=True).last_hidden_state
 
     def _convolutions(self) -> float:
         """FLOPs of the convolutions for one position: each weight is used once for each of its outputs."""

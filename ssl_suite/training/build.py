@@ -1,25 +1,22 @@
-"""From a configuration, or from the shapes a run was saved with, to an encoder under its objective."""
+"""Building an encoder under its objective: from a configuration, or from the shapes a run was saved with."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_suite.core import atomic, registry
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.base import Modality
-from ssl_suite.models import carry, foreign, foreign_speech, hub, weights
-from ssl_suite.models.embedders import embedder
-from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.wrapped import Wrapped, WrappedSpec
-from ssl_suite.models.wrapped_speech import SpeechSpec, WrappedSpeech
+from ssl_suite.models import carry, hub, weights
+from ssl_suite.models.wrapped import Wrapped
 from ssl_suite.objectives.base import Objective
 from ssl_suite.training.learner import Learner
 
@@ -33,7 +30,7 @@ def learner(
         report: takes a line on what of that folder could be kept.
     """
     torch.manual_seed(seed)
-    kind = KINDS[cfg["model"].get("kind", "transformer")]
+    kind = kind_of(cfg["model"])
     encoder, found = kind.start(cfg["model"], modality, objective_class(cfg["objective"]))
     objective = build_objective(cfg["objective"], modality, encoder)
     if found is not None:
@@ -54,7 +51,7 @@ def copy_head(objective: Objective, trained: Mapping[str, Tensor], rows_V: Tenso
 
 def continued(source: Any, cfg: Mapping[str, Any], modality: Modality) -> Any:
     """An encoder of the shapes of another run's, with random weights, for this run's modality and objective."""
-    kind = KINDS[source.spec.kind]
+    kind = kind_of({"kind": source.spec.kind})
     try:
         spec = kind.moved(source.spec, cfg["model"], modality, objective_class(cfg["objective"]))
     except SuiteError as error:
@@ -77,7 +74,8 @@ def restored(
     """
     facts = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
     try:
-        of_shapes = KINDS[str(facts.pop("kind", "transformer"))].of_shapes
+        of_shapes = kind_of(facts).of_shapes
+        facts.pop("kind", None)
         if found is not None:
             reason = weights.implausible(facts, found)
             if not reason:
@@ -128,7 +126,7 @@ def export(learner: Learner, modality: Modality, folder: Path, card: str, max_le
     """
     with atomic.replacing_folder(folder, "output") as unfinished:
         modality.save(unfinished)
-        KINDS[learner.encoder.spec.kind].write(learner, modality, unfinished, max_length)
+        kind_of(shapes(learner.encoder)).write(learner, modality, unfinished, max_length)
         learner.objective.write_beside(learner.encoder, modality, unfinished)
         (unfinished / "README.md").write_text(card, encoding="utf-8")
 
@@ -136,7 +134,7 @@ def export(learner: Learner, modality: Modality, folder: Path, card: str, max_le
 def opening(learner: Learner, modality: Modality, folder: str = "this folder") -> str:
     """The lines of Python that open an exported folder."""
     spec, architecture = learner.encoder.spec, learner.objective.hub_weights()[0]
-    lines = KINDS[spec.kind].opening(spec, modality, architecture)
+    lines = kind_of({"kind": spec.kind}).opening(spec, modality, architecture)
     return lines.replace('"this folder', json.dumps(folder, ensure_ascii=False)[:-1])
 
 
@@ -151,120 +149,7 @@ def check_pair(cfg: Mapping[str, Any]) -> None:
     reason = objective.refuses(modality)
     if reason:
         raise SuiteError(f"objective={name} with modality={modality.name}: {reason}")
-    KINDS[cfg["model"].get("kind", "transformer")].check(cfg["model"], modality, objective)
-
-
-def _habits(model: Mapping[str, Any]) -> dict[str, Any]:
-    """How an encoder is trained, which no weights decide; older runs' configurations have neither."""
-    return {"dropout": model.get("dropout", 0.0), "checkpointing": model.get("checkpointing", False)}
-
-
-class _Transformer:
-    """The suite's own encoder."""
-
-    library, larger = "transformers", "mini"
-
-    write = staticmethod(hub.write)
-    opening = staticmethod(hub.opening)
-
-    @staticmethod
-    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[Any, hub.Start | None]:
-        habits = _habits(model)
-        if model.get("init"):
-            encoder, found = hub.read(model["init"], model, modality, objective)
-            if isinstance(encoder, Encoder):
-                encoder.spec = replace(encoder.spec, **habits)
-            return encoder, found
-        v, frame = modality.vocabulary, modality.frame if objective.reads == "frames" else None
-        size = len(v) + objective.extra_tokens
-        model = model if objective.layers is None else {**model, "layers": objective.layers}
-        spec = EncoderSpec.from_section(model, size, modality.max_length, v.pad, frame, objective.causal)
-        return Encoder(replace(spec, **habits), embedder(spec, modality)), None
-
-    @staticmethod
-    def moved(
-        spec: EncoderSpec, model: Mapping[str, Any], modality: Modality, objective: type[Objective]
-    ) -> EncoderSpec:
-        return replace(hub.moved(spec, modality, objective), **_habits(model))
-
-    @staticmethod
-    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> Encoder:
-        spec = EncoderSpec(**facts)
-        return Encoder(spec, embedder(spec, modality))
-
-    @staticmethod
-    def check(model: Mapping[str, Any], modality: type[Modality], objective: type[Objective]) -> None:
-        pass
-
-
-class _Convnet:
-    """torchvision's."""
-
-    library, larger = "torchvision", "resnet50"
-
-    @staticmethod
-    def write(learner: Learner, modality: Modality, folder: Path, max_length: int | None = None) -> None:
-        from ssl_suite.models import convnet
-
-        convnet.write(learner, modality, folder)
-
-    @staticmethod
-    def opening(spec: Any, modality: Modality, architecture: str) -> str:
-        from ssl_suite.models import convnet
-
-        return convnet.opening(spec, modality)
-
-    @staticmethod
-    def start(model: Mapping[str, Any], modality: Modality, objective: type[Objective]) -> tuple[nn.Module, None]:
-        from ssl_suite.models.convnet import Convnet, ConvnetSpec
-
-        return Convnet(ConvnetSpec.from_section(model, modality), modality), None
-
-    @staticmethod
-    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> nn.Module:
-        from ssl_suite.models.convnet import Convnet, ConvnetSpec
-
-        return Convnet(ConvnetSpec(**facts), modality)
-
-    @staticmethod
-    def check(model: Mapping[str, Any], modality: type[Modality], objective: type[Objective]) -> None:
-        from ssl_suite.models.convnet import check_model
-
-        check_model(model, modality, objective)
-
-
-class _Wrapped:
-    """``transformers``' of other layouts; it starts as ``model.init`` of the suite's own kind."""
-
-    library, larger = "transformers", "mini"
-
-    write = staticmethod(foreign.write)
-    moved = staticmethod(foreign.moved)
-
-    @staticmethod
-    def opening(spec: Any, modality: Modality, architecture: str) -> str:
-        return foreign.OPENING
-
-    @staticmethod
-    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> Wrapped:
-        return foreign.empty(WrappedSpec(**facts))
-
-
-class _WrappedSpeech:
-    """``transformers``' speech encoders; they start as ``model.init`` of the suite's own kind."""
-
-    library, larger = "transformers", "mini"
-
-    write = staticmethod(foreign_speech.write)
-    moved = staticmethod(foreign_speech.moved)
-
-    @staticmethod
-    def opening(spec: Any, modality: Modality, architecture: str) -> str:
-        return foreign_speech.OPENING
-
-    @staticmethod
-    def of_shapes(facts: Mapping[str, Any], modality: Modality) -> WrappedSpeech:
-        return foreign_speech.empty(SpeechSpec(**facts), modality)
+    kind_of(cfg["model"]).check(cfg["model"], modality, objective)
 
 
 def keeps_tokens(encoder: Any) -> bool:
@@ -272,11 +157,17 @@ def keeps_tokens(encoder: Any) -> bool:
     return isinstance(encoder, Wrapped)
 
 
-KINDS: dict[str, Any] = {
-    "transformer": _Transformer,
-    "convnet": _Convnet,
-    "wrapped": _Wrapped,
-    "wrapped_speech": _WrappedSpeech,
+MODULES = {
+    "transformer": "ssl_suite.models.hub",
+    "convnet": "ssl_suite.models.convnet",
+    "wrapped": "ssl_suite.models.foreign",
+    "wrapped_speech": "ssl_suite.models.foreign_speech",
 }
-"""How each ``model.kind`` starts, comes back from saved shapes, is written, and what it can be trained with; the
-library that opens its exported folder, and a larger model of the kind."""
+"""For each ``model.kind`` the module that says how it starts (``start``), comes back from saved shapes (``of_shapes``),
+goes on from another run (``moved``), is written (``write``) and opened (``opening``), what it can be trained with
+(``check``), the ``LIBRARY`` that opens its exported folder, and a ``LARGER`` model of the kind."""
+
+
+def kind_of(model: Mapping[str, Any]) -> Any:
+    """The module of a ``model`` section, or of a saved spec; torchvision is imported for a convnet alone."""
+    return importlib.import_module(MODULES[str(model.get("kind", "transformer"))])

@@ -54,7 +54,7 @@ def finish(
     example = modality.example if command == "fill" else "length=50" if command else ""
     if command == "fill" and modality.frame is None:
         example = show_holes(out, best, evaluator, summary, title, say) or example
-    closing = summary | {"larger": build.KINDS[best.encoder.spec.kind].larger}
+    closing = summary | {"larger": build.kind_of(build.shapes(best.encoder)).LARGER}
     for line in report.summary_lines(closing, example, command, " nats" if best.objective.predicts_ids else ""):
         say(line)
 
@@ -148,10 +148,10 @@ def started(model: Mapping[str, Any]) -> str:
 
 def card(cfg: Mapping[str, Any], summary: Mapping[str, Any], learner: Learner, modality: Modality) -> str:
     """The README of the exported folder: what it is, how it was made, how to open it."""
-    valid, kind = summary.get("best_valid_loss"), build.KINDS[learner.encoder.spec.kind]
+    valid, kind = summary.get("best_valid_loss"), build.kind_of(build.shapes(learner.encoder))
     loss = f"{valid:.4f}{' nats' * learner.objective.predicts_ids}" if valid is not None else "not measured"
     return f"""---
-library_name: {kind.library}
+library_name: {kind.LIBRARY}
 tags: [ssl_suite, {cfg["modality"]["name"]}, {cfg["objective"]["name"]}]
 ---
 # {cfg["modality"]["name"]} encoder, pre-trained with {cfg["objective"]["name"]}

@@ -147,7 +147,7 @@ def test_the_lines_of_the_card_open_an_export(section: dict[str, Any], tmp_path:
     convnet.write(type("Learner", (), {"encoder": model})(), model.modality, tmp_path)
     names: dict[str, Any] = {}
     with torch.no_grad():
-        exec(convnet.opening(model.spec, model.modality).replace("this folder", str(tmp_path)), names)
+        exec(convnet.opening(model.spec, model.modality, "").replace("this folder", str(tmp_path)), names)
         found = names["vectors"](torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
         torch.testing.assert_close(found, model.pooled(batch)[:2], atol=1e-5, rtol=1e-5)
     facts = json.loads((tmp_path / "config.json").read_text())
