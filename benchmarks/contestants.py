@@ -20,7 +20,7 @@ from ssl_suite.core.rng import Rng
 from ssl_suite.data.loader import Collator, RowOrder
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives.mlm import MaskedLM
-from ssl_suite.training.distributed import Processes, reduce_gradients
+from ssl_suite.training.distributed import DistributedContext, reduce_gradients
 from ssl_suite.training.learner import Learner
 from ssl_suite.training.optimiser import adamw
 from ssl_suite.training.sums import COUNT, StepSums
@@ -66,7 +66,7 @@ class Ours:
         self.learner = Learner(Encoder(self.spec), MaskedLM(modality, self.spec, mask_rate=RATE))
         self.optimiser = adamw(self.learner, TRAIN)
         self.parameters = list(self.learner.parameters())
-        self.group = Processes(0, 1, 0, torch.device("cpu"), False)
+        self.group = DistributedContext()
         starts = np.concatenate([[0], np.cumsum(work.lengths)[:-1]])
         windows = types.SimpleNamespace(starts_S=starts, lengths_S=work.lengths)
         store = types.SimpleNamespace(values=work.values, ids=work.values, split=lambda name: windows)

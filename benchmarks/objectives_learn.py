@@ -59,7 +59,7 @@ def main() -> None:
     recipe = RECIPES.get(args.objective, PICTURES)
     fixed = [f"objective={args.objective}", f"out={out}", f"train.minutes={args.minutes:g}"]
     words = [*recipe.split(), *SELDOM.split(), *fixed, *args.words]
-    cfg, folder = runs.settle(config.compose(words))
+    cfg, folder = runs.resolve_run(config.compose(words))
     code = launch.start(estimate.steps_for_minutes(cfg, folder), folder)
     summary = json.loads((folder / "summary.json").read_text()) if code == 0 else {}
     if not summary:

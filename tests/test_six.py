@@ -110,7 +110,7 @@ def test_records_become_vectors(run: tuple[str, Path], tmp_path: Path) -> None:
     modality, out = run
     source = resources.folder("samples") / modality
     words = [f"encoder={out}", f"input={source}", f"output={tmp_path}/e.npz", "on_error=skip"]
-    text = embed.run(embed.settle(words, embed.KEYS))
+    text = embed.run(embed.parse_words(words, embed.KEYS))
     vectors = np.load(tmp_path / "e.npz")["embedding"]
     assert vectors.shape[1] == 32 and len(vectors) >= 1 and np.isfinite(vectors).all()
     assert f"{count(len(vectors), 'record')}, " in text
@@ -127,7 +127,7 @@ def test_a_view_keeps_the_layout(run: tuple[str, Path], monkeypatch) -> None:
     cfg = settings(modality)
     adapter = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     store = prepare(adapter, cfg["data"], report=lambda line: None)
-    units.settle(adapter, store, report=lambda line: None)
+    units.ensure_units(adapter, store, report=lambda line: None)
     order = RowOrder(store.split("train").lengths_S + FRAME, 1024, seed=0)
     collator = Collator(store, "train", adapter.vocabulary, 1024, order.slots, adapter.max_length)
     batch = collator.rows([order.items(0), order.items(1)])

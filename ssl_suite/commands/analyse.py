@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ssl_suite.commands.words import Key, settle
+from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core.wording import count
 
 KEYS = {
@@ -35,7 +35,7 @@ def curves(args: argparse.Namespace) -> int:
       root=FOLDER         the leaderboards folder (default leaderboards)
       out=FOLDER          where curves-TASK.png and .json go (default runs/analysis)
     """
-    given = settle(args.words, KEYS)
+    given = parse_words(args.words, KEYS)
     from ssl_suite.analysis import curves as analysis
     from ssl_suite.evaluation import rows
 

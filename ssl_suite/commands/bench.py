@@ -40,7 +40,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssl_suite.commands.words import Key, settle
+from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.wording import count, duration
 
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     words, overrides = _overrides(args.words)
-    given = settle(words, KEYS)
+    given = parse_words(words, KEYS)
     from ssl_suite.evaluation import bench, bench_plan, benchmark, references, side_by_side, text_encoders
 
     found, jobs = benchmark.load(args.benchmark, given["bench.path"]), _jobs(given)

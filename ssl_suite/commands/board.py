@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.commands.words import Key, parse_words, split_free
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count as counted
 
@@ -109,7 +109,7 @@ def diff(args: argparse.Namespace) -> int:
     from ssl_suite.leaderboard.diff import compare, find
 
     words, names = split_free(args.words)
-    settings = settle(words, {**PLACE, "metric": Key(default=None, example="accuracy")})
+    settings = parse_words(words, {**PLACE, "metric": Key(default=None, example="accuracy")})
     if len(names) != 2:
         raise SuiteError("board diff takes two rows: `ssl_suite board show --json` has their run_ids.")
     root = _root(settings["root"])
@@ -148,7 +148,7 @@ def render(args: argparse.Namespace) -> int:
 def _settled(args: argparse.Namespace, command: str) -> tuple[Path, str | None]:
     """The leaderboards folder, and the benchmark if one is named."""
     words, names = split_free(args.words)
-    settings = settle(words, PLACE)
+    settings = parse_words(words, PLACE)
     if len(names) > 1:
         raise SuiteError(f"{command} takes one benchmark at most, not {' '.join(names)}.")
     return _root(settings["root"]), names[0] if names else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.embed import device
-from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.commands.words import Key, parse_words, split_free
 from ssl_suite.core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def list_sets(args: argparse.Namespace) -> int:
     """
     from ssl_suite.data import catalogue
 
-    settings = settle(args.words, PLACES)
+    settings = parse_words(args.words, PLACES)
     entries = catalogue.list_entries(settings["data.root"], settings["data.cache"], args.config_dir)
     if args.json:
         facts = [vars(entry) | {"source": entry.source.model_dump()} for entry in entries]
@@ -68,7 +68,7 @@ def fetch(args: argparse.Namespace) -> int:
     words, names = split_free(args.words)
     if len(names) != 1:
         raise SuiteError("data fetch takes the name of one data set: see `ssl_suite data list`.")
-    settings = settle(words, PLACES)
+    settings = parse_words(words, PLACES)
     root, cache = settings["data.root"], settings["data.cache"]
     entry = catalogue.find(catalogue.list_entries(root, cache, args.config_dir), names[0])
     to = sys.stderr if args.json else sys.stdout
@@ -131,7 +131,7 @@ def units(args: argparse.Namespace) -> int:
     perplexity, the reconstruction error as a share of the variance, and the commonest code; a collapsed codebook and
     unused codes are warned of.
     """
-    from ssl_suite.training.units import settle as fit
+    from ssl_suite.training.units import ensure_units as fit
 
     words = [word for word in args.words if not word.startswith("output=")]
     output = next((word.removeprefix("output=") for word in args.words if word not in words), None)

@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_suite.commands.words import Key, settle
+from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count as counted
 
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    settings = settle(args.words, KEYS)
+    settings = parse_words(args.words, KEYS)
     try:
         print(run(settings), file=sys.stderr)
     except SuiteError as error:  # the readers speak of the keys of `run`

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite import __version__
-from ssl_suite.commands.words import Key, settle
+from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.files import read_json
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    settings = settle(args.words, KEYS)
+    settings = parse_words(args.words, KEYS)
     folder, opening = run(settings)
     print(f"wrote {folder}\nopen it without this package:\n\n{textwrap.indent(opening, '    ')}")
     return 0

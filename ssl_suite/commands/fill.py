@@ -17,7 +17,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.commands.words import Key, parse_words, split_free
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     given, sequences = split_free(args.words)
-    settings = settle(given, KEYS)
+    settings = parse_words(given, KEYS)
     if not sequences:
         raise SuiteError(f'No sequence to fill: add one with {MASK} in it, such as "ACGT{MASK}ACGT".')
     for sequence in sequences:

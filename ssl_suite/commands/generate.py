@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_suite.commands.words import Key, settle
+from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     # A prompt may hold a "=", such as "a = b"; a setting's name is one word.
     given = [word for word in args.words if "=" in word and word.partition("=")[0].isidentifier()]
-    settings, prompts = settle(given, KEYS), [word for word in args.words if word not in given]
+    settings, prompts = parse_words(given, KEYS), [word for word in args.words if word not in given]
     if args.json and settings["output"]:
         raise SuiteError("--json prints to the terminal: leave output= out, or --json.")
     loaded, results = run(settings, prompts)

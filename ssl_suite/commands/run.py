@@ -40,9 +40,9 @@ def main(args: argparse.Namespace) -> int:
 
     cfg = config.compose(args.words, args.config_dir)
     if args.cfg:
-        print(config.dump(runs.settle(cfg, args.words)[0] if cfg["resume"] else cfg), end="")
+        print(config.dump(runs.resolve_run(cfg, args.words)[0] if cfg["resume"] else cfg), end="")
         return 0
     from ssl_suite.training import estimate, launch
 
-    cfg, out = runs.settle(cfg, args.words)
+    cfg, out = runs.resolve_run(cfg, args.words)
     return launch.start(estimate.steps_for_minutes(cfg, out), out)

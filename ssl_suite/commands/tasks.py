@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.commands.words import Key, parse_words, split_free
 from ssl_suite.core.errors import SuiteError, nearest
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], list[Task], list[s
     from ssl_suite.evaluation import tasks
 
     words, names = split_free(args.words)
-    settings = settle(words, KEYS)
+    settings = parse_words(words, KEYS)
     folders = tasks.task_folders(settings["tasks.path"])
     paths: list[Path] = [] if names else tasks.files(None, folders)
     for name in names:

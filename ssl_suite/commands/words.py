@@ -30,7 +30,7 @@ class Key:
     example: str = "VALUE"
 
 
-def settle(words: Sequence[str], keys: Mapping[str, Key]) -> dict[str, Any]:
+def parse_words(words: Sequence[str], keys: Mapping[str, Key]) -> dict[str, Any]:
     """Every key's value, from the words and the defaults.
 
     Raises:

@@ -22,7 +22,7 @@ from ssl_suite.evaluation import baselines, encode
 from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.learner import Learner
 from ssl_suite.training.stopping import StopSignals
 
@@ -32,7 +32,7 @@ def linear(
     data: TaskData,
     modality: Modality,
     select: str,
-    group: Processes,
+    group: DistributedContext,
     stop: StopSignals,
     kept: Path | None = None,
 ) -> None:
@@ -67,7 +67,7 @@ def _fitted(
     data: TaskData,
     modality: Modality,
     select: str,
-    group: Processes,
+    group: DistributedContext,
     stop: StopSignals,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(C, D) and (C,): the map."""

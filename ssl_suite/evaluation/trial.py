@@ -40,7 +40,7 @@ from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.settings import config
 from ssl_suite.training import checkpoint
-from ssl_suite.training.distributed import Processes, processes
+from ssl_suite.training.distributed import DistributedContext, processes
 from ssl_suite.training.learner import Learner
 from ssl_suite.training.stopping import StopSignals
 from ssl_suite.training.trainer import Job, fit
@@ -306,7 +306,12 @@ def discard(folder: Path) -> None:
 
 
 def predict(
-    learner: Any, data: TaskData, modality: Modality, split: str, group: Processes, at_once: int = encode.AT_ONCE
+    learner: Any,
+    data: TaskData,
+    modality: Modality,
+    split: str,
+    group: DistributedContext,
+    at_once: int = encode.AT_ONCE,
 ) -> np.ndarray:
     """(I,) predictions of a split's items."""
     learner.eval()
@@ -335,7 +340,7 @@ def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) ->
     return found
 
 
-def job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, Any], group: Processes) -> Job:
+def job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, Any], group: DistributedContext) -> Job:
     data, modality, row, task = parts.data, parts.modality, train["tokens_per_row"], plan.task
     order = RowOrder(data.split("train").lengths_S.astype(np.int64) + FRAME, row, plan.seed)
     collator = Collator(data, "train", modality.vocabulary, row, order.slots, modality.max_length, seed=plan.seed)  # type: ignore[arg-type]

@@ -56,7 +56,7 @@ def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[
     cfg = with_recipe(_hydra(ready, folders), {word.key for word in parsed})
     if init:
         cfg["modality"] = _continued(cfg["modality"], begun, init, typed)
-    # Under resume=true the values that must fit together are those of the saved run: runs.settle checks them.
+    # Under resume=true the values that must fit together are those of the saved run: runs.resolve_run checks them.
     return validate(cfg, fit=cfg.get("resume") is not True)
 
 

@@ -33,7 +33,7 @@ MAY_CHANGE = (
 )
 
 
-def settle(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
+def resolve_run(cfg: dict[str, Any], words: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
     """Decide on the run folder, and take over the frozen configuration of a run that goes on there.
 
     A folder with checkpoints goes on. Under ``resume=true`` its own settings stand, except for those in ``words``;

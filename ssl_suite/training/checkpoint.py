@@ -35,7 +35,7 @@ from ssl_suite.core import atomic
 from ssl_suite.core.errors import Diverged, SuiteError
 from ssl_suite.core.files import read_json
 from ssl_suite.models.weights import unfit
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 
 WEIGHTS, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "checkpoint.json"
 OWN = "manifest_sha256"
@@ -47,7 +47,12 @@ _SEPARATOR = "::"  # between a parameter's name and its optimiser state's
 
 
 def save(
-    root: Path, step: int, learner: nn.Module, optimiser: torch.optim.Optimizer, facts: dict[str, Any], group: Processes
+    root: Path,
+    step: int,
+    learner: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    facts: dict[str, Any],
+    group: DistributedContext,
 ) -> None:
     """Write the checkpoint of ``step``; all processes call it, the main one writes.
 
@@ -178,7 +183,9 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def load(folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, group: Processes) -> dict[str, Any]:
+def load(
+    folder: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, group: DistributedContext
+) -> dict[str, Any]:
     """Restore weights and optimiser state in place, whatever number of processes wrote them.
 
     Returns:

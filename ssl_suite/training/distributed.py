@@ -24,9 +24,11 @@ from ssl_suite.core.machine import cpu_threads
 from ssl_suite.core.wording import count
 from ssl_suite.training.learner import Learner
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
-class Processes:
+class DistributedContext:
     """This process among the run's.
 
     Attributes:
@@ -35,11 +37,11 @@ class Processes:
         bf16: whether the forward pass runs under bfloat16 autocast.
     """
 
-    rank: int
-    world: int
-    local_rank: int
-    device: torch.device
-    bf16: bool
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    device: torch.device = CPU
+    bf16: bool = False
 
     @property
     def main(self) -> bool:
@@ -75,7 +77,7 @@ def device_name(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def processes(train: Mapping[str, Any]) -> Iterator[Processes]:
+def processes(train: Mapping[str, Any]) -> Iterator[DistributedContext]:
     """Join the group that ``torchrun`` started (or stand alone), and leave it at the end.
 
     Raises:
@@ -95,13 +97,13 @@ def processes(train: Mapping[str, Any]) -> Iterator[Processes]:
     if world > 1:
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Processes(rank, world, local_rank, device, can_bf16 and train["precision"] != "fp32")
+        yield DistributedContext(rank, world, local_rank, device, can_bf16 and train["precision"] != "fp32")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def spread(learner: Learner, parallel: str, group: Processes) -> nn.Module:
+def wrap_model(learner: Learner, parallel: str, group: DistributedContext) -> nn.Module:
     """Wrap for data parallelism: DDP, or FSDP2 with one shard group per encoder layer and one for the rest."""
     if group.world == 1:
         return learner
@@ -128,7 +130,9 @@ def gradient_sync(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
 
 
-def reduce_gradients(parameters: list[nn.Parameter], count: Tensor, clip: float | None, group: Processes) -> Tensor:
+def reduce_gradients(
+    parameters: list[nn.Parameter], count: Tensor, clip: float | None, group: DistributedContext
+) -> Tensor:
     """Turn summed gradients into the gradient of the mean loss, and clip it, in one pass over memory.
 
     DDP and FSDP2 leave the mean over processes of each one's sum; times ``world / count`` it is the global mean.

@@ -25,7 +25,7 @@ from ssl_suite.data.prepare import Report, prepare
 from ssl_suite.settings import config, runs
 from ssl_suite.settings import schema as settings
 from ssl_suite.training import build, start, units
-from ssl_suite.training.distributed import Processes, device_name, processes, reduce_gradients
+from ssl_suite.training.distributed import DistributedContext, device_name, processes, reduce_gradients
 from ssl_suite.training.meters import matmul_flops
 from ssl_suite.training.optimiser import make_optimiser
 from ssl_suite.training.trainer import batches, training_rows, warn_of_few
@@ -73,7 +73,7 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
         modality, book = start.modality_of(cfg)
         store = prepare(modality, cfg["data"], report=report)
         if build.objective_class(cfg["objective"]).predicts_ids:
-            units.settle(modality, store, alone.device, report, book)
+            units.ensure_units(modality, store, alone.device, report, book)
         share = dataclasses.replace(alone, world=world)
         learner = start.learner(cfg, modality, report=report).to(alone.device)
         collator, step_rows = training_rows(store, modality, cfg, share, learner.objective)
@@ -165,7 +165,7 @@ def memory_bytes(parameters: int, trained: int, activations: int, shards: int = 
     return parts | {"total": sum(parts.values())}
 
 
-def activation_bytes(learner: nn.Module, sequences: Callable[[int], Batch], group: Processes) -> int:
+def activation_bytes(learner: nn.Module, sequences: Callable[[int], Batch], group: DistributedContext) -> int:
     """Bytes that autograd keeps for each position between forward and backward.
 
     Measured: the difference between four sequences and two cancels what does not grow (copies of the weights in
@@ -189,7 +189,7 @@ def activation_bytes(learner: nn.Module, sequences: Callable[[int], Batch], grou
     return round(found)
 
 
-def _saved_bytes(learner: nn.Module, batch: Batch, group: Processes) -> tuple[int, int]:
+def _saved_bytes(learner: nn.Module, batch: Batch, group: DistributedContext) -> tuple[int, int]:
     """Bytes of all distinct storages that a forward pass keeps for its backward pass, without parameters; positions.
 
     On fake tensors, which compute nothing, but where shapes depend on numbers (views of sequences on the CPU).
@@ -201,7 +201,7 @@ def _saved_bytes(learner: nn.Module, batch: Batch, group: Processes) -> tuple[in
         return _kept_bytes(learner, batch, group), batch.values.shape[0]
 
 
-def _kept_bytes(learner: nn.Module, batch: Batch, group: Processes) -> int:
+def _kept_bytes(learner: nn.Module, batch: Batch, group: DistributedContext) -> int:
     kept: dict[int, Any] = {}  # by identity; the storages are held, or an identity could be used again
     own = {weight.untyped_storage()._cdata for weight in learner.parameters()}
 
@@ -218,7 +218,12 @@ def _kept_bytes(learner: nn.Module, batch: Batch, group: Processes) -> int:
 
 
 def measure(
-    cfg: Mapping[str, Any], learner: nn.Module, collator: Collator, first: Batch, group: Processes, seconds: float
+    cfg: Mapping[str, Any],
+    learner: nn.Module,
+    collator: Collator,
+    first: Batch,
+    group: DistributedContext,
+    seconds: float,
 ) -> Probe:
     """Time the real step for about ``seconds``: forward, backward, clipping and the optimiser on real rows."""
     train = cfg["train"]
@@ -261,7 +266,7 @@ def probed(learner: Any, collator: Collator, first: Batch, device: torch.device,
     return dataclasses.replace(collator, store=store, n=length, slots=1).rows(list(windows))
 
 
-def _pass(learner: nn.Module, batch: Batch, group: Processes) -> float:
+def _pass(learner: nn.Module, batch: Batch, group: DistributedContext) -> float:
     """Seconds of one forward and backward pass; gradients add up."""
     rng = Rng(0, 0, torch.arange(batch.rows, device=group.device))
     start = time.perf_counter()
@@ -272,7 +277,9 @@ def _pass(learner: nn.Module, batch: Batch, group: Processes) -> float:
     return time.perf_counter() - start
 
 
-def _update(optimiser: torch.optim.Optimizer, learner: nn.Module, train: Mapping[str, Any], group: Processes) -> float:
+def _update(
+    optimiser: torch.optim.Optimizer, learner: nn.Module, train: Mapping[str, Any], group: DistributedContext
+) -> float:
     """Seconds of clipping and the optimiser's step, by as many parameters as take a part of a second."""
     parameters = [weight for weight in learner.parameters() if weight.grad is not None]
     sizes = np.cumsum([weight.numel() for weight in parameters])

@@ -16,7 +16,7 @@ from ssl_suite.data.loader import FRAME, Collator, RowOrder
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Modality
 from ssl_suite.objectives.base import Objective
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.health import Health
 from ssl_suite.training.sums import StepSums, means
 
@@ -31,7 +31,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, store: Store, modality: Modality, train: Mapping[str, Any], group: Processes, objective: Objective
+        self,
+        store: Store,
+        modality: Modality,
+        train: Mapping[str, Any],
+        group: DistributedContext,
+        objective: Objective,
     ) -> None:
         n = train["tokens_per_row"]
         lengths = store.split("valid").lengths_S + FRAME
@@ -56,7 +61,7 @@ class Evaluator:
         # Evenly spaced over the split: the first rows of a store come from its first records.
         self.rows = [rows.row(int(i)) for i in torch.linspace(0, len(rows) - 1, total).round()]
 
-    def batches(self, group: Processes) -> Iterator[tuple[Batch, Rng]]:
+    def batches(self, group: DistributedContext) -> Iterator[tuple[Batch, Rng]]:
         """One row at a time (or the rows of a step), this process's share of them; every process gets as many."""
         for first in range(0, len(self.rows), self.at_once):
             numbers = list(range(first + group.rank, first + self.at_once, group.world))

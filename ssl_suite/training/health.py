@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.records import Vocabulary
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 
 
 class Health:
@@ -37,7 +37,7 @@ class Health:
             inside_N = (batch.values >= low) & (batch.values < high)  # neither specials nor sentinels
             self._used_V.index_add_(0, batch.values * inside_N, inside_N.double())
 
-    def read(self, group: Processes) -> dict[str, float]:
+    def read(self, group: DistributedContext) -> dict[str, float]:
         """Of all processes together; every process must have added as often.
 
         Returns:

@@ -62,7 +62,7 @@ def _with_tokens(section: Mapping[str, Any], saved: Mapping[str, Any], folder: P
         return None
     prints = ({k: x for k, x in one.fingerprint().items() if k not in READING} for one in (wanted, theirs))
     if isinstance(wanted, SignalModality):
-        wanted.codebook = None  # ``units.settle`` takes it from the folder; a prepared store must not hold it
+        wanted.codebook = None  # ``units.ensure_units`` takes it from the folder; a prepared store must not hold it
     return wanted if next(prints) == next(prints) else None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.objectives.base import Metrics
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 
 LOSS, COUNT, TOKENS, FLOPS, STOP, FIRST_METRIC = range(6)
 
@@ -38,7 +38,7 @@ class StepSums:
         self.vector[TOKENS] += batch.tokens  # host numbers enter as kernel arguments: no copy, no wait
         self.vector[FLOPS] += flops
 
-    def over_processes(self, asked_to_stop: bool, group: Processes) -> Tensor:
+    def over_processes(self, asked_to_stop: bool, group: DistributedContext) -> Tensor:
         """The vector of the whole step, the same on every process."""
         self.vector[STOP] += asked_to_stop
         return group.add_up(self.vector)

@@ -27,7 +27,14 @@ from ssl_suite.models import weights
 from ssl_suite.objectives.base import Objective
 from ssl_suite.settings import runs
 from ssl_suite.training import build, checkpoint, restore, start, units
-from ssl_suite.training.distributed import Processes, device_name, gradient_sync, processes, reduce_gradients, spread
+from ssl_suite.training.distributed import (
+    DistributedContext,
+    device_name,
+    gradient_sync,
+    processes,
+    reduce_gradients,
+    wrap_model,
+)
 from ssl_suite.training.divergence import Watch
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.finish import finish
@@ -78,7 +85,7 @@ def train_until(cfg: Mapping[str, Any], out: Path, stop: StopSignals) -> None:
         fit(pretraining(cfg, out, group), cfg, out, group, stop)
 
 
-def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
+def pretraining(cfg: Mapping[str, Any], out: Path, group: DistributedContext) -> Job:
     """The job of a run's configuration."""
     build.check_pair(cfg)
 
@@ -106,7 +113,7 @@ def pretraining(cfg: Mapping[str, Any], out: Path, group: Processes) -> Job:
     return Job(learner, collator, rows, evaluate, score, end, store.key)
 
 
-def opening_line(cfg: Mapping[str, Any], out: Path, learner: Learner, store: Store, group: Processes) -> str:
+def opening_line(cfg: Mapping[str, Any], out: Path, learner: Learner, store: Store, group: DistributedContext) -> str:
     """What is about to be trained, where, and on what."""
     train, windows = cfg["train"], store.split("train")
     parameters = sum(weight.numel() for weight in learner.parameters())
@@ -118,7 +125,7 @@ def opening_line(cfg: Mapping[str, Any], out: Path, learner: Learner, store: Sto
     )
 
 
-def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: StopSignals) -> None:
+def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: DistributedContext, stop: StopSignals) -> None:
     """Train ``job`` by the ``train`` section of ``cfg``, or go on with it, in the folder ``out``.
 
     Args:
@@ -130,7 +137,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
     objective, model_facts = learner.objective, vars(learner.encoder.spec)
     if settings["compile"] is True or (settings["compile"] == "auto" and group.device.type == "cuda"):
         learner.encoder.compile(dynamic=False)
-    model = spread(learner, settings["parallel"], group)
+    model = wrap_model(learner, settings["parallel"], group)
     optimiser = make_optimiser(model, settings)
     parameters = [p for p in model.parameters() if p.requires_grad]
 
@@ -247,7 +254,7 @@ def fit(job: Job, cfg: Mapping[str, Any], out: Path, group: Processes, stop: Sto
 def open_store(
     modality: Modality,
     data: Mapping[str, Any],
-    group: Processes,
+    group: DistributedContext,
     out: Path,
     with_units: bool = True,
     book: Path | None = None,
@@ -261,7 +268,7 @@ def open_store(
     def opened(report: Callable[[str], None]) -> Store:
         store = prepare(modality, data, report=report, accept=lambda key: restore.refuse_other_data(out, key))
         if with_units:
-            units.settle(modality, store, group.device, report, saved=book)
+            units.ensure_units(modality, store, group.device, report, saved=book)
         return store
 
     store = opened(print) if group.local_rank == 0 else None
@@ -274,7 +281,7 @@ def _silent(text: str) -> None:
 
 
 def training_rows(
-    store: Store, modality: Modality, cfg: Mapping[str, Any], group: Processes, objective: Objective
+    store: Store, modality: Modality, cfg: Mapping[str, Any], group: DistributedContext, objective: Objective
 ) -> tuple[Collator, StepRows]:
     """How the training split becomes rows, and which of them are this process's."""
     settings = cfg["train"]

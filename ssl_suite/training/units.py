@@ -38,7 +38,7 @@ Points = Callable[[Batch], Tensor]
 """Gives (N, U) points of a batch's positions."""
 
 
-def settle(
+def ensure_units(
     modality: Modality,
     store: Store,
     device: torch.device | str = "cpu",

@@ -11,7 +11,7 @@ import torch
 from ssl_suite.core import registry
 from ssl_suite.settings import config
 from ssl_suite.training import build, checkpoint, restore
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.optimiser import adamw
 
 WORDS = ["modality.max_length=64", "model.layers=2", "model.width=32", "model.heads=2", "model.mlp_width=48"]
@@ -27,7 +27,7 @@ def make_run(out: Path, words: list[str], steps: tuple[int, ...] = (10, 20), siz
             weight.mul_(8.0) if weight.dim() > 1 else None
     config.write(out / "config.yaml", cfg)
     restore.save_modality(learner, modality, out)
-    group = Processes(0, 1, 0, torch.device("cpu"), False)
+    group = DistributedContext()
     for step in steps:
         facts = {"seconds": 1.0, "tokens": 512 * step, "valid_loss": 2.0 - step / 100}
         checkpoint.save(out / "checkpoints", step, learner, adamw(learner, cfg["train"]), facts, group)

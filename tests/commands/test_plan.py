@@ -24,11 +24,11 @@ from ssl_suite.models import hub
 from ssl_suite.models.attention import _per_group
 from ssl_suite.settings import config
 from ssl_suite.training import build, estimate
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.learner import Learner
 from ssl_suite.training.optimiser import adamw
 
-CPU = Processes(0, 1, 0, torch.device("cpu"), False)
+CPU = DistributedContext()
 SMALL = [
     *("model.layers=2", "model.width=64", "model.heads=2", "model.mlp_width=96", "modality.max_length=128"),
     *("train.tokens_per_batch=2048", "train.tokens_per_row=512", "train.threads=1", "train.steps=60"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ssl_suite.commands.words import Key, settle, split_free
+from ssl_suite.commands.words import Key, parse_words, split_free
 from ssl_suite.core.errors import SuiteError
 
 KEYS = {
@@ -16,7 +16,7 @@ KEYS = {
 
 
 def test_values_and_defaults() -> None:
-    assert settle(["top=3", "encoder=a=b"], KEYS) == {"encoder": "a=b", "pooling": "mean", "top": 3, "rate": 0.5}
+    assert parse_words(["top=3", "encoder=a=b"], KEYS) == {"encoder": "a=b", "pooling": "mean", "top": 3, "rate": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_values_and_defaults() -> None:
 )
 def test_faults(words: list[str], message: str) -> None:
     with pytest.raises(SuiteError) as caught:
-        settle(words, KEYS)
+        parse_words(words, KEYS)
     assert str(caught.value) == message
 
 

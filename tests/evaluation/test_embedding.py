@@ -22,7 +22,7 @@ def test_frames_are_given_their_units_first(tmp_path: Path) -> None:
     waves = Waves(codes=6)
     data = {"path": str(write(tmp_path / "in")), "cache": str(tmp_path / "cache")}
     store = prepare(waves, data, report=lambda line: None)
-    units.settle(waves, store, report=lambda line: None)
+    units.ensure_units(waves, store, report=lambda line: None)
     assert store.units is not None
     torch.manual_seed(0)
     size = len(waves.vocabulary)

@@ -12,13 +12,13 @@ from ssl_suite.models.attention import rope_table
 from ssl_suite.models.dropout import Dropout, kept_units
 from ssl_suite.settings import config
 from ssl_suite.training import build
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.estimate import _saved_bytes, activation_bytes
 from ssl_suite.training.restore import load_run
 from ssl_suite.training.trainer import train
 from tests.conftest import ragged
 
-ALONE = Processes(0, 1, 0, torch.device("cpu"), False)
+ALONE = DistributedContext()
 NOISY = ["model.dropout=0.3", "model.layers=3"]
 
 

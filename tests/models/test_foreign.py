@@ -125,7 +125,7 @@ def test_a_run_trains_resumes_embeds_fills_and_is_exported(folders: dict[str, Pa
     text.write_text("\n".join(" ".join(draw.choice(list("abcdefgh"), 9, p=SHARES)) for _ in range(200)))
     words = ["modality=text", "modality.documents=line", f"data.path={text}", f"model.init=hf:{start}", *SHORT]
     words += ["train.steps=6", "train.lr=1e-2", f"out={tmp_path / 'run'}", "modality.max_length=64"]
-    cfg, out = runs.settle(config.compose(words), words)
+    cfg, out = runs.resolve_run(config.compose(words), words)
     out.mkdir()
     config.write(out / "config.yaml", cfg)
     train(cfg, out)
@@ -140,7 +140,7 @@ def test_a_run_trains_resumes_embeds_fills_and_is_exported(folders: dict[str, Pa
     again = load_file(last / "model.safetensors")
     assert expected.keys() == again.keys() and all(torch.equal(again[name], x) for name, x in expected.items())
 
-    folder, _ = export.run(export.settle([f"encoder={out}@6", f"output={tmp_path / 'hub'}"], export.KEYS))
+    folder, _ = export.run(export.parse_words([f"encoder={out}@6", f"output={tmp_path / 'hub'}"], export.KEYS))
     model, info = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert type(model).__name__ == "BertForMaskedLM" and not info["missing_keys"] and not info["unexpected_keys"]
     assert model.config.hidden_dropout_prob == 0.1  # as it was
@@ -148,14 +148,14 @@ def test_a_run_trains_resumes_embeds_fills_and_is_exported(folders: dict[str, Pa
     ids = [
         tokenizer.convert_tokens_to_ids(["[CLS]", "a", "b", word, "word1", "d", "[SEP]"]) for word in ("[MASK]", "c")
     ]
-    found = fill.run(fill.settle([f"encoder={out}@6", "top=60"], fill.KEYS), ["a b [MASK] word1 d"])[0]["masks"][0]
+    found = fill.run(fill.parse_words([f"encoder={out}@6", "top=60"], fill.KEYS), ["a b [MASK] word1 d"])[0]["masks"][0]
     shares = model.eval()(torch.tensor(ids[:1])).logits[0, 3].softmax(0)
     for token in found["tokens"]:
         wanted = shares[tokenizer.convert_tokens_to_ids(token["token"])].item()
         assert token["probability"] == pytest.approx(wanted, abs=1e-5)
     one = tmp_path / "one.txt"
     one.write_text("a b c word1 d")
-    embed.run(embed.settle([f"encoder={out}@6", f"input={one}", f"output={tmp_path / 'e.npz'}"], embed.KEYS))
+    embed.run(embed.parse_words([f"encoder={out}@6", f"input={one}", f"output={tmp_path / 'e.npz'}"], embed.KEYS))
     states = AutoModel.from_pretrained(folder).eval()(torch.tensor(ids[1:]))
     mean = states.last_hidden_state[0, 1:-1].mean(0).detach().numpy()
     np.testing.assert_allclose(np.load(tmp_path / "e.npz")["embedding"][0], mean, atol=1e-5)

@@ -153,7 +153,7 @@ def test_a_run_trains_resumes_embeds_and_is_exported(folders: dict[str, Path], k
     words = ["modality=speech", "modality.max_length=27", "modality.codes=8", f"data.path={sounds}", "train.threads=1"]
     words += [f"model.init=hf:{start}", f"out={tmp_path / 'run'}", "train.steps=4", "train.checkpoint_every=2"]
     words += ["train.tokens_per_batch=108", "train.eval_tokens=108", "train.lr=1e-3"]
-    cfg, out = runs.settle(config.compose(words), words)
+    cfg, out = runs.resolve_run(config.compose(words), words)
     out.mkdir()
     config.write(out / "config.yaml", cfg)
     train(cfg, out)
@@ -171,7 +171,7 @@ def test_a_run_trains_resumes_embeds_and_is_exported(folders: dict[str, Path], k
     learned = restore.load_run(str(out), "best").encoder.model.state_dict()
     assert all(torch.equal(x, learned[name]) for name, x in model.state_dict().items())
     one = [f"encoder={out}", f"input={sounds / '0.wav'}", f"output={tmp_path / 'e.npz'}"]
-    embed.run(embed.settle(one, embed.KEYS))
+    embed.run(embed.parse_words(one, embed.KEYS))
     assert np.isfinite(np.load(tmp_path / "e.npz")["embedding"]).all()
 
 

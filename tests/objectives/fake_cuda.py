@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ssl_suite.core.batch import Batch
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 
 CUDA = torch.device("cuda", 0)
-GROUP = Processes(rank=0, world=1, local_rank=0, device=CUDA, bf16=True)
+GROUP = DistributedContext(rank=0, world=1, local_rank=0, device=CUDA, bf16=True)
 FROM_HOST = (torch.tensor, torch.as_tensor, torch.scalar_tensor)  # they copy below the dispatcher
 
 

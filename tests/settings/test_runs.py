@@ -37,12 +37,12 @@ def started(default: dict[str, Any]) -> Callable[..., Path]:
     return make
 
 
-def settle(*words: str) -> tuple[dict[str, Any], Path]:
-    return runs.settle(config.compose(list(words)), words)
+def resolve(*words: str) -> tuple[dict[str, Any], Path]:
+    return runs.resolve_run(config.compose(list(words)), words)
 
 
 def test_default_folder(default: dict[str, Any]) -> None:
-    cfg, out = runs.settle(copy.deepcopy(default))
+    cfg, out = runs.resolve_run(copy.deepcopy(default))
     assert out.match("runs/dna-mlm-2???????-??????")
     assert (cfg["out"], cfg["resume"]) == (str(out), False)
     out.mkdir(parents=True)
@@ -56,20 +56,20 @@ def test_newest_of_the_same_kind(started: Callable[..., Path]) -> None:
         os.utime(folder / "config.yaml", (1e9 - age, 1e9 - age))
     cfg = config.read(Path("runs/late/config.yaml"))
     config.write(Path("runs/other/config.yaml"), {**cfg, "objective": {**cfg["objective"], "name": "clm"}})  # newest
-    assert settle("resume=true")[1] == Path("runs/late")
+    assert resolve("resume=true")[1] == Path("runs/late")
 
 
 def test_nothing_to_resume() -> None:
     with pytest.raises(SuiteError, match="no run of modality=dna objective=mlm under runs/"):
-        settle("resume=true")
+        resolve("resume=true")
     with pytest.raises(SuiteError, match=r"there is no runs/x/config\.yaml"):
-        settle("resume=true", "out=runs/x")
+        resolve("resume=true", "out=runs/x")
 
 
 def test_out_is_a_file() -> None:
     Path("r").touch()
     with pytest.raises(SuiteError, match="out=r is a file"):
-        settle("out=r")
+        resolve("out=r")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_out_is_a_file() -> None:
 )
 def test_what_may_change(started: Callable[..., Path], words: list[str]) -> None:
     out = started("r")
-    cfg, same = settle(*words, f"out={out}")
+    cfg, same = resolve(*words, f"out={out}")
     assert same == out
     assert cfg == {**config.compose(words), "out": str(out), "resume": False}
 
@@ -104,7 +104,7 @@ def test_what_may_not_change(started: Callable[..., Path], words: list[str], exp
     out = started("r")
     for more, offered in (([], True), (["resume=true"], False)):
         with pytest.raises(SuiteError) as caught:
-            settle(*words, *more, f"out={out}")
+            resolve(*words, *more, f"out={out}")
         assert expected in str(caught.value)
         assert ("add resume=true" in str(caught.value)) is offered
 
@@ -112,28 +112,28 @@ def test_what_may_not_change(started: Callable[..., Path], words: list[str], exp
 def test_many_differences_are_summed_up(started: Callable[..., Path]) -> None:
     out = started("r", "model=large", "train.lr=1", "seed=1", "objective.span=3")
     with pytest.raises(SuiteError, match=r"and \d+ more\. Restore them, add resume=true"):
-        settle(f"out={out}")
+        resolve(f"out={out}")
 
 
 def test_resume_keeps_what_was_not_typed(started: Callable[..., Path]) -> None:
     out = started("r", "model=mini", "model.layers=3", "train.lr=2e-3", "modality.max_length=64", "launch.processes=2")
-    cfg, _ = settle(f"out={out}", "resume=true", "model=mini", "modality=dna", "train.steps=9", "launch=local")
+    cfg, _ = resolve(f"out={out}", "resume=true", "model=mini", "modality=dna", "train.steps=9", "launch=local")
     assert (cfg["model"]["layers"], cfg["train"]["lr"], cfg["modality"]["max_length"]) == (3, 2e-3, 64)
     assert (cfg["train"]["steps"], cfg["launch"]["processes"]) == (9, 2)
-    cfg, _ = settle(f"out={out}", "resume=true", "launch=slurm", "launch.processes=4")
+    cfg, _ = resolve(f"out={out}", "resume=true", "launch=slurm", "launch.processes=4")
     assert (cfg["launch"]["name"], cfg["launch"]["processes"]) == ("slurm", 4)
 
 
 def test_resume_fits_the_processes_to_the_saved_batch(started: Callable[..., Path]) -> None:
     out = started("r", "train.tokens_per_batch=6144")  # three rows; the default's 8192 are four
-    assert settle(f"out={out}", "resume=true", "launch.processes=3")[0]["launch"]["processes"] == 3
+    assert resolve(f"out={out}", "resume=true", "launch.processes=3")[0]["launch"]["processes"] == 3
     with pytest.raises(SuiteError, match="4 processes cannot share the 3 rows"):
-        settle(f"out={out}", "resume=true", "launch.processes=4")
+        resolve(f"out={out}", "resume=true", "launch.processes=4")
 
 
 def test_a_run_that_never_saved_protects_nothing(default: dict[str, Any]) -> None:
     config.write(Path("r/config.yaml"), default)
-    cfg, _ = settle("out=r", "train.lr=1")
+    cfg, _ = resolve("out=r", "train.lr=1")
     assert cfg["train"]["lr"] == 1
 
 
@@ -142,7 +142,7 @@ def test_a_key_that_the_saved_configuration_lacks_is_a_newer_one(started: Callab
     saved = config.read(out / "config.yaml")
     del saved["train"]["final_lr"]
     config.write(out / "config.yaml", saved)
-    assert settle(f"out={out}")[0]["train"]["final_lr"] == 0.1
+    assert resolve(f"out={out}")[0]["train"]["final_lr"] == 0.1
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl", "encoder/model.safetensors", "checkpoints/a.pt"])
@@ -151,7 +151,7 @@ def test_a_folder_of_other_things_is_not_written_into(name: str) -> None:
     path.parent.mkdir(parents=True)
     path.write_text("lr: 3")
     with pytest.raises(SuiteError, match=f"out=mine holds a {name.split('/')[0]} that no readable run has written"):
-        settle("out=mine")
+        resolve("out=mine")
     assert path.read_text() == "lr: 3"
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from ssl_suite.core import registry
 from ssl_suite.data.prepare import prepare
@@ -8,7 +7,7 @@ from ssl_suite.models import markov
 from ssl_suite.settings import config
 from ssl_suite.training import build
 from ssl_suite.training.baselines import best_followers, count_models, guesses, hide
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.evaluate import Evaluator
 
 
@@ -19,7 +18,7 @@ def parts():
     modality = registry.build(registry.MODALITIES, "modality", cfg["modality"])
     store = prepare(modality, cfg["data"], report=lambda text: None)
     objective = build.learner(cfg, modality).objective
-    evaluator = Evaluator(store, modality, cfg["train"], Processes(0, 1, 0, torch.device("cpu"), False), objective)
+    evaluator = Evaluator(store, modality, cfg["train"], DistributedContext(), objective)
     return store, modality, evaluator, objective
 
 

@@ -7,10 +7,10 @@ import torch
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.training import checkpoint
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from tests.training import children
 
-ALONE = Processes(0, 1, 0, torch.device("cpu"), False)
+ALONE = DistributedContext()
 
 
 def learner(seed: int = 0, width: int = 8) -> tuple[torch.nn.Module, torch.optim.Optimizer]:

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from ssl_suite.core import registry
 from ssl_suite.core.rng import Rng
 from ssl_suite.training import build
-from ssl_suite.training.distributed import gradient_sync, processes, reduce_gradients, spread
+from ssl_suite.training.distributed import gradient_sync, processes, reduce_gradients, wrap_model
 from ssl_suite.training.sums import COUNT, StepSums
 from ssl_suite.training.trainer import batches, open_store, training_rows
 from tests.objectives.pairs_offered import offered, settings
@@ -41,7 +41,7 @@ def gradients(cfg: dict[str, Any], group: Any, out: Path) -> dict[str, torch.Ten
     store = open_store(modality, cfg["data"], group, out, kind.predicts_ids)
     learner = build.learner(cfg, modality, cfg["seed"])
     collator, rows = training_rows(store, modality, cfg, group, learner.objective)
-    model = spread(learner, cfg["train"]["parallel"], group)
+    model = wrap_model(learner, cfg["train"]["parallel"], group)
     parts, sums = next(batches(collator, rows, 0, 1)), StepSums(group.device)
     for i, (numbers, batch) in enumerate(parts):
         with gradient_sync(model, wanted=i == len(parts) - 1):

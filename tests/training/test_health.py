@@ -10,11 +10,11 @@ from scipy.stats import entropy
 
 from ssl_suite.core.batch import ragged
 from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.health import Health, perplexity
 
 VOCABULARY = Vocabulary((*SPECIAL_TOKENS, *"abcdefgh"), (5, 13))
-ALONE = Processes(0, 1, 0, torch.device("cpu"), False)
+ALONE = DistributedContext()
 
 
 def batch_of(sequences: int):

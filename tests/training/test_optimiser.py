@@ -13,7 +13,7 @@ from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.settings import config
 from ssl_suite.training import build, checkpoint
-from ssl_suite.training.distributed import Processes, processes, reduce_gradients
+from ssl_suite.training.distributed import DistributedContext, processes, reduce_gradients
 from ssl_suite.training.optimiser import (
     OPTIMISERS,
     adamw,
@@ -27,7 +27,7 @@ from ssl_suite.training.optimiser import (
 from tests.training import children
 
 TRAIN = {"lr": 1e-3, "steps": 200, "warmup": 0.1, "final_lr": 0.0, "schedule": "cosine"}
-ALONE = Processes(0, 1, 0, torch.device("cpu"), False)
+ALONE = DistributedContext()
 
 
 def test_cosine_follows_the_library():

@@ -19,13 +19,13 @@ from ssl_suite.evaluation import encoders, references
 from ssl_suite.models import carry
 from ssl_suite.settings import config, runs
 from ssl_suite.training import restore, start
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from ssl_suite.training.evaluate import Evaluator
 from ssl_suite.training.trainer import open_store, train
 
 SIZE = ["model.layers=1", "model.width=32", "model.heads=2", "model.mlp_width=48", "train.threads=1"]
 SHORT = ["train.tokens_per_batch=512", "train.eval_tokens=1024", "train.checkpoint_every=3", "train.lr=1e-2"]
-ALONE = Processes(0, 1, 0, torch.device("cpu"), False)
+ALONE = DistributedContext()
 TABLE = "encoder.embeddings.tok_embeddings.weight"
 
 
@@ -34,7 +34,7 @@ def compose(*words: str) -> dict:
 
 
 def trained(out: Path, *words: str) -> Path:
-    cfg, out = runs.settle(compose(f"out={out}", *words), words)
+    cfg, out = runs.resolve_run(compose(f"out={out}", *words), words)
     out.mkdir(exist_ok=True)
     config.write(out / "config.yaml", cfg)
     train(cfg, out)
@@ -106,7 +106,7 @@ def test_other_text_is_read_with_the_sources_tokeniser(source: Path, texts, tmp_
     expected = load_file(out / "checkpoints" / "step_00000006" / "model.safetensors")
     shutil.rmtree(out / "checkpoints" / "step_00000006")
     shutil.rmtree(gone)
-    cfg, _ = runs.settle(compose(f"out={out}", "resume=true"), [f"out={out}", "resume=true"])
+    cfg, _ = runs.resolve_run(compose(f"out={out}", "resume=true"), [f"out={out}", "resume=true"])
     train(cfg, out)
     again = load_file(out / "checkpoints" / "step_00000006" / "model.safetensors")
     assert all(torch.equal(again[name], x) for name, x in expected.items())

@@ -15,7 +15,7 @@ from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.signals import FIRST
 from ssl_suite.training import checkpoint, units
-from ssl_suite.training.distributed import Processes
+from ssl_suite.training.distributed import DistributedContext
 from tests.modalities.waves import WIDTH, Waves, write
 
 
@@ -24,9 +24,9 @@ def prepared(tmp_path: Path, waves: Waves, folder: Path | None = None) -> Store:
     return prepare(waves, {"path": str(source), "cache": str(tmp_path / "cache")}, report=lambda line: None)
 
 
-def settle(waves: Waves, store: Store, **further: object) -> tuple[dict, list[str]]:
+def ensure_units(waves: Waves, store: Store, **further: object) -> tuple[dict, list[str]]:
     lines: list[str] = []
-    facts = units.settle(waves, store, report=lines.append, **further)  # type: ignore[arg-type]
+    facts = units.ensure_units(waves, store, report=lines.append, **further)  # type: ignore[arg-type]
     assert facts is not None
     return facts, lines
 
@@ -43,7 +43,7 @@ def test_frames_pass_through_the_store_unchanged(tmp_path: Path) -> None:
 def test_units_recover_the_shapes_that_frames_were_made_of(tmp_path: Path) -> None:
     waves = Waves(codes=6)
     store = prepared(tmp_path, waves)
-    facts, lines = settle(waves, store)
+    facts, lines = ensure_units(waves, store)
     assert store.units is not None
     assert store.units.min() >= FIRST and store.units.max() < FIRST + 6
     kind = np.tile(np.arange(64) % 6, 30)
@@ -59,11 +59,11 @@ def test_units_recover_the_shapes_that_frames_were_made_of(tmp_path: Path) -> No
 def test_the_second_time_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waves = Waves()
     store = prepared(tmp_path, waves)
-    facts, _ = settle(waves, store)
+    facts, _ = ensure_units(waves, store)
     monkeypatch.setattr(units, "_points", None)
     again = Waves()
     other = Store(store.folder)
-    assert settle(again, other)[0] == facts
+    assert ensure_units(again, other)[0] == facts
     assert np.array_equal(other.units, store.units)
     assert torch.equal(again.codebook.entries_CU, waves.codebook.entries_CU)
 
@@ -71,7 +71,7 @@ def test_the_second_time_nothing_is_computed(tmp_path: Path, monkeypatch: pytest
 def test_one_bit_in_a_codebook_or_in_units_is_found(tmp_path: Path) -> None:
     waves = Waves()
     store = prepared(tmp_path, waves)
-    facts, _ = settle(waves, store)
+    facts, _ = ensure_units(waves, store)
     assert facts["sha256"] == hashlib.sha256(Path(facts["path"]).read_bytes()).hexdigest()
     right = store.units.tobytes()
     [folder] = store.folder.parent.glob(f"{store.folder.name}-units-*")
@@ -80,7 +80,7 @@ def test_one_bit_in_a_codebook_or_in_units_is_found(tmp_path: Path) -> None:
         content = bytearray(path.read_bytes())
         content[int(draw.integers(20, len(content) - 2))] ^= 1 << int(draw.integers(8))
         path.write_bytes(content)
-        again, lines = settle(Waves(), (other := Store(store.folder)))
+        again, lines = ensure_units(Waves(), (other := Store(store.folder)))
         assert again == facts and other.units.tobytes() == right
         assert sum(path.name in line and "anew" in line for line in lines) == 1, lines
     content = bytearray(book.read_bytes())
@@ -94,13 +94,13 @@ def test_one_bit_in_a_codebook_or_in_units_is_found(tmp_path: Path) -> None:
 def test_the_codebook_of_a_run_wins_over_the_cache(tmp_path: Path) -> None:
     waves = Waves()
     store = prepared(tmp_path, waves)
-    settle(waves, store)
+    ensure_units(waves, store)
     turned = Codebook(waves.codebook.entries_CU.flip(0), waves.codebook.mean_U, waves.codebook.scale_U)
     saved = tmp_path / "run"
     waves.codebook = turned
     waves.save(saved)
     other = Store(store.folder)
-    settle(Waves(), other, saved=saved)
+    ensure_units(Waves(), other, saved=saved)
     assert np.array_equal(other.units - FIRST, 11 - (store.units.astype(int) - FIRST))
 
 
@@ -118,7 +118,7 @@ def test_a_run_that_trained_on_gives_other_units(tmp_path: Path, monkeypatch: py
     """The cache goes by the run's checkpoints: units of its old weights would be taken for those of the new."""
     spread = [1.0]
     monkeypatch.setattr(units, "points_of", lambda waves, device: lambda b: waves.unit_features(b) * spread[0])
-    learner, group = torch.nn.Linear(2, 2), Processes(0, 1, 0, torch.device("cpu"), False)
+    learner, group = torch.nn.Linear(2, 2), DistributedContext()
     waves = Waves(units=f"run:{tmp_path / 'run'}@0")
     store = prepared(tmp_path, waves)
     found = []
@@ -127,9 +127,9 @@ def test_a_run_that_trained_on_gives_other_units(tmp_path: Path, monkeypatch: py
         learner(torch.ones(2)).sum().backward()
         optimiser.step()
         checkpoint.save(tmp_path / "run" / "checkpoints", step, learner, optimiser, {}, group)
-        found.append(settle(waves, store)[0]["path"])
+        found.append(ensure_units(waves, store)[0]["path"])
         again = Waves(units=waves.units)
-        assert settle(again, store)[0]["path"] == found[-1]
+        assert ensure_units(again, store)[0]["path"] == found[-1]
         spread[0] *= 2
     assert len(set(found)) == 3
 
@@ -142,13 +142,13 @@ def test_silence_has_too_few_frames(tmp_path: Path) -> None:
     waves = Waves()
     store = prepared(tmp_path, waves, folder)
     with pytest.raises(SuiteError, match="different frames, fewer than"):
-        settle(waves, store)
+        ensure_units(waves, store)
 
 
 def test_rows_carry_frames_and_units_and_zeros_at_special_tokens(tmp_path: Path) -> None:
     waves = Waves()
     store = prepared(tmp_path, waves)
-    settle(waves, store)
+    ensure_units(waves, store)
     order = RowOrder(store.split("train").lengths_S + FRAME, 128, seed=0)
     batch = Collator(store, "train", waves.vocabulary, 128, order.slots, 34).rows([order.items(0), order.items(1)])
     assert batch.frames_NF is not None
