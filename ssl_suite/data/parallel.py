@@ -7,9 +7,8 @@ import multiprocessing
 import os
 import pickle
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,126 +19,56 @@ from ssl_suite.data.shards import Task, grouped, sizes_of, tokenise
 from ssl_suite.modalities.base import Modality
 
 
-class Helpers:
-    """Processes that take tasks from the same list as this one. A helper gets one when it has done the one before, so
-    the last tasks go to whoever is free.
-
-    Args:
-        number: of processes.
-    """
-
-    def __init__(self, number: int) -> None:
-        context = multiprocessing.get_context("spawn")  # fork would copy the locks of torch's threads
-        self.number = number
-        self.pool = ProcessPoolExecutor(number, mp_context=context, initializer=begin)
-        self.lock = threading.RLock()
-        self.todo: deque[Task] = deque()
-        self.waiting: set[Future[tuple[int, int]]] = set()
-        self.modality = b""
-
-    def warm(self, modality: Modality) -> None:
-        """Start the processes, which takes two seconds of imports."""
-        for _ in range(self.number):
-            self.pool.submit(imported, type(modality))
-
-    def run(self, tasks: list[Task], progress: Callable[[int], None]) -> int:
-        """Run the tasks, here too. Returns the number of shards reused."""
-        # Once, now: while a queue's thread pickles it, ``encode`` would change it here.
-        self.modality = pickle.dumps(tasks[0].modality)
-        self.todo.extend(tasks)
-        reused = 0
-
-        def step(tokens: int) -> None:
-            nonlocal reused
-            progress(tokens)
-            reused += self.collect(progress, None)
-
-        for _ in range(self.number):
-            self.feed()
-        while True:
-            if (task := self.take()) is not None:
-                reused += tokenise(task, step)
-            elif self.waiting:
-                reused += self.collect(progress, FIRST_COMPLETED)
-            else:
-                return reused
-
-    def take(self) -> Task | None:
-        """The next task, which is nobody else's then."""
-        with self.lock:
-            return self.todo.popleft() if self.todo else None
-
-    def feed(self, last: Future[tuple[int, int]] | None = None) -> None:
-        """Give a helper its next task, now that it has done its last; none after a fault."""
-        if last is not None and (last.cancelled() or last.exception() is not None):
-            return
-        with self.lock:  # until the task is among ``waiting``, or ``run`` might return without it
-            task = self.take()
-            if task is None:
-                return
-            try:
-                future = self.pool.submit(tokenise_there, replace(task, modality=Modality()), self.modality)
-            except RuntimeError:  # a helper died between two tasks, and the pool takes no more: done here
-                self.todo.appendleft(task)
-                return
-            self.waiting.add(future)
-        future.add_done_callback(self.feed)
-
-    def collect(self, progress: Callable[[int], None], until: str | None) -> int:
-        """Count what helpers have done, and raise their faults. Returns the number of shards reused.
-
-        Args:
-            progress: called with the tokens of each task.
-            until: what to wait for, see ``concurrent.futures.wait``.
-        """
-        with self.lock:
-            waiting = set(self.waiting)
-        done = wait(waiting, 0 if until is None else None, until or FIRST_COMPLETED).done
-        reused = 0
-        for future in done:
-            try:
-                some, tokens = future.result()
-            except BrokenProcessPool:
-                raise SuiteError(
-                    "a process that prepared data was ended from outside, perhaps for want of memory; set data.workers "
-                    "to fewer and start again, which goes on where it was."
-                ) from None
-            reused += some
-            progress(tokens)
-        with self.lock:
-            self.waiting -= done
-        return reused
-
-    def abandon(self) -> None:
-        """Start nothing more."""
-        with self.lock:
-            self.todo.clear()
-        self.pool.shutdown(wait=False, cancel_futures=True)
-
-
 @contextmanager
-def helpers(modality: Modality, paths: list[Path], workers: int | None) -> Iterator[Helpers | None]:
-    """Helpers for these files, where they pay: as many as make ``workers`` with this process, by default the cores."""
+def helpers(modality: Modality, paths: list[Path], workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
+    """Processes for these files, where they pay: as many as make ``workers`` with this one, by default the cores."""
     sizes = sizes_of(paths)
     number = min(workers or len(os.sched_getaffinity(0)), len(grouped(sizes))) - 1
     if number < 1 or (workers is None and sum(sizes) < modality.parallel_from):
         yield None
         return
-    found = Helpers(number)
+    context = multiprocessing.get_context("spawn")  # fork would copy the locks of torch's threads
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=begin)
     try:
-        found.warm(modality)
-        yield found
+        for _ in range(number):
+            pool.submit(imported, type(modality))  # starts the processes, which takes two seconds of imports
+        yield pool
     except BaseException:
-        found.abandon()
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
-    found.pool.shutdown()
+    pool.shutdown()
 
 
-def tokenise_all(tasks: list[Task], found: Helpers | None, progress: Callable[[int], None]) -> int:
-    """Run the tasks, with helpers if there are any. Returns the number of shards reused from before."""
+def tokenise_all(tasks: list[Task], pool: ProcessPoolExecutor | None, progress: Callable[[int], None]) -> int:
+    """Run the tasks, here and in the pool's processes. Returns the number of shards reused from before.
+
+    Raises:
+        SuiteError: a fault of the input, or a process was killed.
+    """
     # The largest first, so that no long task starts when the others are done.
     order = sorted(tasks, key=lambda task: -sum(sizes_of([path for _, path in task.files])))
-    return sum(tokenise(task, progress) for task in order) if found is None else found.run(order, progress)
+    if pool is None:
+        return sum(tokenise(task, progress) for task in order)
+    modality, bare = pickle.dumps(order[0].modality), Modality()  # once: ``encode`` here may change it meanwhile
+    reused = 0
+    try:
+        left = {pool.submit(tokenise_there, replace(task, modality=bare), modality): task for task in order}
+        while left:
+            ready = [future for future in left if future.done()]
+            future = ready[0] if ready else next(reversed(left))
+            task = left.pop(future)
+            if future.cancel():  # nobody has begun it
+                reused += tokenise(task, progress)
+            else:
+                some, tokens = future.result()
+                reused += some
+                progress(tokens)
+    except BrokenProcessPool:
+        raise SuiteError(
+            "a process that prepared data was ended from outside, perhaps for want of memory; set data.workers "
+            "to fewer and start again, which goes on where it was."
+        ) from None
+    return reused
 
 
 def begin() -> None:

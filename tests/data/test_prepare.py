@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -90,19 +89,6 @@ def test_the_key_covers_input_tokeniser_windows_and_split(tmp_path: Path) -> Non
     assert run(path, DNA(max_length=102, mutation=0.5, crop=0.9))[0].key == keys[-1]  # views are drawn later
 
 
-def test_records_of_many_files_in_processes_and_alone_give_the_same_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shards, "SMALL", 0)  # a task a file
-    for i in range(3):
-        write(tmp_path / "in" / f"{i}.fa", **{f"r{j}": random_bases(700 + 10 * j, 10 * i + j) for j in range(4)})
-    alone, _ = run(tmp_path / "in", cache=str(tmp_path / "one"), workers=1)
-    together, _ = run(tmp_path / "in", cache=str(tmp_path / "two"), workers=2)
-    assert bytes_of(alone) == bytes_of(together)
-    assert alone.key == together.key
-    assert together.record_name(5) == "1.fa:r1"
-
-
 def die() -> None:
     """End a helping process, not this one."""
     if multiprocessing.parent_process() is not None:
@@ -117,13 +103,16 @@ def many(folder: Path, monkeypatch: pytest.MonkeyPatch, files: int = 6) -> Path:
     return folder
 
 
-def test_this_process_tokenises_beside_its_helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here from the first moment, while they start; and each task once."""
+def test_with_helpers_and_alone_the_store_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process tokenises too, from the first moment, while they start; and each task once."""
     many(tmp_path / "in", monkeypatch)
+    alone, _ = run(tmp_path / "in", cache=str(tmp_path / "one"), workers=1)
     counting = Counting(max_length=102)
-    store, _ = run(tmp_path / "in", counting, workers=3)
-    assert 4 <= counting.encoded <= 24
-    assert store.report["records"] == 24 and store.report["shards_reused"] == 0
+    together, _ = run(tmp_path / "in", counting, cache=str(tmp_path / "two"), workers=2)
+    assert 4 <= counting.encoded <= 24 and together.report["shards_reused"] == 0
+    assert bytes_of(alone) == bytes_of(together)
+    assert alone.key == together.key
+    assert together.record_name(5) == "1.fa:r1"
 
 
 def test_a_helper_that_is_killed_is_one_line_and_what_was_done_is_kept(
@@ -138,21 +127,6 @@ def test_a_helper_that_is_killed_is_one_line_and_what_was_done_is_kept(
     counting = Counting(max_length=102)
     store, _ = run(tmp_path / "in", counting, workers=1)
     assert store.report["records"] == 24 and store.report["shards_reused"] > 0 and counting.encoded < 24
-
-
-def test_what_a_broken_pool_does_not_take_is_done_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    many(tmp_path / "in", monkeypatch)
-    submit = parallel.ProcessPoolExecutor.submit
-
-    def refusing(pool, what, *args):
-        if what is parallel.tokenise_there:
-            raise BrokenProcessPool
-        return submit(pool, what, *args)
-
-    monkeypatch.setattr(parallel.ProcessPoolExecutor, "submit", refusing)
-    counting = Counting(max_length=102)
-    store, _ = run(tmp_path / "in", counting, workers=2)
-    assert store.report["records"] == 24 == counting.encoded
 
 
 def test_small_input_is_not_worth_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
