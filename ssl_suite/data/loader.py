@@ -6,9 +6,9 @@ takes its slice of a step's rows, so a run resumes exactly on any number of proc
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -242,37 +242,17 @@ def prefetch(batches: Iterator, depth: int = 2, pin: bool = False) -> Generator[
 
     Closing the generator stops the thread: no thread outlives a run that ends early.
     """
-    ready: queue.Queue = queue.Queue(maxsize=depth)
-    stop = threading.Event()
 
-    def put(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def draw() -> Any:
+        step = next(batches, None)
+        return [(numbers, batch.pin()) for numbers, batch in step] if pin and step is not None else step
 
-    def work() -> None:
+    with ThreadPoolExecutor(1, "rows") as thread:
+        ahead = deque(thread.submit(draw) for _ in range(depth))
         try:
-            for step in batches:
-                if not put(("batch", [(numbers, batch.pin()) for numbers, batch in step] if pin else step)):
-                    return
-            put(("end", None))
-        except BaseException as error:  # handed to the consumer, which raises it
-            put(("error", error))
-
-    thread = threading.Thread(target=work, name="rows", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, item = ready.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+            while (step := ahead.popleft().result()) is not None:
+                ahead.append(thread.submit(draw))
+                yield step
+        finally:
+            for future in ahead:
+                future.cancel()
