@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,7 @@ class Cell:
 
     def plan(self, settings: Settings) -> trial.Plan:
         """The plan of its first trial."""
-        budget = settings.budget
-        if self.arm in budget.arm_lr:
-            budget = replace(budget, lr=budget.arm_lr[self.arm])
+        budget = settings.budget.of_cell(self.task.base, self.arm)
         return trial.Plan(
             self.task,
             self.encoder,

@@ -72,7 +72,7 @@ def size(cell: Cell, settings: Settings) -> Size:
     passed = sum(int((data.split(part).lengths_S.astype(np.int64) + FRAME).sum()) for part in data.parts)
     if cell.protocol in PASSED:
         return Size(passed=passed * (seeds if references.parse(cell.encoder).varies else 1))
-    trials = rates + seeds - 1
+    trials = rates * min(seeds, plan.budget.rate_seeds) + max(0, seeds - plan.budget.rate_seeds)
     if cell.protocol == "probe":  # its steps are those of a linear map, on features that are computed once a trial
         return Size(trials, train["steps"], 0, passed * trials)
     each = [replace(plan, lr=lr, seed=seed) for lr in plan.budget.lr for seed in plan.budget.seeds]

@@ -66,6 +66,21 @@ class Aggregate(_Block):
     """What its kind takes beside."""
 
 
+class Plan(_Block):
+    """What was fixed before anything was measured: the main contrast's test, and the budget that rows are held to."""
+
+    page: str
+    """The text, in ``leaderboards/plans``."""
+    budget: str
+    """Whose rows follow the plan."""
+    alpha: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Field(min_length=1)]
+    """One-sided level of each stage, after Holm's correction over the columns that are open."""
+    more_seeds: list[int] = Field(default_factory=list)
+    """What a second stage adds to the budget's seeds."""
+    margin: Annotated[float, Field(gt=0)]
+    """Points: a difference whose interval lies below is shown not to be there."""
+
+
 class Benchmark(_Block):
     """A benchmark: the keys of its file."""
 
@@ -88,8 +103,8 @@ class Benchmark(_Block):
     """The default of ``{text}``."""
     smoke: list[str] = Field(default_factory=list)
     """Tasks whose data come with the package, measured by ``budget=smoke`` where the data of no column are here."""
-    plan: str | None = None
-    """A page of ``leaderboards/plans`` that was written before anything was measured."""
+    plan: Plan | None = None
+    """What was fixed before anything was measured."""
 
 
 def path_of(name: str, own: str | Path | None = None) -> Path:

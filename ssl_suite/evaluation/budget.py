@@ -43,7 +43,7 @@ class Budget:
     lr: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     """Peak rates to choose from on dev; every encoder gets as many trials."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    """Of weights, order and mapping; the rate is chosen with the first."""
+    """Of weights, order and mapping; the rate is chosen with the first, see ``rate_seeds``."""
     evaluations: Count
     """On dev during a trial."""
     schedule: Literal["linear", "cosine", "constant", "wsd"]
@@ -64,14 +64,26 @@ class Budget:
     """Where a head starts: at random, or at a linear model of the features (LP-FT, arXiv:2202.10054)."""
     choose: Literal["best", "last"] = "best"
     """Which step of a trial is tested: the best on dev, or the last."""
-    arm_lr: dict[str, list[Annotated[float, Field(gt=0)]]] = Field(default_factory=dict)
-    """By arm the rates that take the place of ``lr``, where a plan has frozen them."""
+    rate_seeds: Count = 1
+    """Of the seeds, how many choose the rate: by their mean on dev."""
+    tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By task, its base without the split, the keys that differ for it."""
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By arm the keys that differ for it, such as a rate that a plan has frozen; they come after those of the task."""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """What ``budget.KEY=VALUE`` changed; set by the suite."""
 
     def facts(self) -> dict[str, Any]:
-        """What determines a number: all but the name and how it came about."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("name", "overrides")}
+        """What determines the numbers of a cell: all but the name and how it came about."""
+        told = ("name", "overrides", "tasks", "arms")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in told}
+
+    def of_cell(self, task: str, arm: str) -> Budget:
+        """What one arm may spend on one task (its base). What the command line changed stays as it says."""
+        changes = {**self.tasks.get(task, {}), **self.arms.get(arm, {})}
+        kept = {key: value for key, value in changes.items() if key not in self.overrides}
+        where = f"budget={self.name}: of {task} and {arm}"
+        return parse(Budget, {**dataclasses.asdict(self), **kept, "tasks": {}, "arms": {}}, where)
 
     def digest(self) -> str:
         """SHA-256 of ``facts``."""

@@ -12,7 +12,7 @@ that rate: as many trials for every encoder. Test is opened after that, once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,12 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         if "lost" in done[lr, seed]:
             say(f"    lost at {done[lr, seed]['lost']}")
 
-    # Choose the rate on dev with the first seed.
+    # Choose the rate on dev with the first seeds; one that loses a trial is not chosen.
+    first = budget.seeds[: budget.rate_seeds]
     for lr in budget.lr:
-        run(lr, budget.seeds[0])
-    per_lr = {lr: done[lr, budget.seeds[0]]["dev"].get(task.select) for lr in budget.lr}
+        for seed in first:
+            run(lr, seed)
+    per_lr = {lr: mean_score([done[lr, seed]["dev"].get(task.select) for seed in first]) for lr in budget.lr}
     chosen = best_rate(per_lr, metrics.find(task.select).higher_is_better)
     if chosen is None and len(budget.lr) == 1 and "lost" not in done[budget.lr[0], budget.seeds[0]]:
         chosen = budget.lr[0]  # nothing was to be chosen
@@ -123,8 +125,9 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
             f"task {task.name}: {task.select} on dev is undefined for every learning rate: all answers are alike, or "
             f"the loss was lost. Train longer (epochs, tokens of the budget), or at lower rates (lr)."
         )
-    for lr in set(budget.lr) - {chosen}:
-        trial.discard(folders[lr, budget.seeds[0]])
+    for (lr, _), folder in folders.items():
+        if lr != chosen:
+            trial.discard(folder)
 
     # Train the other seeds, then open test.
     for seed in budget.seeds:
@@ -139,9 +142,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         for part, found in trial.predict_parts(one, folders[chosen, seed], threads).items():
             predictions.setdefault(part, {})[seed] = found
     results = list(done.values())
-    first = done[chosen, budget.seeds[0]]
-    dev = [done[chosen, seed]["dev"].get(task.select) for seed in budget.seeds]
-    known = [value for value in dev if value is not None]  # one seed without a score, and there is no mean
+    told = done[chosen, budget.seeds[0]]
     return Measurement(
         plan,
         modality,
@@ -149,10 +150,10 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         predictions,
         protocol={
             "name": plan.protocol,
-            "head": first["head"],
+            "head": told["head"],
             "lr": chosen,
             "lr_grid": list(budget.lr),
-            "steps": first["steps"],
+            "steps": told["steps"],
             **{key: value for key, value in budget.facts().items() if key in TOLD},
             "head_init": budget.head,
             **({"keep_special": plan.keep_special} if references.parse(plan.encoder).map else {}),
@@ -160,10 +161,10 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         selection={
             "split": "dev",
             "metric": task.select,
-            "value": float(np.mean(known)) if len(known) == len(dev) else None,
+            "value": mean_score([done[chosen, seed]["dev"].get(task.select) for seed in budget.seeds]),
             "per_lr": {f"{lr:g}": value for lr, value in per_lr.items()},
         },
-        encoder=first["encoder"],
+        encoder=told["encoder"],
         trials=len(results),
         steps=sum(result["steps"] for result in results),
         tokens=sum(result["tokens"] for result in results),
@@ -176,6 +177,12 @@ TOLD = (
     *("batch", "epochs", "tokens", "schedule", "warmup", "weight_decay", "layer_decay", "dropout"),
     *("evaluations", "choose"),
 )
+
+
+def mean_score(scores: Sequence[float | None]) -> float | None:
+    """Over seeds; one without a score, and there is no mean."""
+    known = [score for score in scores if score is not None]
+    return float(np.mean(known)) if len(known) == len(scores) else None
 
 
 def best_rate(per_lr: Mapping[float, float | None], higher_is_better: bool) -> float | None:

@@ -84,7 +84,7 @@ class Plan:
             "head_version": head_class(self.task.head["name"]).version,
             "encoder": [reference.short, encoders.identity(reference)],
             "protocol": self.protocol,
-            "budget": {key: value for key, value in budget.items() if key not in ("seeds", "lr", "arm_lr")},
+            "budget": {key: value for key, value in budget.items() if key not in ("seeds", "lr", "rate_seeds")},
             "keep_special": self.keep_special,
         }
 

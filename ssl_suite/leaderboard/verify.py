@@ -25,6 +25,7 @@ from ssl_suite.evaluation import rows
 from ssl_suite.evaluation.predictions import Predictions
 from ssl_suite.evaluation.rows import Row, read, read_predictions, row_files
 from ssl_suite.evaluation.scoring import score
+from ssl_suite.leaderboard import plans
 
 CLOSE = 1e-9  # of a stored number to the recomputed one, relative above 1: it is the rounding of another machine
 LARGEST = 10 * 10**6  # bytes of the whole folder, before it weighs on everybody who clones the repository
@@ -55,9 +56,9 @@ def verify(root: Path, benchmark: str | None = None) -> list[Finding]:
 
     A row fails when its file is no row or not the one that the manifest names, its predictions are not those it was
     written with, a count, value, value of a seed, deviation or interval is not what follows from them, its name,
-    configuration, protocol and budget contradict each other, or its data differ from those of its column. It is marked
-    when it comes from a commit that git does not know, from a dirty tree, from the dev split or from an earlier
-    version of the head, or is not in the manifest.
+    configuration, protocol and budget contradict each other, it keeps silent about a departure from its benchmark's
+    plan, or its data differ from those of its column. It is marked when it comes from a commit that git does not know,
+    from a dirty tree, from the dev split or from an earlier version of the head, or is not in the manifest.
 
     Raises:
         SuiteError: no row is of this benchmark.
@@ -80,6 +81,8 @@ def verify(root: Path, benchmark: str | None = None) -> list[Finding]:
         findings += [Finding(row["run_id"], "fail", fault) for fault in faults]
         if not faults:
             good.append((row, predictions))
+    for row in sound:
+        findings += [Finding(row["run_id"], level, text) for level, text in plans.departures(row, root)]
     known = _known_commits([row.get("git_commit") for row in sound], root)
     findings += [Finding(row["run_id"], "mark", text) for row in sound for text in _marks(row, known)]
     return findings + _columns(good) + _manifest(root, benchmark) + _folder(root)

@@ -174,6 +174,22 @@ def test_a_rate_at_which_the_loss_is_lost_is_a_lost_trial(plan: trial.Plan, tmp_
         protocols.measure(replace(plan, budget=replace(budget, lr=[1e30])), tmp_path / "b", said.append, 1)
 
 
+def test_a_rate_is_chosen_by_the_mean_over_the_asked_seeds(plan: trial.Plan, tmp_path: Path) -> None:
+    said: list[str] = []
+    budget = replace(plan.budget, lr=[1e-3, 1e-5], seeds=[100, 101, 102], rate_seeds=2, choose="last")
+    found = protocols.measure(replace(plan, budget=budget), tmp_path, said.append, 1)
+    scores: dict[str, list[float]] = {}
+    for line in said:
+        words = line.replace(",", "").split()
+        scores.setdefault(words[1], []).append(float(words[words.index("accuracy") + 1]))
+    assert {lr: len(each) for lr, each in scores.items()} == {"0.001": 3, "1e-05": 2} and found.trials == 5
+    assert found.selection is not None
+    means = {lr: float(np.mean(each[:2])) for lr, each in scores.items()}
+    assert found.selection["per_lr"] == pytest.approx(means, abs=1e-4)
+    assert f"{found.protocol['lr']:g}" == max(means, key=lambda lr: (means[lr], -float(lr)))
+    assert list(found.predictions["test"]) == [100, 101, 102]
+
+
 def test_what_does_not_go_together_is_said_in_one_line(plan: trial.Plan, tmp_path: Path) -> None:
     def fault(**changes: Any) -> str:
         with pytest.raises(SuiteError) as caught:
