@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -197,12 +198,9 @@ class Text(Modality):
 
     def words(self, words: list[str]) -> list[np.ndarray]:
         """The ids of each word of a sentence; of one that is nothing to the tokeniser, [UNK]."""
-        known, unk = self._ready(), np.array([self.vocabulary.unk], np.int32)
-        clean = [self._clean(word).strip() for word in words]
-        ids, counts = known.encode(sorted(set(clean) - {""}), first=False)
-        each = np.split(ids, np.cumsum(counts)[:-1])
-        found = dict(zip(sorted(set(clean) - {""}), each, strict=True))
-        return [found[word] if len(found.get(word, ())) else unk for word in clean]
+        known, unk = self._ready(), self.vocabulary.unk
+        parts = (known.look(known.cut(self._clean(word).strip())) for word in words)
+        return [np.array(list(chain.from_iterable(found)) or [unk], np.int32) for found in parts]
 
     def located(self, record: Record) -> tuple[np.ndarray, np.ndarray, str]:
         """As ``Modality.located``; places count letters of the cleaned text."""

@@ -14,6 +14,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer, decoders
+
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.files import read_json
 from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
@@ -30,8 +32,6 @@ def fetch(reference: str) -> tuple[Any, tuple[str, ...]]:
     Raises:
         SuiteError: no such name or folder, offline, or a tokeniser that exists in Python only.
     """
-    from tokenizers import Tokenizer
-
     from ssl_suite.modalities.text_training import finished
 
     name = reference.removeprefix(PREFIX).strip()
@@ -150,24 +150,10 @@ def continuing(tokenizer: Any, tokens: list[str]) -> list[int]:
     mark = max(marked, key=marked.__getitem__)
     if marked[mark] < ENOUGH * len(tokens):
         return []
-    bytewise = mark == MARKS[0]
+    # U+FFFD where a byte-level token begins inside a letter.
+    written = [decoders.ByteLevel().decode([token]) for token in tokens] if mark == MARKS[0] else tokens
     return [
         i
-        for i, token in enumerate(tokens)
-        if not token.startswith(mark) and text_letters.begins_inside(from_bytes(token) if bytewise else token)
+        for i, (token, text) in enumerate(zip(tokens, written, strict=True))
+        if not token.startswith(mark) and text_letters.begins_inside(text)
     ]
-
-
-def byte_letters() -> dict[str, int]:
-    """The letters by which byte-level BPE writes bytes: printable ones as themselves, others from U+0100 on."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(others)}
-
-
-BYTES = byte_letters()
-
-
-def from_bytes(token: str) -> str:
-    """The text of a byte-level token; U+FFFD where it begins inside a letter."""
-    return bytes(BYTES.get(letter, 0x3F) for letter in token).decode("utf-8", "replace")

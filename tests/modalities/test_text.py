@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections import Counter
 from itertools import chain
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import SPECIAL_TOKENS
 from ssl_suite.modalities import text as text_module
-from ssl_suite.modalities import text_letters, text_training
+from ssl_suite.modalities import text_letters
 from ssl_suite.modalities.text import Text
 from ssl_suite.settings.config import compose
 from tests.modalities.made_text import OTHERS, english, fitted, ids, record
@@ -73,27 +72,6 @@ def test_ascii_with_control_characters_too(one: str) -> None:
     tokenizer.encode_special_tokens = True
     assert ids(text, one) == tokenizer.encode(one, add_special_tokens=False).ids
     assert text_letters.cleaned(one) == text_letters.CONTROL.sub(" ", one)
-
-
-@pytest.mark.parametrize("folded", [False, True])
-@pytest.mark.parametrize("size", [300, 2000], ids=["letters too rare for it", "all letters"])
-def test_training_counts_words_as_the_library_does(folded: bool, size: int) -> None:
-    """The library's own training on the same texts, whole, whose letters are none too rare."""
-    texts = [*english()[:2], *OTHERS.values()]
-    own = text_training.train("bpe", texts, size, folded, folded)
-    whole = text_training.untrained("bpe", folded, folded)
-    known = set("".join(own.get_vocab())) | {" "}
-    normal = [whole.normalizer.normalize_str(text) for text in ["\n".join(texts)]]
-    assert size == 300 or set("".join(normal)) <= known
-    kept = ["".join(letter if letter in known else " " for letter in text) for text in normal]
-    whole.train_from_iterator(kept, text_training.trainer("bpe", size))
-    assert own.get_vocab() == whole.get_vocab()
-
-
-@pytest.mark.parametrize("times", [1, 4096, 4097, 10_000])
-def test_words_are_repeated_as_often_as_they_were_counted(times: int) -> None:
-    given = Counter({"▁the": times, "cat": 2})
-    assert Counter(" ".join(text_training.repeated(given)).split()) == given
 
 
 @pytest.mark.parametrize("kind", KINDS)
