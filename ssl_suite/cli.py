@@ -102,6 +102,7 @@ def _dispatch(argv: list[str]) -> int:
         prog=f"ssl_suite {name}",
         description=_text(module, function),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        conflict_handler="resolve",  # ``run`` has a --help of its own, which knows words
     )
     module.add_arguments(parser)
     # Intermixed, so that options may stand between the words: run modality=dna -m train.lr=1e-3,3e-4

@@ -12,15 +12,13 @@ from elsewhere can name no code but what its reader has installed.
 from __future__ import annotations
 
 import importlib
-import inspect
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.schema import parse, settings_of
 
 
 class Registry(Mapping[str, str]):
@@ -101,7 +99,7 @@ def load(registry: Mapping[str, str], group: str, name: str) -> Any:
         SuiteError: an unknown name; ``group`` is the section it stands in.
     """
     if name not in registry:
-        raise SuiteError(f"{group}={name} does not exist.{nearest(str(name), registry)}")
+        raise SuiteError(f"{group}={name} does not exist.{nearest(name, registry)}")
     module, _, attribute = registry[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -112,60 +110,24 @@ def build(registry: Mapping[str, str], group: str, section: Mapping[str, Any], *
     Args:
         registry: ``MODALITIES`` or ``OBJECTIVES``.
         group: the section's name in the configuration, for error messages.
-        section: ``name`` and the keyword arguments of the class.
-        given: further arguments that do not come from the configuration.
+        section: ``name`` and the settings of the class.
+        given: arguments that do not come from the configuration, of ``schema.GIVEN``.
 
     Raises:
-        SuiteError: an unknown name, an unknown key, or a value of the wrong type.
+        SuiteError: as ``check``, or settings that do not go together.
     """
-    cls = load(registry, group, section["name"])
-    settings = {key: value for key, value in section.items() if key != "name"}
-    check_arguments(cls, settings, group, skip=given)
+    cls, settings = check(registry, group, section)
     return cls(**settings, **given)
 
 
-def check_arguments(cls: type, settings: Mapping[str, Any], group: str, skip: Mapping[str, Any] | None = None) -> None:
-    """Hold ``settings`` against the names and annotations of ``cls.__init__``.
+def check(registry: Mapping[str, str], group: str, section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The class that a section names, and its settings, checked one by one.
 
     Raises:
-        SuiteError: naming the key as the user writes it (``group.key``), what was given and what is expected.
+        SuiteError: an unknown name, an unknown key, or a value of the wrong type or out of range; the key is named as
+            the user writes it (``group.key``).
     """
-    parameters = inspect.signature(cls).parameters
-    hints = typing.get_type_hints(cls.__init__)  # type: ignore[misc]
-    choices = [key for key in parameters if key not in (skip or {})]
-    for key, value in settings.items():
-        if key not in choices:
-            raise SuiteError(f"{group}.{key} is not a setting of {cls.__name__}.{nearest(key, choices)}")
-        if key in hints and not fits(value, hints[key]):
-            raise SuiteError(f"{group}.{key}={value} should be {describe(hints[key])}.")
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value satisfies an annotation made of plain types, ``Literal``, unions and lists of them."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin is typing.Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, choice) for choice in arguments)
-    if origin in (list, tuple):
-        return isinstance(value, (list, tuple)) and all(fits(item, arguments[0]) for item in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, origin or hint)
-
-
-def describe(hint: Any) -> str:
-    """An annotation in a user's words."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(choice) for choice in arguments)
-    if origin in (list, tuple):
-        return f"a list of {describe(arguments[0])}"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
+    cls = load(registry, group, str(section.get("name")))
+    settings = {key: value for key, value in section.items() if key != "name"}
+    found = parse(settings_of(cls), settings, "", f"{group}.")
+    return cls, {key: getattr(found, key) for key in settings}

@@ -1,19 +1,34 @@
-"""The one checker of everything that people write or files hold: pydantic models, whose faults become one line."""
+"""The one checker of everything that people write or files hold: pydantic models, whose faults become one line.
+
+A setting is stated once: a field of a checked dataclass (``@dataclass(config=STRICT)``; the docstring under it is its
+help text), or a keyword of a constructor, ``key: Annotated[type, Field(gt=0, description="…")] = default``.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from ssl_suite.core.errors import SuiteError, nearest
 
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
 """Of every checked dataclass: no text becomes a number, no unknown key passes."""
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+GIVEN = ("modality", "spec", "encoder")
+"""Keywords of constructors that the suite supplies; every other one is a setting."""
 
 T = TypeVar("T")
 UNKNOWN, MISSING = ("unexpected_keyword_argument", "extra_forbidden"), ("missing", "missing_argument")
@@ -31,22 +46,23 @@ def parse(kind: type[T], content: Any, where: str, prefix: str = "") -> T:
     Args:
         kind: a pydantic dataclass or model, or any type that pydantic checks.
         content: what was read, as YAML and JSON have it.
-        where: the file or section, which begins the message.
+        where: the file or section, which begins the message; empty where ``prefix`` says enough.
         prefix: before the keys of the message, such as ``train.``.
 
     Raises:
         SuiteError: the first fault in one line: an unknown key with the nearest known one, what is missing, or what a
             value should be.
     """
+    start = f"{where}: " if where else ""
     if not isinstance(content, Mapping) and hasattr(kind, "__dataclass_fields__"):
-        raise SuiteError(f"{where}: should hold keys and values: {', '.join(keys(kind))}.")
+        raise SuiteError(f"{start or prefix + ' '}should hold keys and values: {', '.join(keys(kind))}.")
     try:
         if hasattr(kind, "__dataclass_fields__"):  # in strict mode an adapter takes instances alone, no dict
             return kind(**{str(key): value for key, value in content.items()})
         found: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]
         return found
     except ValidationError as error:
-        raise SuiteError(f"{where}: {_fault(kind, error, prefix)}") from None
+        raise SuiteError(f"{start}{_fault(kind, error, prefix)}") from None
 
 
 def _fault(kind: Any, error: ValidationError, prefix: str) -> str:
@@ -73,7 +89,7 @@ def _key(place: Iterable[Any]) -> str:
     return ".".join(kept)
 
 
-TYPES = frozenset({"str", "int", "float", "bool", "none", "dict", "list", "tuple"})
+TYPES = frozenset({"str", "int", "float", "bool", "none", "dict", "list", "tuple", "literal", "constrained-int"})
 
 
 def _expected(fault: Mapping[str, Any]) -> str:
@@ -98,7 +114,22 @@ def _at(kind: Any, above: Iterable[str]) -> Any:
     return kind
 
 
-def help_text(kind: Any) -> dict[str, str]:
-    """By key what it means: the docstring under each field."""
-    properties = _adapter(kind).json_schema().get("properties", {})
-    return {name: str(facts.get("description", "")) for name, facts in properties.items()}
+@cache
+def settings_of(cls: type) -> Any:
+    """The settings of a class as a checked dataclass: its own fields, or a constructor's keywords but ``GIVEN``.
+
+    Making it makes nothing else: no tokeniser is opened, no module is built.
+    """
+    hints = get_type_hints(cls if dataclasses.is_dataclass(cls) else cls.__init__, include_extras=True)  # type: ignore[misc]
+    items: list[Any] = []
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if name not in GIVEN:
+            default = dataclasses.MISSING if parameter.default is parameter.empty else parameter.default
+            items.append((name, hints.get(name, Any), dataclasses.field(default=default)))
+    return dataclass(config=STRICT)(dataclasses.make_dataclass(cls.__name__, items, kw_only=True))
+
+
+def help_text(cls: type) -> dict[str, str]:
+    """By key what it means: the docstring under a field, or the description of a constructor's keyword."""
+    kind: Any = cls if hasattr(cls, "__pydantic_fields__") else settings_of(cls)
+    return {name: field.description or "" for name, field in kind.__pydantic_fields__.items()}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
@@ -16,8 +18,8 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import SPECIAL_TOKENS, Encoded, Record, Vocabulary
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import STRICT, Share
 from ssl_suite.modalities import dna_words, kmers, sequence_files, views
-from ssl_suite.modalities.base import check_ranges
 from ssl_suite.modalities.dna_letters import (
     AMBIGUOUS,
     BASES,
@@ -38,24 +40,35 @@ BASE_CODES = bytes(BASES.find(chr(i)) % 256 for i in range(256))  # 255 for what
 OPPOSITE_LETTERS = byte_table({letter: ord(other) for letter, other in COMPLEMENT.items()})
 
 
+@dataclass(config=STRICT, eq=False)
 class DNA(LetterModality):
-    """Nucleotide sequences.
+    """Nucleotide sequences."""
 
-    Args:
-        tokenizer: ``base`` (one token a base), ``kmer``, or ``bpe`` (trained on the input).
-        k: bases of a k-mer, 2 to 8.
-        stride: bases between k-mers: 1 (overlapping) or k.
-        vocab_size: of BPE, special tokens and ambiguity codes included.
-        max_length: positions of a window, [CLS] and [SEP] included.
-        overlap: tokens that neighbouring windows of a record share.
-        ambiguous: ``n`` reads all IUPAC ambiguity codes as N, ``keep`` gives each its own token (base and BPE; a
-            k-mer with any is [UNK]), ``error`` refuses them.
-        soft_mask: lower case is read as upper case, or as N.
-        max_ambiguous: windows with a larger share of tokens that say nothing (N, [UNK]) are left out.
-        reverse_complement: of ``augment``: its probability for each sequence; BPE tokens have no complement.
-        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
-        mutation: of ``augment``: the probability that a base is replaced; BPE tokens are left alone.
-    """
+    tokenizer: Literal["base", "kmer", "bpe"] = "base"
+    """``base`` (one token a base), ``kmer``, or ``bpe`` (trained on the training split)."""
+    k: Annotated[int, Field(ge=2, le=LARGEST_K)] = 6
+    """Bases of a k-mer."""
+    stride: int = 1
+    """Bases between k-mers: 1 (overlapping) or ``k``."""
+    vocab_size: Annotated[int, Field(gt=FIRST + len(LETTERS))] = 4096
+    """Of BPE, special tokens and ambiguity codes included."""
+    max_length: int = 512
+    """Positions of a window, [CLS] and [SEP] included."""
+    overlap: int = 0
+    """Tokens that neighbouring windows of a long record share."""
+    ambiguous: Literal["n", "keep", "error"] = "n"
+    """IUPAC ambiguity codes: ``n`` reads all as N, ``keep`` gives each its own token (base and BPE; a k-mer with any is
+    [UNK]), ``error`` refuses them."""
+    soft_mask: Literal["upper", "n"] = "upper"
+    """Lower case is read as upper case, or as N."""
+    max_ambiguous: Share = 0.5
+    """Windows with a larger share of tokens that say nothing (N, [UNK]) are left out."""
+    reverse_complement: Share = 0.5
+    """Views: probability for each sequence; BPE tokens have no complement."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Views: smallest share of a sequence that is kept; 1 keeps all."""
+    mutation: Share = 0.01
+    """Views: probability that a base is replaced; BPE tokens are left alone."""
 
     name = "dna"
     example = "ACGTACGT[MASK]ACGTACGT"
@@ -66,57 +79,28 @@ class DNA(LetterModality):
         0.3  # a copy that is cut at another place shares half its bases, J = 1/3, with one of two windows
     )
 
-    def __init__(
-        self,
-        tokenizer: Literal["base", "kmer", "bpe"] = "base",
-        k: int = 6,
-        stride: int = 1,
-        vocab_size: int = 4096,
-        max_length: int = 512,
-        overlap: int = 0,
-        ambiguous: Literal["n", "keep", "error"] = "n",
-        soft_mask: Literal["upper", "n"] = "upper",
-        max_ambiguous: float = 0.5,
-        reverse_complement: float = 0.5,
-        crop: float = 0.5,
-        mutation: float = 0.01,
-    ) -> None:
-        self.tokenizer, self.k, self.stride, self.vocab_size = tokenizer, k, stride, vocab_size
-        self.max_length, self.overlap, self.max_ambiguous = max_length, overlap, max_ambiguous
-        self.ambiguous, self.soft_mask = ambiguous, soft_mask
-        self.reverse_complement, self.crop, self.mutation = reverse_complement, crop, mutation
-        self._check()
-        self._spelling = spelling(ambiguous, soft_mask)
-        self._encode = {"base": self._encode_base, "kmer": self._encode_kmer, "bpe": self._encode_bpe}[tokenizer]
+    def __post_init__(self) -> None:
+        k = self.k
+        if self.stride not in (1, k):
+            raise SuiteError(f"modality.stride={self.stride} should be 1 (overlapping) or k = {k}.")
+        self._spelling = spelling(self.ambiguous, self.soft_mask)
+        self._encode = {"base": self._encode_base, "kmer": self._encode_kmer, "bpe": self._encode_bpe}[self.tokenizer]
         self._opposite: np.ndarray | None = None
         self._opposite_on: dict[torch.device, Tensor] = {}
-        if tokenizer == "base":
+        if self.tokenizer == "base":
             ids = {letter: FIRST + i for i, letter in enumerate(LETTERS)}
             self._table = byte_table({letter: ids[read] for letter, read in self._spelling.items()})
             self._vocabulary = Vocabulary((*SPECIAL_TOKENS, *LETTERS), (FIRST, FIRST + len(BASES)))
             pairs = [ids[COMPLEMENT[letter]] for letter in LETTERS]
             self._opposite = np.concatenate([np.arange(FIRST), pairs])
             self._opposite_bytes = bytes(self._opposite.tolist()).ljust(256)
-        elif tokenizer == "kmer":
+        elif self.tokenizer == "kmer":
             self._table = byte_table({letter: (BASES + "N").find(read) % 5 for letter, read in self._spelling.items()})
-            reach = k if stride == 1 else 1
+            reach = k if self.stride == 1 else 1
             self._vocabulary = Vocabulary((*SPECIAL_TOKENS, *dna_words.words(k)), (FIRST, FIRST + 4**k), reach=reach)
             self._opposite = dna_words.complement(k)
         else:
             self._table = byte_table({letter: ord(read) for letter, read in self._spelling.items()})
-
-    def _check(self) -> None:
-        smallest = FIRST + len(LETTERS) + 1
-        rules = (
-            (2 <= self.k <= LARGEST_K, "k", self.k, f"2 to {LARGEST_K}"),
-            (self.stride in (1, self.k), "stride", self.stride, f"1 (overlapping) or k = {self.k}"),
-            (self.vocab_size >= smallest, "vocab_size", self.vocab_size, f"at least {smallest}"),
-            (0 <= self.max_ambiguous <= 1, "max_ambiguous", self.max_ambiguous, "between 0 and 1"),
-            (0 <= self.reverse_complement <= 1, "reverse_complement", self.reverse_complement, "between 0 and 1"),
-            (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
-            (0 <= self.mutation <= 1, "mutation", self.mutation, "between 0 and 1"),
-        )
-        check_ranges(rules)
 
     @property
     def opposite(self) -> np.ndarray | None:

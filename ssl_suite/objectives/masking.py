@@ -7,14 +7,17 @@ is met. So each position is equally likely, spans keep their lengths, and words 
 from __future__ import annotations
 
 import math
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
 from ssl_suite.core.rng import KeyedRng, Rng
+from ssl_suite.core.schema import Count, Share
 
 _NEVER = (1 << 63) - 1
 _OFFSET_BITS = 16  # of a priority: a position's place in its span, so that spans sort as a whole
@@ -22,6 +25,36 @@ GEOMETRIC_P, LONGEST_SPAN = 0.2, 10  # SpanBERT: Geometric(0.2) truncated to 1..
 # Tokens of a word and of a span of words at most; longer ones are cut. On the text sample no span of words was longer
 # with a vocabulary of 8,192, 0.2 % of them with 1,024; every token more is a position more in K.
 WORD_TOKENS, SPAN_TOKENS = 16, 20
+
+MaskRate = Annotated[
+    float,
+    Field(gt=0, lt=1, description="Share of the tokens present (no special ones, no padding) that are predicted."),
+]
+MaskShare = Annotated[Share, Field(description="Of the predicted positions, the share that shows [MASK].")]
+RandomShare = Annotated[
+    Share, Field(description="Of the predicted positions, the share that shows a random symbol; the rest shows itself.")
+]
+Span = Annotated[
+    Count | Literal["geometric", "blocks"],
+    Field(
+        description="Tokens (sub-words: words) hidden in a row; `geometric` = random lengths (SpanBERT), "
+        "`blocks` = rectangles of a picture (BEiT)."
+    ),
+]
+WholeWord = Annotated[
+    bool,
+    Field(description="Hide all tokens of a word together, where the tokeniser cuts words."),
+]
+Static = Annotated[bool, Field(description="Mask a sequence once: the same positions and symbols in every epoch.")]
+
+
+def check_shares(mask_share: float, random_share: float) -> None:
+    """Raise ``SuiteError`` for shares that sum to more than 1."""
+    if mask_share + random_share > 1:
+        raise SuiteError(
+            f"objective.mask_share={mask_share} and objective.random_share={random_share} must not sum to more than 1; "
+            "what remains is shown unchanged (BERT: 0.8 and 0.1)."
+        )
 
 
 def maskable_N(values_N: Tensor, vocabulary: Vocabulary) -> Tensor:
@@ -54,8 +87,6 @@ class Masker(nn.Module):
         self, vocabulary: Vocabulary, rate: float, span: int | str = 1, whole_word: bool = False, static: bool = False
     ) -> None:
         super().__init__()
-        if span != "geometric" and int(span) < 1:
-            raise SuiteError(f"objective.span={span} must be at least 1, or 'geometric'.")
         self.vocabulary, self.rate, self.span, self.static = vocabulary, rate, span, static
         self.words = bool(vocabulary.continues) and (whole_word or span != 1)
         most = LONGEST_SPAN if span == "geometric" else int(span)

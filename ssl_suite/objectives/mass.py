@@ -11,46 +11,41 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
 from ssl_suite.data.arrange import Arranged, Contents
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import EncoderSpec
-from ssl_suite.objectives.seq2seq import Seq2Seq, framed, runs, share_of
+from ssl_suite.objectives.masking import MaskShare, RandomShare, check_shares
+from ssl_suite.objectives.seq2seq import DecoderLayers, LabelSmoothing, Seq2Seq, framed, runs, share_of
 
 
 class Mass(Seq2Seq):
-    """Args:
-    modality, spec, decoder_layers, label_smoothing: see ``Seq2Seq``.
-    span: share of a sequence that is hidden, in one stretch that may begin anywhere.
-    mask_share, random_share: of the hidden ids, how many show [MASK] and how many a random symbol; the rest show
-        themselves.
+    """Masked sequence to sequence.
 
     Raises:
-        SuiteError: a span outside (0, 1], shares below 0 or that sum to more than 1.
+        SuiteError: shares that sum to more than 1.
     """
 
     def __init__(
         self,
         modality: Modality,
         spec: EncoderSpec,
-        span: float = 0.5,
-        mask_share: float = 0.8,
-        random_share: float = 0.1,
-        decoder_layers: int | None = None,
-        label_smoothing: float = 0.0,
+        span: Annotated[
+            float,
+            Field(gt=0, le=1, description="Share of a sequence that is hidden, in one stretch anywhere."),
+        ] = 0.5,
+        mask_share: MaskShare = 0.8,
+        random_share: RandomShare = 0.1,
+        decoder_layers: DecoderLayers = None,
+        label_smoothing: LabelSmoothing = 0.0,
     ) -> None:
         super().__init__(modality, spec, decoder_layers, label_smoothing)
-        if not 0 < span <= 1:
-            raise SuiteError(f"objective.span={span} must lie above 0 and not above 1 (MASS: 0.5).")
-        if min(mask_share, random_share) < 0 or mask_share + random_share > 1:
-            raise SuiteError(
-                f"objective.mask_share={mask_share} and objective.random_share={random_share} must not be negative "
-                "and must not sum to more than 1; what remains is shown unchanged (MASS: 0.8 and 0.1)."
-            )
+        check_shares(mask_share, random_share)
         self.arranger = MaskedStretch(self.vocabulary, span, mask_share, random_share)
 
 

@@ -23,23 +23,17 @@ from ssl_suite.models.flops import training_flops
 from ssl_suite.objectives import blocks, masking
 from ssl_suite.objectives.base import Metrics, Objective
 from ssl_suite.objectives.heads import prediction_head
+from ssl_suite.objectives.masking import MaskRate, MaskShare, RandomShare, Span, Static, WholeWord
 
 
 class MaskedLM(Objective):
-    """Args:
-    modality: gives the vocabulary.
-    spec: the encoder's shapes.
-    mask_rate: share of the tokens present (no special ones, no padding) that are predicted.
-    mask_share, random_share: of those, how many show [MASK] and how many a random symbol; the rest shows itself.
-        Overlapping k-mers draw once for a whole run: one that is shown would spell out its neighbours.
-    whole_word: hide all tokens of a word together, where the tokeniser cuts words (BERT's later release).
-    span: 1 for single tokens, k for spans of k, "geometric" for SpanBERT's lengths, see ``masking.Masker``; "blocks" of
-        a picture, see ``blocks.BlockMasker``.
-    static: draw a sequence's hidden positions, and what they show, once instead of anew in each epoch.
+    """The masked language model.
+
+    Overlapping k-mers draw what is shown once for a whole run of hidden positions: one that is shown would spell out
+    its neighbours.
 
     Raises:
-        SuiteError: a share outside [0, 1], shares that sum to more than 1, whole words with spans or where a token
-            is a word.
+        SuiteError: shares that sum to more than 1, whole words with spans or where a token is a word.
     """
 
     compares: ClassVar[Literal["masked", "next", ""]] = "masked"
@@ -51,21 +45,15 @@ class MaskedLM(Objective):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        mask_rate: float = 0.15,
-        mask_share: float = 0.8,
-        random_share: float = 0.1,
-        span: int | Literal["geometric", "blocks"] = 1,
-        whole_word: bool = False,
-        static: bool = False,
+        mask_rate: MaskRate = 0.15,
+        mask_share: MaskShare = 0.8,
+        random_share: RandomShare = 0.1,
+        span: Span = 1,
+        whole_word: WholeWord = False,
+        static: Static = False,
     ) -> None:
         super().__init__()
-        if not 0 < mask_rate < 1:
-            raise SuiteError(f"objective.mask_rate={mask_rate} must lie between 0 and 1 (BERT: 0.15).")
-        if min(mask_share, random_share) < 0 or mask_share + random_share > 1:
-            raise SuiteError(
-                f"objective.mask_share={mask_share} and objective.random_share={random_share} must not be negative "
-                "and must not sum to more than 1; what remains is shown unchanged (BERT: 0.8 and 0.1)."
-            )
+        masking.check_shares(mask_share, random_share)
         if whole_word and span != 1:
             raise SuiteError("objective.whole_word=true works with objective.span=1; longer spans count words anyway.")
         self.vocabulary = modality.vocabulary
@@ -190,9 +178,9 @@ class WholeWordLM(MaskedLM):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        mask_rate: float = 0.15,
-        mask_share: float = 0.8,
-        random_share: float = 0.1,
+        mask_rate: MaskRate = 0.15,
+        mask_share: MaskShare = 0.8,
+        random_share: RandomShare = 0.1,
     ) -> None:
         super().__init__(modality, spec, mask_rate, mask_share, random_share, whole_word=True)
 

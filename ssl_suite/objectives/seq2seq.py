@@ -10,16 +10,17 @@ Shapes: M positions of the targets, N of the sources, D width, V vocabulary with
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.decoder import Decoder, decoder_flops
 from ssl_suite.models.encoder import Encoder, EncoderSpec
@@ -28,18 +29,19 @@ from ssl_suite.objectives.base import Metrics, Objective
 from ssl_suite.objectives.heads import PredictionHead
 from ssl_suite.objectives.next_token import next_labels
 
+DecoderLayers = Annotated[Count | None, Field(description="Blocks of the decoder; null = as many as the encoder has.")]
+LabelSmoothing = Annotated[
+    float,
+    Field(
+        ge=0,
+        lt=1,
+        description="Share of the aimed-at probability that goes to all ids alike while training (arXiv:1512.00567).",
+    ),
+]
+
 
 class Seq2Seq(Objective):
-    """Args:
-    modality: gives the vocabulary.
-    spec: the encoder's shapes, which the decoder shares.
-    decoder_layers: the decoder's depth; None is the encoder's.
-    label_smoothing: share of the aimed-at probability that goes to all ids alike while training (Szegedy et al. 2016,
-        arXiv:1512.00567); validation is scored without.
-
-    Raises:
-        SuiteError: a depth below 1, smoothing outside [0, 1).
-    """
+    """The base of MASS, BART and T5: a decoder of the encoder's shapes and a head."""
 
     reads = "ids"
 
@@ -47,18 +49,10 @@ class Seq2Seq(Objective):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        decoder_layers: int | None = None,
-        label_smoothing: float = 0.0,
+        decoder_layers: DecoderLayers = None,
+        label_smoothing: LabelSmoothing = 0.0,
     ) -> None:
         super().__init__()
-        if decoder_layers is not None and decoder_layers < 1:
-            raise SuiteError(
-                f"objective.decoder_layers={decoder_layers} must be at least 1, or null for the encoder's."
-            )
-        if not 0 <= label_smoothing < 1:
-            raise SuiteError(
-                f"objective.label_smoothing={label_smoothing} must be at least 0 and below 1 (usual: 0.1)."
-            )
         self.vocabulary: Vocabulary = modality.vocabulary
         self.label_smoothing = label_smoothing
         self.decoder = Decoder(spec, decoder_layers or spec.layers)

@@ -7,50 +7,55 @@ view in the step, on whatever process it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from lightly.models.modules.heads import SimCLRProjectionHead
+from pydantic import Field
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count, Positive
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.models.sync_norm import convert
 from ssl_suite.objectives import gather
 from ssl_suite.objectives.base import Metrics
-from ssl_suite.objectives.two_views import TwoViews, head_flops, project, sequences, spread
+from ssl_suite.objectives.two_views import (
+    DropoutShare,
+    Pooling,
+    TwoViews,
+    Views,
+    head_flops,
+    project,
+    sequences,
+    spread,
+)
 
 
 class SimCLR(TwoViews):
-    """Args:
-    modality, encoder, views, dropout, pooling: see ``TwoViews``.
-    temperature: similarities are divided by it: 0.1 for ImageNet, 0.5 for CIFAR, 0.05 for SimCSE.
-    hidden: inner width of the projection head; None is the encoder's width, as in the paper.
-    projection: E, the width of what is compared.
-
-    Raises:
-        SuiteError: a temperature or a width that is not positive.
-    """
+    """The contrastive loss of two views, through a projection head of E outputs."""
 
     def __init__(
         self,
         modality: Modality,
         encoder: Any,
-        temperature: float = 0.1,
-        hidden: int | None = None,
-        projection: int = 128,
-        views: Literal["augment", "dropout"] = "augment",
-        dropout: float = 0.1,
-        pooling: Literal["mean", "cls"] = "mean",
+        temperature: Annotated[
+            Positive,
+            Field(description="Similarities are divided by it (0.1 for ImageNet, 0.5 for CIFAR, 0.05 for SimCSE)."),
+        ] = 0.1,
+        hidden: Annotated[
+            Count | None,
+            Field(description="Inner width of the projection head; null = the encoder's width, as in the paper."),
+        ] = None,
+        projection: Annotated[Count, Field(description="Width of the vectors that are compared.")] = 128,
+        views: Views = "augment",
+        dropout: DropoutShare = 0.1,
+        pooling: Pooling = "mean",
     ) -> None:
         super().__init__(modality, encoder, views, dropout, pooling)
-        for key, value in (("temperature", temperature), ("hidden", hidden), ("projection", projection)):
-            if value is not None and value <= 0:
-                raise SuiteError(f"objective.{key}={value} must be above 0.")
         self.temperature, self.width = temperature, projection
         self.projector = convert(SimCLRProjectionHead(encoder.width, hidden or encoder.width, projection))
 

@@ -9,9 +9,10 @@ Shapes: A vectors (of one view or of both, padding sequences included), E width 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
@@ -37,18 +38,30 @@ class View:
     split: bool = False
 
 
+Views = Annotated[
+    Literal["augment", "dropout"],
+    Field(description="`augment` = the modality's random views; `dropout` = the same tokens twice, under dropout."),
+]
+DropoutShare = Annotated[
+    float,
+    Field(gt=0, lt=1, description="Of views=dropout: the share of the embeddings and of each branch that is dropped."),
+]
+Pooling = Annotated[
+    Literal["mean", "cls"],
+    Field(description="A sequence's vector: the mean over its positions, or its [CLS]."),
+]
+
+
 class TwoViews(Objective):
     """The base of objectives on two views.
 
     Args:
         modality: draws the views.
         encoder: what is trained, a transformer or a convnet, whose batch norms become ``SyncNorm``.
-        views: ``augment`` (the modality's random views) or ``dropout`` (the same tokens twice, under dropout).
-        dropout: the share that is dropped from the embedder's output and from each branch, with ``views=dropout``.
-        pooling: ``mean`` over a sequence's positions, or the state of its ``cls``.
+        views, dropout, pooling: settings, see their types.
 
     Raises:
-        SuiteError: a share outside (0, 1), or [CLS] asked of a convnet.
+        SuiteError: [CLS] asked of a convnet.
     """
 
     predicts_ids: ClassVar[bool] = False
@@ -60,13 +73,11 @@ class TwoViews(Objective):
         self,
         modality: Modality,
         encoder: Any,
-        views: Literal["augment", "dropout"],
-        dropout: float,
-        pooling: Literal["mean", "cls"],
+        views: Views,
+        dropout: DropoutShare,
+        pooling: Pooling,
     ) -> None:
         super().__init__()
-        if not 0 < dropout < 1:
-            raise SuiteError(f"objective.dropout={dropout} must lie between 0 and 1 (SimCSE: 0.1).")
         if pooling == "cls" and not hasattr(encoder, "layer_states"):
             raise SuiteError("objective.pooling=cls: a convnet has no [CLS]; use objective.pooling=mean.")
         sync_norm.convert(encoder)  # a convnet's, so that one process and eight see the same statistics

@@ -5,7 +5,6 @@ Hydra composes once, in the parent process. Everything after that reads ``config
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,6 @@ from ssl_suite.settings import overrides, run_reference
 from ssl_suite.settings import schema as settings
 
 NAME = "run.yaml"
-GIVEN = {"modality": (), "objective": ("modality", "spec", "encoder")}  # constructor arguments that the suite supplies
 
 
 def compose(words: Sequence[str], config_dir: str | Path | None = None) -> dict[str, Any]:
@@ -108,15 +106,12 @@ def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
         SuiteError: one line about the first fault.
     """
     settings.validate(cfg)
-    for group, given in GIVEN.items():
-        section = {key: value for key, value in cfg[group].items() if key != "name"}
-        registry.check_arguments(_class_of(group, cfg[group]["name"]), section, group, skip=dict.fromkeys(given))
     if cfg["modality"].get("max_length") is None:  # the modality's other settings give it, as a picture's size does
         built = registry.build(registry.MODALITIES, "modality", cfg["modality"])
         cfg = {**cfg, "modality": {**cfg["modality"], "max_length": built.max_length}}
     train = cfg["train"]
     if train["tokens_per_batch"] is None:
-        sequences = _class_of("objective", cfg["objective"]["name"]).sequences
+        sequences = settings.section_class(cfg, "objective").sequences
         batch = max(settings.TOKENS_PER_BATCH, sequences * cfg["modality"]["max_length"])
         train = {**train, "tokens_per_batch": batch}
         cfg = {**cfg, "train": train}
@@ -126,12 +121,6 @@ def validate(cfg: dict[str, Any], fit: bool = True) -> dict[str, Any]:
     if fit:
         settings.check_fit(cfg)
     return cfg
-
-
-def _class_of(group: str, name: str) -> Any:
-    table = {"modality": registry.MODALITIES, "objective": registry.OBJECTIVES}[group]
-    module, _, attribute = table[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def _folders(config_dir: str | Path | None) -> list[Path]:

@@ -6,6 +6,7 @@ The values are in ``conf/``; these classes have no defaults, so that there is on
 from __future__ import annotations
 
 import math
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -228,6 +229,7 @@ class RunConfig:
 TOKENS_PER_BATCH = 8192  # of ``train.tokens_per_batch: null``, unless an objective contrasts more sequences than fit
 SECTIONS: dict[str, type] = {"data": DataConfig, "train": TrainConfig}
 MODELS: dict[str, type] = {"transformer": ModelConfig, "convnet": ConvnetConfig}
+REGISTRIES = {"modality": registry.MODALITIES, "objective": registry.OBJECTIVES}
 LAUNCHERS: dict[str, type[LocalConfig]] = {"local": LocalConfig, "torchrun": TorchrunConfig, "slurm": SlurmConfig}
 
 
@@ -247,6 +249,37 @@ def node_range(nodes: int | str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a YAML value satisfies an annotation made of plain types, ``Literal``, unions and lists of them."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, choice) for choice in arguments)
+    if origin in (list, tuple):
+        return isinstance(value, (list, tuple)) and all(fits(item, arguments[0]) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or hint)
+
+
+def describe(hint: Any) -> str:
+    """An annotation in a user's words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(choice) for choice in arguments)
+    if origin in (list, tuple):
+        return f"a list of {describe(arguments[0])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
+
+
 def check_section(cls: type, section: Mapping[str, Any], group: str) -> Any:
     """``cls(**section)``, after its names and types have been checked.
 
@@ -260,15 +293,32 @@ def check_section(cls: type, section: Mapping[str, Any], group: str) -> Any:
             raise SuiteError(f"{dot}{key} is not a key of the configuration.{nearest(key, choices)}")
         if value == "":
             raise SuiteError(f"{dot}{key} is empty: give it a value, or leave it out.")
-        if not registry.fits(value, hints[key]):
+        if not fits(value, hints[key]):
             options = typing.get_args(hints[key]) if typing.get_origin(hints[key]) is Literal else ()
             hint = nearest(str(value), options)
             hint = hint if hint.startswith(" Did you mean") else ""  # the options are listed already
-            raise SuiteError(f"{dot}{key}={value} should be {registry.describe(hints[key])}.{hint}")
+            raise SuiteError(f"{dot}{key}={value} should be {describe(hints[key])}.{hint}")
     for item in fields(cls):
         if item.name not in section and item.default is MISSING:
             raise SuiteError(f"{dot}{item.name} is missing from the configuration.")
     return cls(**section)
+
+
+def section_class(cfg: Mapping[str, Any], group: str) -> Any:
+    """The class that states the settings of a group as chosen.
+
+    Raises:
+        SuiteError: there is none of that name; the nearest is offered.
+    """
+    if group in SECTIONS:
+        return SECTIONS[group]
+    if group in REGISTRIES:
+        return registry.load(REGISTRIES[group], group, str(cfg[group].get("name")))
+    key, table = ("kind", MODELS) if group == "model" else ("name", LAUNCHERS)
+    chosen = cfg[group].get(key, "transformer")
+    if chosen not in table:
+        raise SuiteError(f"{group}.{key}={chosen} does not exist.{nearest(str(chosen), table)}")
+    return table[chosen]
 
 
 def validate(cfg: Mapping[str, Any]) -> None:
@@ -278,20 +328,10 @@ def validate(cfg: Mapping[str, Any]) -> None:
         SuiteError: one line about the first fault.
     """
     check_section(RunConfig, cfg, "")
-    for group, cls in SECTIONS.items():
-        check_section(cls, cfg[group], group)
-    kind = cfg["model"].get("kind", "transformer")
-    if kind not in MODELS:
-        raise SuiteError(f"model.kind={kind} does not exist.{nearest(str(kind), MODELS)}")
-    check_section(MODELS[kind], cfg["model"], "model")
-    launcher = cfg["launch"].get("name")
-    if launcher not in LAUNCHERS:
-        raise SuiteError(f"launch.name={launcher} does not exist.{nearest(str(launcher), LAUNCHERS)}")
-    check_section(LAUNCHERS[launcher], cfg["launch"], "launch")
-    for group, table in (("modality", registry.MODALITIES), ("objective", registry.OBJECTIVES)):
-        if cfg[group].get("name") not in table:
-            name = cfg[group].get("name")
-            raise SuiteError(f"{group}.name={name} does not exist.{nearest(str(name), table)}")
+    for group in ("data", "train", "model", "launch"):
+        check_section(section_class(cfg, group), cfg[group], group)
+    for group, table in REGISTRIES.items():
+        registry.check(table, group, cfg[group])
 
 
 def world_size(launch: Mapping[str, Any]) -> int:

@@ -151,5 +151,5 @@ def test_faults_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="name=mine should be base@split"):
         tasks.load(write(tmp_path, "mine"))
     task = tasks.load(write(tmp_path, modality={"name": "dna", "tokenizer": "bass"}))
-    with pytest.raises(SuiteError, match=r"mine@first.yaml: modality.tokenizer=bass should be one of base"):
+    with pytest.raises(SuiteError, match=r"mine@first.yaml: modality.tokenizer=bass should be 'base'"):
         tasks.build_modality(task)

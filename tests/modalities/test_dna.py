@@ -179,7 +179,7 @@ def test_ambiguity_codes_can_be_refused() -> None:
 )
 def test_settings_out_of_range(wrong: dict) -> None:
     with pytest.raises(SuiteError, match=f"modality.{next(iter(wrong))}="):
-        DNA(**wrong)
+        registry.build(registry.MODALITIES, "modality", {"name": "dna", **wrong})
 
 
 def test_the_configuration_builds_the_class_with_its_defaults() -> None:

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.models.encoder import EncoderSpec
-from ssl_suite.objectives.mass import MaskedStretch, Mass
-from tests.objectives.made_contents import Made, inside, modality, vocabulary
+from ssl_suite.objectives.mass import MaskedStretch
+from tests.objectives.made_contents import Made, inside, vocabulary
 
 MASK, SPEC = 4, EncoderSpec(1, 32, 2, 48, 30, windows=(None,), thetas=(100.0,))
 
@@ -82,17 +81,3 @@ def test_target_length_is_the_longest_there_is(span):
     for n in range(1, 80):
         seen = {len(arranger(Made([drawn(n, n)]), 0, draw).target) for _ in range(40)}
         assert max(seen) <= lengths[n - 1] <= max(seen) + 1
-
-
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"span": 0.0}, "span"),
-        ({"span": 1.1}, "span"),
-        ({"mask_share": 0.95}, "mask_share"),
-        ({"random_share": -0.1}, "r"),
-    ],
-)
-def test_wrong_settings_are_named(settings, word):
-    with pytest.raises(SuiteError, match=f"objective.{word}"):
-        Mass(modality(), SPEC, **settings)

@@ -12,7 +12,6 @@ from scipy import stats
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
 from ssl_suite.models.attention import _per_group
 from ssl_suite.models.encoder import Encoder, EncoderSpec
@@ -130,13 +129,6 @@ def test_the_decoder_learns_to_copy_through_the_encoder():
         optimiser.step()
         optimiser.zero_grad()
     assert metrics["accuracy"][0] / count > 0.4  # 0.18 is the best of guesses
-
-
-@pytest.mark.parametrize("settings", [{"decoder_layers": 0}, {"label_smoothing": 1.0}, {"label_smoothing": -0.1}])
-@pytest.mark.parametrize("cls", ALL)
-def test_wrong_settings_are_named(cls, settings):
-    with pytest.raises(SuiteError, match=f"objective.{next(iter(settings))}="):
-        built(cls, **settings)
 
 
 @pytest.mark.parametrize("cls", ALL)

@@ -211,21 +211,6 @@ def test_flops_of_a_head_and_the_similarities():
     assert objective.flops(model, batch) == expected
 
 
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"temperature": 0.0}, "temperature"),
-        ({"projection": 0}, "projection"),
-        ({"hidden": 0}, "hidden"),
-        ({"dropout": 1.0}, "dropout"),
-    ],
-)
-def test_wrong_settings_are_named(settings, word):
-    dna = DNA()
-    with pytest.raises(SuiteError, match=rf"objective\.{word}="):
-        SimCLR(dna, made.encoder(dna), **settings)
-
-
 def test_a_convnet_has_no_cls():
     encoder, objective = on_images_with_a_convnet()
     with pytest.raises(SuiteError, match=r"objective\.pooling=mean"):

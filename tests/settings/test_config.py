@@ -13,6 +13,7 @@ import yaml
 
 from ssl_suite.core import registry, resources
 from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.schema import help_text
 from ssl_suite.settings import config, overrides
 from ssl_suite.settings import schema as settings
 
@@ -59,6 +60,11 @@ def test_every_key_has_a_comment() -> None:
     for file in CONF.glob("*/*.yaml"):
         if (file.parent.name == "data" and "source:" in file.read_text()) or file.parent.name == "bench":
             continue  # a catalogue entry is data about data; the keys of a benchmark are told by ``Benchmark`` itself
+        if "--help` explains the keys" in file.read_text():
+            name, group = file.stem, file.parent.name
+            texts = help_text(settings.section_class({group: {"name": name}}, group))
+            assert all(texts.get(key) for key in config.read(file) if key not in ("name", "recipes")), file
+            continue
         for line in file.read_text().splitlines():
             if ":" in line and not line.startswith(("#", " ", "name:", "defaults:")):
                 assert "#" in line, f"{file}: {line}"
@@ -75,7 +81,7 @@ def test_every_key_has_a_comment() -> None:
         ("steps=3", "Did you mean 'train.steps'?"),
         ("lr=3", "Did you mean 'train.lr'?"),
         ("objective.mask_rte=0.2", "Did you mean 'objective.mask_rate'?"),
-        ("+objective.rate=0.2", "objective.rate is not a setting"),
+        ("+objective.rate=0.2", "'objective.rate' is not a known key"),
         ("+blub=1", "blub is not a key of the configuration. Choose one of: data, launch"),
         ("mini", "'mini' is not of the form key=value. Did you mean 'model=mini'?"),
         ("launch.partition=gpu", "launch.partition is not a key of launch as chosen, but of launch=slurm."),
@@ -101,9 +107,9 @@ def test_every_key_has_a_comment() -> None:
         ("seed=-1", "seed=-1 must be a whole number from 0"),
         ("seed=1,2", "seed=1,2 gives several values: add -m"),
         ("out=[1]", "out=[1] should be text or null."),
-        ("objective.mask_rate=lots", "objective.mask_rate=lots should be a number."),
-        ("modality.max_length=long", "modality.max_length=long should be a whole number."),
-        ("modality.tokenizer=bases", "modality.tokenizer=bases should be one of"),
+        ("objective.mask_rate=lots", "objective.mask_rate=lots should be a valid number."),
+        ("modality.max_length=long", "modality.max_length=long should be a valid integer."),
+        ("modality.tokenizer=bases", "modality.tokenizer=bases should be 'base', 'kmer' or 'bpe'."),
         ("data.path=${nowhere}", "nowhere"),
     ],
 )
