@@ -1,6 +1,6 @@
-"""The two registries, literal and lazy: a name to the dotted path of its class.
+"""Registries of modalities and objectives, literal and lazy: a name to the dotted path of its class.
 
-Another package adds its own by an entry point, one line in its ``pyproject.toml``::
+Another package adds its own by an entry point, one line in its ``pyproject.toml`` (of heads: ``ssl_suite.heads``)::
 
     [project.entry-points."ssl_suite.modalities"]
     sensor = "sensor:Sensor"
@@ -42,7 +42,7 @@ class Registry(Mapping[str, str]):
 
 @cache
 def outside(group: str) -> dict[str, str]:
-    """The entries of installed packages: those of the entry points ``ssl_suite.modalities`` and ``….objectives``.
+    """The entries of installed packages: those of the entry points ``ssl_suite.GROUP``.
 
     Raises:
         SuiteError: two packages offer different classes under one name.

@@ -22,7 +22,7 @@ from ssl_suite.core.files import YamlLoader
 from ssl_suite.core.registry import MODALITIES, build
 from ssl_suite.core.schema import STRICT, keys, parse
 from ssl_suite.evaluation import metrics
-from ssl_suite.evaluation.heads import HEADS
+from ssl_suite.evaluation.heads import HEADS, kind_of
 
 PARTS = ("train", "dev", "test")
 COLUMN = "column"  # of ``splits``: the column that the values of the parts stand in
@@ -94,8 +94,8 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """What its predictions are, see ``heads.Entry``."""
-        return HEADS[self.head["name"]].kind
+        """What its predictions are, a key of ``predictions.KINDS``."""
+        return kind_of(self.head["name"])
 
     def identity(self) -> dict[str, Any]:
         """The keys that change a number, as a trial's hash and a row's take them: no title, caveat or metric list."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,32 +15,18 @@ from ssl_suite import cli
 from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Record
+from tests import walkthroughs
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE = ROOT / "CONTRIBUTING.md"
-HEADING = "### Walk-through: a seventh modality"
-
-
-def blocks() -> dict[str, str]:
-    """The fenced blocks of the section, each under the file name in the line before it, or under its language."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert HEADING in page
-    section = re.split(r"^##", page.split(HEADING, 1)[1], flags=re.MULTILINE)[0]
-    found = re.findall(r"^(?:`([^`\n]+)`)?[^\n]*\n\n```(\w+)\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
-    return {name or language: text for name, language, text in found}
+HEADING = "a seventh modality"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the package, installed into ``site`` below it, and with ``readings``."""
     home = tmp_path_factory.mktemp("sensor")
-    for name, text in blocks().items():
-        if "." in name:
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            (home / name).write_text(text)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    done = subprocess.run([*pip, "--target", home / "site", home], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    walkthroughs.write(HEADING, home)
+    walkthroughs.install(home)
     draw = np.random.default_rng(0)
     (home / "readings").mkdir()
     for number in range(3):
@@ -55,22 +40,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def inside(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This process finds the package, as if it were installed."""
-    monkeypatch.syspath_prepend(home / "site")
-    monkeypatch.setattr(registry, "outside", registry.outside.__wrapped__)  # without what was found before
-    monkeypatch.chdir(home)
+    walkthroughs.find_installed(home, monkeypatch)
     return home
-
-
-def test_it_is_short() -> None:
-    found = blocks()
-    assert sorted(found) == ["bash", "conf/modality/sensor.yaml", "pyproject.toml", "sensor.py"]
-    lines = [line for text in found.values() for line in text.splitlines() if line.strip()]
-    assert len(lines) < 80
 
 
 def test_it_runs_in_two_processes(home: Path) -> None:
     """The parent composes; the workers have only the frozen configuration, and find the class by its name."""
-    command = blocks()["bash"].split()
+    command = walkthroughs.blocks(HEADING)["bash"].split()
     assert command[:2] == ["ssl_suite", "run"]
     small = ["model.layers=1", "model.width=32", "model.heads=2", "model.mlp_width=48", "train.eval_tokens=512"]
     small += ["train.steps=5", "train.tokens_per_batch=1024", "train.tokens_per_row=512", "launch.processes=2", "out=r"]

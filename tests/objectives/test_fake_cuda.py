@@ -23,7 +23,7 @@ from ssl_suite.core.batch import Batch
 from ssl_suite.core.rng import Rng
 from ssl_suite.data.store import Store, Windows
 from ssl_suite.evaluation import encoders, frozen, references
-from ssl_suite.evaluation.heads import HEADS, head_class
+from ssl_suite.evaluation.heads import HEADS, head_class, kind_of
 from ssl_suite.evaluation.predictions import objects
 from ssl_suite.evaluation.task_data import Part, TaskData
 from ssl_suite.modalities import speech_features
@@ -207,7 +207,7 @@ def test_a_head_stays_on_the_device(encoder: str, head: str, pooling: Any, text_
     if encoder != "layers":
         reference = references.parse(encoder.replace("hf", f"hf:{text_folder}"))
         model = encoders.open_encoder(reference, modality, seed=1).encoder
-    built = head_class(head)(model, task_data_of(store, HEADS[head].kind), pooling=pooling, dropout=0.1)
+    built = head_class(head)(model, task_data_of(store, kind_of(head)), pooling=pooling, dropout=0.1)
     one_pass(name, Learner(model, built), cfg, frames=12 if encoder == "layers" else 0)
 
 

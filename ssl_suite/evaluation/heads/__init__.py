@@ -1,39 +1,47 @@
 """The registry of heads: what a task may name as its ``head``.
 
-A head is one file: a class derived from ``heads.base.Head``, and one line here, with what its predictions are. That
-decides which metrics fit (``metrics.Metric.takes``), and is known without importing torch.
+A head is one file: a class derived from ``heads.base.Head``, a line in ``HEADS`` and one in ``KINDS``. Another package
+adds its own by an entry point ``ssl_suite.heads`` (see ``core.registry``).
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core import registry
 
 if TYPE_CHECKING:
     from ssl_suite.evaluation.heads.base import Head
 
-
-class Entry(NamedTuple):
-    """A head's predictions (a key of ``predictions.KINDS``) and the dotted path of its class."""
-
-    kind: str
-    path: str
-
-
-HEADS: dict[str, Entry] = {
-    "classification": Entry("classes", "ssl_suite.evaluation.heads.classification:Classification"),
-    "regression": Entry("values", "ssl_suite.evaluation.heads.regression:Regression"),
-    "multi_slot": Entry("slots", "ssl_suite.evaluation.heads.multi_slot:MultiSlot"),
-    "tagging": Entry("tags", "ssl_suite.evaluation.heads.tagging:Tagging"),
-    "span": Entry("answers", "ssl_suite.evaluation.heads.span:Span"),
-    "ctc": Entry("texts", "ssl_suite.evaluation.heads.ctc:Ctc"),
-    "frame_multilabel": Entry("activity", "ssl_suite.evaluation.heads.frame_multilabel:FrameMultilabel"),
-    "verification": Entry("scores", "ssl_suite.evaluation.heads.verification:Verification"),
-    "retrieval": Entry("rankings", "ssl_suite.evaluation.heads.retrieval:Retrieval"),
-    "choice": Entry("rankings", "ssl_suite.evaluation.heads.choice:Choice"),
+HERE = "ssl_suite.evaluation.heads"
+HEADS = registry.Registry(
+    "heads",
+    {
+        "classification": f"{HERE}.classification:Classification",
+        "regression": f"{HERE}.regression:Regression",
+        "multi_slot": f"{HERE}.multi_slot:MultiSlot",
+        "tagging": f"{HERE}.tagging:Tagging",
+        "span": f"{HERE}.span:Span",
+        "ctc": f"{HERE}.ctc:Ctc",
+        "frame_multilabel": f"{HERE}.frame_multilabel:FrameMultilabel",
+        "verification": f"{HERE}.verification:Verification",
+        "retrieval": f"{HERE}.retrieval:Retrieval",
+        "choice": f"{HERE}.choice:Choice",
+    },
+)
+KINDS = {
+    "classification": "classes",
+    "regression": "values",
+    "multi_slot": "slots",
+    "tagging": "tags",
+    "span": "answers",
+    "ctc": "texts",
+    "frame_multilabel": "activity",
+    "verification": "scores",
+    "retrieval": "rankings",
+    "choice": "rankings",
 }
+"""What each predicts, known without importing torch."""
 
 
 def head_class(name: str) -> type[Head]:
@@ -42,7 +50,9 @@ def head_class(name: str) -> type[Head]:
     Raises:
         SuiteError: an unknown name; the nearest is offered.
     """
-    if name not in HEADS:
-        raise SuiteError(f"head={name} does not exist.{nearest(name, HEADS)}")
-    module, _, attribute = HEADS[name].path.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return registry.load(HEADS, "head", name)
+
+
+def kind_of(name: str) -> str:
+    """What a head predicts, a key of ``predictions.KINDS``; it decides which metrics fit (``metrics.Metric.takes``)."""
+    return KINDS.get(name) or head_class(name).predicts

@@ -63,6 +63,7 @@ class Head(Objective):
             them: MiniLM on splice reached 85 % of dev with it and 61 % without, after 110,000 tokens at 3e-4.
 
     Attributes:
+        predicts: of a head from another package: what its predictions are, a key of ``predictions.KINDS``.
         version: changes with anything in the head that changes a number; it is part of the protocol in a row.
         granularity: what it reads of an encoder: a vector a ``sequence``, those of two sequences (``pair``), or the
             states of ``token`` or ``frame`` positions.
@@ -75,6 +76,7 @@ class Head(Objective):
     pooled: ClassVar[bool] = True
     predicts_ids: ClassVar[bool] = False
     wraps: ClassVar[bool] = True
+    predicts: ClassVar[str] = ""
     version: ClassVar[int] = 2
     granularity: ClassVar[Granularity] = "sequence"
     layout: ClassVar[tuple[type[items.Single], type[items.Single]]] = (items.Single, items.Joined)
