@@ -38,24 +38,18 @@ def not_text(path: Path, source: Any) -> BadRecord:
         source: its bytes, unpacked, a binary file that can be read from the beginning.
     """
     source.seek(0)
-    decoder, number, column = codecs.getincrementaldecoder("utf-8")(), 1, 0
-    head = sample = source.read(SAMPLE)
-    block = head
-    while block:
-        bad = block.find(b"\0")
+    head = source.read(SAMPLE)
+    source.seek(0)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for number, line in enumerate(iter(lambda: source.readline(BLOCK), b""), start=1):
+        bad = line.find(b"\0")
         try:
-            decoder.decode(block if bad < 0 else block[:bad])
+            decoder.decode(line if bad < 0 else line[:bad])
         except UnicodeDecodeError as error:
-            bad, block = error.start, error.object  # with the bytes that the block before ended in
+            bad, line = error.start, error.object  # with the bytes that a line of over ``BLOCK`` ended in
         if bad >= 0:
-            sample = block[max(0, bad - SAMPLE) : bad + SAMPLE]
-            before = block[:bad].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-            number += before.count(b"\n")
-            column = len(before) - before.rfind(b"\n") if b"\n" in before else column + len(before) + 1
-            return _fault(path, head, sample, f"line {number}, byte {column} (0x{block[bad]:02x})", block[bad] == 0)
-        number, last = number + block.count(b"\n"), block.rfind(b"\n")
-        column = len(block) - last - 1 if last >= 0 else column + len(block)
-        block = source.read(BLOCK)
+            sample = line[max(0, bad - SAMPLE) : bad + SAMPLE] + source.read(SAMPLE)
+            return _fault(path, head, sample, f"line {number}, byte {bad + 1} (0x{line[bad]:02x})", line[bad] == 0)
     return _fault(path, head, head, "its end", False)
 
 

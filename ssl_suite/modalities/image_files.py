@@ -84,7 +84,7 @@ def decode(record: Record, size: int, smallest: int, most: int) -> tuple[np.ndar
     eighth of its resolution first.
 
     Args:
-        record: its data are an encoded file, or a ``PIL.Image.Image``.
+        record: an encoded file.
         size: side of the square, in pixels.
         smallest: the shortest side that is accepted.
         most: the most pixels that are decoded.
@@ -100,7 +100,7 @@ def decode(record: Record, size: int, smallest: int, most: int) -> tuple[np.ndar
         warnings.simplefilter("ignore")  # of damaged metadata, which are not used
         # Decoders raise whatever they stumble over (OSError, SyntaxError, struct.error, KeyError …): all mean damage.
         try:
-            image = record.data if isinstance(record.data, Image.Image) else opened(record.data)
+            image = Image.open(io.BytesIO(record.data), formats=FORMATS)
             width, height = image.size
         except UnidentifiedImageError:
             raise bad(record, "is not a PNG, JPEG, WebP, BMP, GIF or TIFF image; remove it", "no image") from None
@@ -119,11 +119,6 @@ def decode(record: Record, size: int, smallest: int, most: int) -> tuple[np.ndar
             return square(image, size)
         except Exception as error:
             raise damaged(record, error) from None
-
-
-def opened(data: bytes) -> Image.Image:
-    """The picture of an encoded file, its header read."""
-    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def square(image: Image.Image, size: int) -> tuple[np.ndarray, dict[str, int]]:

@@ -12,9 +12,7 @@ from typing import Any
 from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.faults import BadRecord
-from ssl_suite.core.records import Record
 from ssl_suite.core.wording import count
-from ssl_suite.modalities.base import Fault
 from ssl_suite.modalities.image_files import SPLITS
 
 PREFIX = "torchvision:"
@@ -40,41 +38,22 @@ NAMES = (*BY_FLAG, *BY_NAME, *WHOLE)
 ROWS = 1024
 
 
-def torchvision_records(name: str, root: Path, split: str, fault: Fault, download: bool = False) -> Iterator[Record]:
-    """The pictures of one split of a data set.
-
-    Args:
-        name: of its class in ``torchvision.datasets``, one of ``NAMES``.
-        root: the folder that torchvision keeps it in.
-        split: as torchvision calls it: ``train`` and ``test``, for some also ``val``, ``unlabeled`` …
-        fault: called with each picture that cannot be read.
-        download: get it first where it is missing.
-
-    Yields:
-        Records whose data are ``PIL.Image.Image``s, with the tags ``label`` and ``split``.
-
-    Raises:
-        SuiteError: an unknown name or split, or the data set is not there or damaged.
-    """
-    if name not in NAMES:
-        raise SuiteError(f"{PREFIX}{name} is not one of torchvision's picture data sets.{nearest(name, NAMES)}")
-    dataset = opened(name, root, split, download)
-    yield from dataset_records(dataset, PREFIX + name, split, fault)
-
-
 def as_parquet(text: str, root: Path, cache: Path, report: Callable[[str], None]) -> Path:
     """The pictures of ``torchvision:NAME[:SPLIT]`` (``train`` where no split is named) as a table of PNGs in the cache.
 
     It is made once for what a folder holds: its name carries a hash of the size and of three of the pictures.
 
+    Args:
+        root: the folder that torchvision keeps the data set in.
+
     Raises:
-        SuiteError: see ``torchvision_records``; or a picture cannot be decoded.
+        SuiteError: an unknown name or split, the data set is not there or damaged, or a picture cannot be decoded.
     """
     name, _, split = text.removeprefix(PREFIX).partition(":")
     split = split or "train"
     if name not in NAMES:
         raise SuiteError(f"{PREFIX}{name} is not one of torchvision's picture data sets.{nearest(name, NAMES)}")
-    dataset = opened(name, root, split, download=False)
+    dataset = opened(name, root, split)
     digest = hashlib.sha256(str(len(dataset)).encode())
     for i in sorted({0, len(dataset) // 2, len(dataset) - 1}):
         digest.update(dataset[i][0].convert("RGB").tobytes())
@@ -82,43 +61,19 @@ def as_parquet(text: str, root: Path, cache: Path, report: Callable[[str], None]
     if not path.is_file():
         report(f"data: writing {count(len(dataset), 'picture')} of {text} to {path}")
         with atomic.replacing(path) as unfinished:
-            write_table(dataset_records(dataset, text, split, stop), unfinished)
+            write_table(rows(dataset, text, split), unfinished)
     return path
 
 
-def stop(error: SuiteError) -> None:
-    """The ``Fault`` that lets nothing pass."""
-    raise error
-
-
-def write_table(records: Iterator[Record], path: Path) -> None:
-    """Write id, image (PNG, lossless), label and split columns, ``ROWS`` rows in memory at a time."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.string()), ("split", pa.string())])
-    with pq.ParquetWriter(path, schema) as writer:
-        while some := list(islice(records, ROWS)):
-            rows = []
-            for record in some:
-                packed = io.BytesIO()
-                record.data.save(packed, "PNG", compress_level=1)
-                tags = {key: record.tags.get(key) for key in ("label", "split")}
-                rows.append({"id": record.name, "image": packed.getvalue(), **tags})
-            writer.write_table(pa.Table.from_pylist(rows, schema))
-
-
-def opened(name: str, root: Path, split: str, download: bool) -> Any:
+def opened(name: str, root: Path, split: str) -> Any:
     """The ``torchvision.datasets`` object."""
-    try:
-        from torchvision import datasets
-    except ImportError:
-        raise SuiteError(f"{PREFIX}{name} needs torchvision; install it: pip install torchvision.") from None
+    from torchvision import datasets
+
     if name in BY_FLAG and split not in ("train", "test"):
         raise SuiteError(f"{PREFIX}{name} has no split '{split}'; use train or test.")
     which: dict[str, Any] = {"train": split == "train"} if name in BY_FLAG else {"split": split}
     try:
-        return getattr(datasets, name)(str(root), download=download, **({} if name in WHOLE else which))
+        return getattr(datasets, name)(str(root), **({} if name in WHOLE else which))
     except ImportError as error:
         raise SuiteError(f"{PREFIX}{name} needs {error.name}; install it: pip install {error.name}.") from None
     except ValueError as error:  # "Unknown value 'x' for argument split. Valid values are …"
@@ -130,22 +85,32 @@ def opened(name: str, root: Path, split: str, download: bool) -> Any:
         ) from None
 
 
-def dataset_records(dataset: Any, source: str, split: str, fault: Fault) -> Iterator[Record]:
-    """The records of any data set of (picture, class) pairs; classes are named where ``dataset.classes`` names them."""
+def rows(dataset: Any, source: str, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of any data set of (picture, class) pairs; classes are named where ``dataset.classes`` names them."""
     classes = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
-    tags = {"split": split} if split in SPLITS else {}
     for i in range(len(dataset)):
-        name = f"{split}{i}"
+        name, packed = f"{split}{i}", io.BytesIO()
         try:
             picture, target = dataset[i]
+            picture.save(packed, "PNG", compress_level=1)
         except Exception as error:  # decoders raise whatever they stumble over
             why = first_line(error) or type(error).__name__
             message = f"{source}: record '{name}' cannot be decoded ({why}); download the data set again."
-            fault(BadRecord(message, "damaged"))
-            continue
+            raise BadRecord(message, "damaged") from None
         known = isinstance(target, int) and target >= 0  # -1 marks the unlabelled ones of STL10
-        label = {"label": str(classes[target] if classes else target)} if known else {}
-        yield Record(name, picture, source, tags | label)
+        label = str(classes[target] if classes else target) if known else None
+        yield {"id": name, "image": packed.getvalue(), "label": label, "split": split if split in SPLITS else None}
+
+
+def write_table(rows: Iterator[dict[str, Any]], path: Path) -> None:
+    """Write id, image, label and split columns, ``ROWS`` rows in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([("id", pa.string()), ("image", pa.binary()), ("label", pa.string()), ("split", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        while some := list(islice(rows, ROWS)):
+            writer.write_table(pa.Table.from_pylist(some, schema))
 
 
 def first_line(error: Exception) -> str:

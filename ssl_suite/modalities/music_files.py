@@ -7,7 +7,6 @@ accepts but cannot be played (no ticks, notes hours apart) is refused here.
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,26 +126,6 @@ def without_notes(score: Any, where: str) -> BadRecord:
     return BadRecord(f"{where} has no notes that begin and end{held}; remove it.", "no notes")
 
 
-def smpte(where: str, source: str, frames: int, ticks: int) -> BadRecord:
-    """The fault of a file timed by the frames of a film, which knows no beats.
-
-    Args:
-        where: file and record.
-        source: a MIDI file whose header is at its beginning; empty for another.
-        frames: a second.
-        ticks: of a frame.
-    """
-    what = f"{where} counts time in SMPTE frames ({frames} a second, {ticks} ticks each), not in beats: it has no bars"
-    how = "export it with ticks per quarter note in a sequencer"
-    if source.lower().endswith(SUFFIXES[:2]):
-        quarter = max(1, frames * ticks // 2)  # of 0.5 s, the tempo of a file that names none
-        old, new = shlex.quote(source), Path(source).with_suffix(".ppq.mid").name
-        octal = "".join(f"\\{byte:03o}" for byte in divmod(quarter, 256))
-        patch = f"printf '{octal}' | dd of={shlex.quote(new)} bs=1 seek=12 conv=notrunc"
-        how += f", or take it as {quarter} ticks by `cat {old} > {shlex.quote(new)} && {patch}`, and use {new}"
-    return BadRecord(f"{what}; {how}.", "SMPTE time")
-
-
 def load(record: Record, where: str) -> Any:
     """The ``symusic.Score`` of a record's bytes."""
     from symusic import Score
@@ -156,7 +135,12 @@ def load(record: Record, where: str) -> Any:
     if data[:4] == RIFF:
         data = data[max(0, data.find(MAGIC)) :]
     if len(data) > 13 and data[12] > 127:
-        raise smpte(where, record.source if data is record.data else "", 256 - data[12], data[13])
+        timing = f"{256 - data[12]} a second, {data[13]} ticks each"
+        raise BadRecord(
+            f"{where} counts time in SMPTE frames ({timing}), not in beats: it has no bars; export it with ticks per "
+            "quarter note in a sequencer.",
+            "SMPTE time",
+        )
     try:
         return Score.from_midi(data)
     except (RuntimeError, ValueError, IndexError, OverflowError) as error:

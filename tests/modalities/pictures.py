@@ -56,7 +56,8 @@ def encoded(picture: Pillow.Image | np.ndarray, form: str = "PNG", **settings: A
 
 
 def record(data: Any, name: str = "one") -> Record:
-    return Record(name, data, "folder/one.png")
+    """A record of a picture file, or of a picture or pixels."""
+    return Record(name, data if isinstance(data, bytes) else encoded(data), "folder/one.png")
 
 
 def laid_out(modality: Image, pictures: list[list[np.ndarray]], n: int) -> Batch:

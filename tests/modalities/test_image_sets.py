@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from PIL import Image as Pillow
 from torchvision import datasets
 
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.core.faults import BadRecord, FaultCounter
+from ssl_suite.core.faults import BadRecord
 from ssl_suite.data.sources import resolve
 from ssl_suite.modalities.image import Image
-from ssl_suite.modalities.image_sets import NAMES, dataset_records, torchvision_records
+from ssl_suite.modalities.image_sets import NAMES, as_parquet, rows
 from tests.modalities.pictures import stop, tiles
 
 
@@ -39,19 +40,6 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_cifar10(cifar: Path) -> None:
-    image = Image()
-    train = list(torchvision_records("CIFAR10", cifar, "train", stop))
-    assert [record.name for record in train] == [f"train{i}" for i in range(6)]
-    assert [record.tags["label"] for record in train] == ["plane", "car", "plane", "plane", "car", "car"]
-    assert {record.tags["split"] for record in train} == {"train"}
-    (*_, last) = torchvision_records("CIFAR10", cifar, "test", stop)
-    assert (last.tags, last.source) == ({"label": "bird", "split": "test"}, "torchvision:CIFAR10")
-    for record, pixels in zip(train, tiles(9), strict=False):
-        want = pixels.reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 48)
-        assert np.array_equal(image.encode(record).values, want)
-
-
 def test_a_changed_file_is_not_unpickled(cifar: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple:
@@ -59,7 +47,7 @@ def test_a_changed_file_is_not_unpickled(cifar: Path) -> None:
 
     (cifar / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(SuiteError, match=r"torchvision:CIFAR10 is not in .*, or damaged"):
-        list(torchvision_records("CIFAR10", cifar, "train", stop))
+        as_parquet("torchvision:CIFAR10", cifar, cifar, print)
     assert not (cifar / "sprung").exists()
 
 
@@ -74,7 +62,7 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         ("EuroSAT", "train", r"torchvision:EuroSAT is not in .*; set data.root, or get it"),
     ):
         with pytest.raises(SuiteError, match=message) as caught:
-            list(torchvision_records(name, tmp_path, split, stop))
+            as_parquet(f"torchvision:{name}:{split}", tmp_path, tmp_path, print)
         assert "\n" not in str(caught.value)
 
 
@@ -82,13 +70,11 @@ def test_every_name_exists() -> None:
     assert all(issubclass(getattr(datasets, name), datasets.VisionDataset) for name in NAMES)
 
 
-def test_any_data_set_of_pictures() -> None:
+def test_rows_of_any_data_set_of_pictures() -> None:
     fake = datasets.FakeData(size=5, image_size=(3, 40, 60), num_classes=3)
-    image = Image()
-    for i, record in enumerate(dataset_records(fake, "torchvision:FakeData", "all", stop)):
-        assert record.tags == {"label": str(fake[i][1])}
-        assert image.encode(record).counts["cropped"] == 1
-    assert i == 4
+    for i, row in enumerate(rows(fake, "torchvision:FakeData", "all")):
+        assert (row["id"], row["label"], row["split"]) == (f"all{i}", str(fake[i][1]), None)
+        assert np.array_equal(Pillow.open(io.BytesIO(row["image"])), fake[i][0])
 
 
 def test_a_picture_that_cannot_be_read() -> None:
@@ -99,18 +85,16 @@ def test_a_picture_that_cannot_be_read() -> None:
             return 3
 
         def __getitem__(self, i: int) -> tuple:
-            if i == 1:
+            if i == 2:
                 raise OSError("image file is truncated")
-            return Pillow.new("RGB", (32, 32)), -1 if i else 1
+            return Pillow.new("RGB", (32, 32)), 1 if i else -1
 
-    message = "torchvision:X: record 'train1' cannot be decoded (image file is truncated); download the data set again."
+    found = rows(Broken(), "torchvision:X", "train")
+    assert [next(found)["label"], next(found)["label"]] == [None, "b"]
+    message = "torchvision:X: record 'train2' cannot be decoded (image file is truncated); download the data set again."
     with pytest.raises(BadRecord) as caught:
-        list(dataset_records(Broken(), "torchvision:X", "train", stop))
+        next(found)
     assert str(caught.value) == message
-    skipping = FaultCounter("skip")
-    kept = list(dataset_records(Broken(), "torchvision:X", "unlabeled", skipping))
-    assert [record.tags for record in kept] == [{"label": "b"}, {}]
-    assert skipping.counts == {"damaged": 1}
 
 
 def test_a_set_is_a_source_like_any_other(cifar: Path, tmp_path: Path) -> None:
@@ -121,7 +105,9 @@ def test_a_set_is_a_source_like_any_other(cifar: Path, tmp_path: Path) -> None:
     (path,) = resolve(image, data, lines.append).paths
     assert "writing 6 pictures" in lines[0]
     records = list(image.read(path, stop))
+    assert [record.name for record in records] == [f"train{i}" for i in range(6)]
     assert [record.tags["label"] for record in records] == ["plane", "car", "plane", "plane", "car", "car"]
+    assert {record.tags["split"] for record in records} == {"train"}
     for record, pixels in zip(records, tiles(9), strict=False):
         want = pixels.reshape(8, 4, 8, 4, 3).swapaxes(1, 2).reshape(64, 48)
         assert np.array_equal(image.encode(record).values, want)

@@ -67,7 +67,7 @@ def test_files_that_are_no_midi(tmp_path: Path, data: bytes, reason: str, messag
         (
             midi(SCALE, division=-25 * 256 + 40),
             "SMPTE time",
-            r"counts time in SMPTE frames \(25 a second, 40 ticks each\), not in beats: .* it as 500 ticks by `cat",
+            r"counts time in SMPTE frames \(25 a second, 40 ticks each\), not in beats: .* ticks per quarter note",
         ),
         (LATE, "wrong time map", r"a note after 1,398,101 quarter notes .* \(96 ticks to a quarter note\)"),
         (midi(SCALE)[:40], "damaged", "is a damaged MIDI file"),

@@ -15,7 +15,7 @@ from ssl_suite.core.records import Record
 from ssl_suite.modalities import encodings, sequence_files, text_read
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.music import Music
-from tests.modalities.made_music import SCALE, midi
+from tests.modalities.made_music import midi
 from tests.modalities.made_speech import encoded, sound_file, tone
 
 WORDS = {
@@ -109,15 +109,6 @@ def test_gaps_of_an_alignment(tmp_path: Path) -> None:
     command = re.search("sed .* PLAIN", str(caught.value))[0].replace("ALIGNED", str(path)).replace("PLAIN", str(plain))
     subprocess.run(command, shell=True, check=True)
     assert [(r.name, r.data) for r in sequence_files.read(plain, FaultCounter())] == [("a-1.1", "ACGT")]
-
-
-def test_smpte_time_becomes_ticks_of_a_quarter_note(tmp_path: Path) -> None:
-    path = tmp_path / "a film.mid"
-    path.write_bytes(midi(SCALE, division=-25 * 256 + 40))
-    with pytest.raises(BadRecord, match=r"SMPTE frames \(25 a second, 40 ticks each\)") as caught:
-        Music().encode(Record("a film", path.read_bytes(), str(path)))
-    values = Music().encode(Record("r", followed(caught.value).read_bytes(), "r")).values
-    assert np.array_equal(values, Music().encode(Record("r", midi(SCALE, division=500), "r")).values)
 
 
 def longest_wait(data: bytes) -> float:
