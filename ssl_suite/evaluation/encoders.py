@@ -193,30 +193,33 @@ def _fbank(reference: Reference, modality: Modality, *others: Any) -> Opened:
 
 
 def _hf(reference: Reference, modality: Modality, seed: int, scratch: bool, *others: Any) -> Opened:
-    if modality.name == "speech":
-        return _hf_speech(reference, modality, seed, scratch)
+    if modality.name in ("speech", "image"):
+        return _hf_signal(reference, modality, seed, scratch)
     _needs_tokens(reference, modality)
     found = text_encoders.wrapped(reference, modality, seed, scratch, *others)
     return _opened(found) if scratch else _opened(found, found.origin, None, text_encoders.note(reference.name))
 
 
-def _hf_speech(reference: Reference, modality: Modality, seed: int, scratch: bool) -> Opened:
-    """wav2vec 2.0, HuBERT, WavLM, data2vec or Whisper's encoder: a state every 20 ms. Nothing is dropped in it."""
-    from ssl_suite.models import foreign_speech
+def _hf_signal(reference: Reference, modality: Modality, seed: int, scratch: bool) -> Opened:
+    """Of speech wav2vec 2.0, HuBERT, WavLM, data2vec or Whisper's encoder; of pictures any. Nothing is dropped."""
+    from ssl_suite.models import foreign_speech, wrapped_image
 
     folder = Path(text_encoders.place_of(reference.name))
     refuse_code(folder, f"encoder={reference.short}")
     if reference.map or reference.reembed or not folder.is_dir():
-        fault = "is no folder here" if not folder.is_dir() else "reads sound: it has no words to map or to embed"
-        raise SuiteError(f"encoder={reference.short} {fault}; write hf:FOLDER of a speech encoder.")
+        fault = "is no folder here" if not folder.is_dir() else "reads signals: it has no words to map or to embed"
+        raise SuiteError(f"encoder={reference.short} {fault}; write hf:FOLDER of an encoder of {modality.name}.")
     try:
-        found = foreign_speech.start(folder, {}, modality, Head)
-        if scratch:
-            torch.manual_seed(seed)
-            found = foreign_speech.of_shapes(vars(found.spec), modality)
+        if modality.name == "image":
+            found: Any = wrapped_image.open_folder(folder, modality, scratch)
+        else:
+            found = foreign_speech.start(folder, {}, modality, Head)
+            if scratch:
+                torch.manual_seed(seed)
+                found = foreign_speech.of_shapes(vars(found.spec), modality)
+            found.embeddings.requires_grad_(False)  # of units, which no head of a task predicts
     except SuiteError as error:
         raise SuiteError(f"encoder={reference.short}: {error}") from None
-    found.embeddings.requires_grad_(False)  # of units, which no head of a task predicts
     return _opened(found) if scratch else _opened(found, digest(found.model))
 
 

@@ -3,7 +3,8 @@
     RUN                 a run folder of this suite; RUN@STEP is one of its checkpoints, RUN the best
     RUN+reembed         its blocks under a fresh embedder: a run of one modality on the tasks of another
     hf:NAME_OR_PATH     any ``AutoModel`` of ``transformers``: its own tokens, where they spell the task's symbols; for
-                        speech a folder of wav2vec 2.0, HuBERT, WavLM, data2vec or Whisper (its encoder)
+                        speech a folder of wav2vec 2.0, HuBERT, WavLM, data2vec or Whisper (its encoder); for images
+                        a folder of ViT, DINOv2, Swin, ResNet, ConvNeXt, EfficientNet, …
     hf:…+map            every symbol is a random word of the text encoder (Kao & Lee 2021, arXiv:2103.07162); the
                         choice follows the run's seed, or is fixed by ``+map=SEED``
     hf:…+reembed        fresh embeddings of the symbols under the text encoder's layers

@@ -133,33 +133,37 @@ class Convnet(nn.Module):
     def pooled(self, batch: Batch, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """(B, D) float32: the vector of each sequence's picture; zeros where there is none.
 
-        Shapes depend on the run alone. A row that is not full shows its own pictures again in the free places: batch
-        norm takes its statistics over all places, and black pictures would be outliers in them. Only the last row of
-        an epoch has such places.
-
         Args:
             drop: applied to the vectors, (I, D).
         """
         real_I = self.modality.real(batch)
-        features_ID = self.body(self._pictures(batch, real_I))
+        features_ID = self.body(self._pictures(batch))
         if drop is not None:
             features_ID = drop(features_ID)
         vectors_BD = features_ID.new_zeros(len(batch.real_B), self.width, dtype=torch.float32)
         return vectors_BD.index_add(0, self.modality.sequences(batch), features_ID.float() * real_I[:, None])
 
-    def _pictures(self, batch: Batch, real_I: Tensor) -> Tensor:
+    def _pictures(self, batch: Batch) -> Tensor:
         """(I, 3, S, S) float32, normalised by ImageNet's mean and deviation."""
-        pixels_I3SS = self.modality.pixels(batch)
-        real_RI = real_I.view(batch.rows, -1)
-        each = real_RI.shape[1]
-        slot_I = torch.arange(each, device=real_I.device)
-        own_R1 = real_RI.sum(1, keepdim=True).clamp(min=1)  # the pictures of a row come first
-        first_R1 = torch.arange(batch.rows, device=real_I.device)[:, None] * each
-        shown_I3SS = pixels_I3SS[(first_R1 + slot_I % own_R1).flatten()].float()
+        shown_I3SS = shown_pixels(self.modality, batch).float()
         mean_311, std_311 = (image_layout.channels(x, shown_I3SS)[:, None, None] for x in _NORMAL)
         normal_I3SS = (shown_I3SS - 255 * mean_311) / (255 * std_311)
         last = self.spec.channels >= LANES
         return normal_I3SS.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def shown_pixels(modality: Any, batch: Batch) -> Tensor:
+    """(I, 3, S, S) uint8: the pictures of a batch; in the free places of a row its own ones once more.
+
+    Batch norm takes its statistics over all places, and black pictures would be outliers in them. Only the last row of
+    an epoch has such places; shapes depend on the run alone.
+    """
+    real_RI = modality.real(batch).view(batch.rows, -1)
+    each = real_RI.shape[1]
+    slot_I = torch.arange(each, device=real_RI.device)
+    own_R1 = real_RI.sum(1, keepdim=True).clamp(min=1)  # the pictures of a row come first
+    first_R1 = torch.arange(batch.rows, device=real_RI.device)[:, None] * each
+    return modality.pixels(batch)[(first_R1 + slot_I % own_R1).flatten()]
 
 
 _NORMAL = (image_layout.MEAN, image_layout.STD)

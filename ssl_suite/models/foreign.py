@@ -103,7 +103,12 @@ def with_weights(kind: Any, folder: Path, settings: Any) -> tuple[Any, list[str]
     Raises:
         SuiteError: the class opens no such model, or weights are of other shapes.
     """
-    given: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "dtype": torch.float32}
+    given: dict[str, Any] = {
+        "use_safetensors": True,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,
+        "dtype": torch.float32,
+    }
     try:
         with quiet():
             model, report = kind.from_pretrained(folder, config=settings, trust_remote_code=False, **given)
