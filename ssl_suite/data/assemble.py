@@ -6,20 +6,21 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.faults import EXAMPLES
 from ssl_suite.core.wording import count
 from ssl_suite.data import split, windows
 from ssl_suite.data.seals import seal
-from ssl_suite.data.shards import SHORT, SMALL_VOCABULARY, Task, finished
+from ssl_suite.data.shards import BLOBS, COLUMNS, SHORT, SMALL_VOCABULARY, Task, finished
 from ssl_suite.data.sides import Sides
 from ssl_suite.data.sources import Sources
 from ssl_suite.data.store import FORMAT, INDEX, SPLITS
-from ssl_suite.modalities.base import Modality
 
 COPY = 16 << 20  # bytes at a time
 
@@ -33,15 +34,6 @@ class Totals:
         self.skipped: Counter[str] = Counter()
         self.examples: list[str] = []
         self.composition = np.zeros(vocabulary, dtype=np.int64)
-
-    def add(self, notes: Mapping[str, Any], composition: np.ndarray) -> None:
-        """Take in one shard."""
-        self.tokens += notes["tokens"]
-        self.records += notes["records"]
-        self.counts.update(notes["counts"])
-        self.skipped.update(notes["skipped"])
-        self.examples = (self.examples + notes["examples"])[:10]
-        self.composition += composition
 
 
 def assemble(
@@ -106,10 +98,32 @@ def assemble(
     if plan.keep is not None:
         left_out["repeated records"] = totals.records - int(np.count_nonzero(plan.keep)) - left_out["test records"]
     sides = Sides.load(tasks[0].folder)
-    facts = {"split": sides.described if sides else plan.described, "windows": counts, "window_tokens": window}
-    facts["overlap"] = modality.overlap
-    report = facts | summary(modality, sources, totals) | {"left_out": dict(left_out), "shards_reused": reused}
-    report |= speed(report, time.monotonic() - begun)
+    size, seconds = sum(path.stat().st_size for path in sources.paths), time.monotonic() - begun
+    small = len(totals.composition) <= SMALL_VOCABULARY
+    report = {
+        "split": sides.described if sides else plan.described,
+        "windows": counts,
+        "window_tokens": window,
+        "overlap": modality.overlap,
+        "sources": sources.described,
+        "files": len(sources.paths),
+        "bytes": size,
+        "records": totals.records,
+        "tokens": totals.tokens,
+        "composition": {
+            token: int(times)
+            for token, times in zip(modality.vocabulary.tokens, totals.composition, strict=True)
+            if times and small
+        },
+        "counts": dict(totals.counts),
+        "skipped": dict(totals.skipped),
+        "examples": totals.examples,
+        "left_out": dict(left_out),
+        "shards_reused": reused,
+        "seconds": round(seconds, 3),
+        "mb_per_s": round(size / 1e6 / seconds, 3),
+        "mtokens_per_s": round(totals.tokens / 1e6 / seconds, 3),
+    }
     index = {"format": FORMAT, "key": key, "dtype": dtype.name, "files": sources.labels(), "report": report}
     index |= {"tokens": totals.tokens, "records": totals.records, "windows": counts}
     index |= {"width": None if modality.frame is None else modality.frame.width, "bounds": totals.bounds}
@@ -117,73 +131,42 @@ def assemble(
     seal(folder, INDEX, index)
 
 
-def summary(modality: Modality, sources: Sources, totals: Totals) -> dict[str, Any]:
-    """What was read, for the report."""
-    return {
-        "sources": sources.described,
-        "files": len(sources.paths),
-        "bytes": sum(path.stat().st_size for path in sources.paths),
-        "records": totals.records,
-        "tokens": totals.tokens,
-        "composition": composition(modality, totals.composition),
-        "counts": dict(totals.counts),
-        "skipped": dict(totals.skipped),
-        "examples": totals.examples,
-    }
-
-
-def speed(report: Mapping[str, Any], seconds: float) -> dict[str, float]:
-    """Seconds, megabytes of input a second, and million tokens a second."""
-    return {
-        "seconds": round(seconds, 3),
-        "mb_per_s": round(report["bytes"] / 1e6 / seconds, 3),
-        "mtokens_per_s": round(report["tokens"] / 1e6 / seconds, 3),
-    }
-
-
 def join(tasks: list[Task], folder: Path) -> Totals:
     """Append the shards of all files to the store's files."""
     totals = Totals(len(tasks[0].modality.vocabulary))
-    blobs = {"names": "name_ends", "tags": "tag_ends", "bounds": "bound_ends"}  # each with its records' ends
-    names = ("lengths", "digests", "given", "files", *blobs, *blobs.values())
-    out = {name: open(folder / "records" / f"{name}.bin", "wb") for name in names}  # noqa: SIM115
-    written = dict.fromkeys(blobs, 0)
-    try:
-        with open(folder / "values.bin", "wb") as values:
-            for task in tasks:
-                for shard in finished(task):
-                    with open(shard.values, "rb") as file:
-                        shutil.copyfileobj(file, values, COPY)
-                    arrays = shard.arrays
-                    totals.add(shard.notes, arrays.pop("composition"))
-                    for blob, ends in blobs.items():
-                        arrays[ends] = arrays[ends] + written[blob]
-                        written[blob] += len(arrays[blob])
-                    for name in names:
-                        out[name].write(np.ascontiguousarray(arrays[name]).data)
-    finally:
-        for opened in out.values():
-            opened.close()
+    written = dict.fromkeys(BLOBS, 0)
+    with ExitStack() as stack:
+        out = {name: stack.enter_context(open(folder / "records" / f"{name}.bin", "wb")) for name in COLUMNS}
+        values = stack.enter_context(open(folder / "values.bin", "wb"))
+        for task in tasks:
+            for shard in finished(task):
+                with open(shard.values, "rb") as file:
+                    shutil.copyfileobj(file, values, COPY)
+                notes, arrays = shard.notes, shard.arrays
+                totals.tokens += notes["tokens"]
+                totals.records += notes["records"]
+                totals.counts.update(notes["counts"])
+                totals.skipped.update(notes["skipped"])
+                totals.examples = (totals.examples + notes["examples"])[:EXAMPLES]
+                totals.composition += arrays["composition"]
+                for blob, ends in BLOBS.items():
+                    arrays[ends] = arrays[ends] + written[blob]
+                    written[blob] += len(arrays[blob])
+                for name in COLUMNS:
+                    out[name].write(np.ascontiguousarray(arrays[name]).data)
     totals.bounds = written["bounds"]
     return totals
 
 
 def read_table(folder: Path, records: int) -> split.RecordTable:
     """What the split looks at, memory-mapped."""
-
-    def open_array(name: str, dtype: Any, *shape: int) -> np.ndarray:
-        return np.memmap(folder / "records" / f"{name}.bin", dtype=dtype, mode="r", shape=(records, *shape))
-
+    columns = (("lengths", np.int64, ()), ("digests", np.uint64, (2,)), ("given", np.uint8, ()))
     return split.RecordTable(
-        open_array("lengths", np.int64), open_array("digests", np.uint64, 2), open_array("given", np.uint8)
+        *(
+            np.memmap(folder / "records" / f"{name}.bin", dtype=dtype, mode="r", shape=(records, *shape))
+            for name, dtype, shape in columns
+        )
     )
-
-
-def composition(modality: Modality, counts: np.ndarray) -> dict[str, int]:
-    """How often each token occurs, for small vocabularies; empty for others."""
-    if len(counts) > SMALL_VOCABULARY:
-        return {}
-    return {token: int(count) for token, count in zip(modality.vocabulary.tokens, counts, strict=True) if count}
 
 
 def nothing(sources: Sources, totals: Totals, fewest: int) -> str:

@@ -30,7 +30,6 @@ from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, INDEX, Store
 from ssl_suite.modalities.base import Modality
 
-ATTEMPTS = 3  # at an input that changes while it is prepared
 SHORTEST = 8  # positions of a window, two of them special
 Report = Callable[[str], None]
 
@@ -55,56 +54,39 @@ def prepare(
         accept: called with the store's key before anything is made; raises where another is wanted.
 
     Raises:
-        SuiteError: unusable input, settings, or cache folder.
+        SuiteError: unusable input, settings, or cache folder; or the input changed on the way.
     """
-    check_settings(modality, data)
-    sources = resolve(modality, data, report)
-    folder = cache.cache_folder(data.get("cache"))
-    for _ in range(ATTEMPTS):
-        before = stamps(sources)
-        key = store_key(modality, data, sources)
-        accept(key)
-        target = folder / f"{modality.name}-{key[:24]}"
-        if target.is_dir():
-            discard_damaged(target, INDEX, report, thorough)
-        store = existing(target)
-        if store is not None:
-            report(f"data: {sources.described}, prepared before in {target}")
-        else:
-            try:
-                store = make(modality, data, sources, key, target, before, report)
-            except OSError as error:
-                why = error.strerror or error
-                message = f"{error.filename or target}: cannot be written ({why}); free space or set data.cache."
-                raise SuiteError(message) from None
-        if store is not None:
-            modality.load(store.folder / "tokenizer")
-            return store
-        report(f"data: {sources.described} changed while it was prepared; starting again")
-    raise SuiteError(f"{sources.described} changes all the time; prepare a copy of it that nothing writes to.")
-
-
-def stamps(sources: Sources) -> list[list[int]]:
-    """What tells that no input has been replaced; nothing of one that is not there, whose reader says what is wrong."""
-    return [cache.stamp(path) if path.exists() else [] for path in sources.paths]
-
-
-def check_settings(modality: Modality, data: Mapping[str, Any]) -> None:
-    """Hold the settings that only matter here against their limits."""
-    window, fraction = modality.max_length - 2, data.get("valid_fraction", 0.05)
+    window = modality.max_length - 2
     if modality.max_length < SHORTEST:
         raise SuiteError(f"modality.max_length={modality.max_length} should be at least {SHORTEST}.")
     if not 0 <= modality.overlap < window:
         raise SuiteError(
             f"modality.overlap={modality.overlap} should be at least 0 and below max_length - 2 = {window}."
         )
-    if not isinstance(fraction, (int, float)) or not 0 < fraction < 1:
-        raise SuiteError(f"data.valid_fraction={fraction} should be between 0 and 1.")
-    if data.get("on_error", "stop") not in ("stop", "skip"):
-        raise SuiteError(f"data.on_error={data['on_error']} should be stop or skip.")
-    workers = data.get("workers")
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise SuiteError(f"data.workers={workers} should be a whole number of at least 1, or null.")
+    sources = resolve(modality, data, report)
+    before = stamps(sources)
+    key = store_key(modality, data, sources)
+    accept(key)
+    target = cache.cache_folder(data.get("cache")) / f"{modality.name}-{key[:24]}"
+    if target.is_dir():
+        discard_damaged(target, INDEX, report, thorough)
+    store = existing(target)
+    if store is not None:
+        report(f"data: {sources.described}, prepared before in {target}")
+    else:
+        try:
+            store = make(modality, data, sources, key, target, before, report)
+        except OSError as error:
+            why = error.strerror or error
+            message = f"{error.filename or target}: cannot be written ({why}); free space or set data.cache."
+            raise SuiteError(message) from None
+    modality.load(store.folder / "tokenizer")
+    return store
+
+
+def stamps(sources: Sources) -> list[list[int]]:
+    """What tells that no input has been replaced; nothing of one that is not there, whose reader says what is wrong."""
+    return [cache.stamp(path) if path.exists() else [] for path in sources.paths]
 
 
 def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> str:
@@ -147,11 +129,11 @@ def make(
     target: Path,
     before: list[list[int]],
     report: Report,
-) -> Store | None:
+) -> Store:
     """Prepare into a folder beside ``target``, then rename it.
 
-    Returns:
-        None where the inputs, whose ``stamps`` were ``before``, have changed meanwhile: nothing is published.
+    Raises:
+        SuiteError: the inputs, whose ``stamps`` were ``before``, have changed meanwhile: nothing is published.
     """
 
     def waiting() -> None:
@@ -165,19 +147,22 @@ def make(
         begun_with(work, before, report)
         begun = time.monotonic()
         report(f"data: preparing {sources.described}")
-        with parallel.helpers(modality, sources.paths, data.get("workers")) as helpers:
+        with parallel.helpers(modality, sources.paths, data.get("workers")) as pool:
             trained_tokenizer(modality, data, sources, work)
             tasks = tasks_of(
                 modality, sources.paths, work, data.get("on_error", "stop"), fewest(data), reading(data), sources.tags
             )
-            reused = parallel.tokenise_all(tasks, helpers, Progress(report))
+            reused = parallel.tokenise_all(tasks, pool, Progress(report))
         assemble(tasks, sources, data, key, work / "store", begun, reused)
         unchanged = stamps(sources) == before
         if unchanged:
             publish(work / "store", target)
         shutil.rmtree(work, ignore_errors=True)
     if not unchanged:
-        return None
+        raise SuiteError(
+            f"{sources.described} changed while it was prepared; start again, or prepare a copy of it that nothing "
+            "writes to."
+        )
     store = Store(target)
     describe(store, report)
     return store
@@ -253,12 +238,11 @@ def publish(built: Path, target: Path) -> None:
     atomic.sync_all(built)
     if target.exists() and existing(target) is None:
         shutil.rmtree(target)
-    with suppress(FileExistsError):
-        try:
-            built.rename(target)
-        except OSError:
-            if existing(target) is None:
-                raise
+    try:
+        built.rename(target)
+    except OSError:
+        if existing(target) is None:
+            raise
     atomic.sync(target.parent)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ssl_suite.core.atomic import sync
+from ssl_suite.core import atomic
 from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.core.records import Encoded, Record
 from ssl_suite.data.sides import Sides
@@ -27,16 +27,23 @@ from ssl_suite.modalities.base import Modality
 
 SHARD_BYTES = 1 << 26  # two or three seconds of work are lost in a kill
 SHARD_RECORDS = 1 << 18  # some 30 MB of index
-SMALL, GROUP, MOST = (
-    4 << 20,
-    (1 << 20, 32 << 20),
-    4096,
-)  # a synced shard a file would cost 5 ms for each of 10,000 MIDI files
+SMALL, GROUP, MOST = 4 << 20, (1 << 20, 32 << 20), 4096  # a synced shard a file costs 5 ms for each of 10,000 files
 SMALL_VOCABULARY = 64  # up to here the composition is counted
 SHORT = "short records"  # where those are counted that have fewer tokens than data.min_tokens
 HELD = 1 << 26  # letters or bytes of a small file's records: 4 MB of gzip may hold a thousand times as much
 REPEATED = "repeated names"
 PIECE = 1 << 20  # tokens counted at a time
+BLOBS = {"names": "name_ends", "tags": "tag_ends", "bounds": "bound_ends"}  # each with its records' ends
+COLUMNS = {  # of a shard's index, and files of the store
+    "lengths": np.int64,
+    "digests": np.uint64,  # two a record
+    "given": np.uint8,
+    "files": np.int32,
+    "names": np.uint8,
+    "tags": np.uint8,
+    "bounds": np.int64,
+    **dict.fromkeys(BLOBS.values(), np.int64),
+}
 
 
 @dataclass(frozen=True)
@@ -128,41 +135,42 @@ def grouped(sizes: list[int]) -> list[list[int]]:
 
 
 class Shard:
-    """A shard that is being written."""
+    """A shard that is being written.
+
+    Attributes:
+        columns: by name, the entries of its records so far, as ``COLUMNS`` says.
+    """
 
     def __init__(self, task: Task, number: int) -> None:
         self.task = task
         self.base = task.folder / f"{task.number:06d}-{number:06d}"
         self.beside = Path(f"{self.base}.values.{os.getpid()}")
         self.file = open(self.beside, "wb")  # noqa: SIM115
-        self.lengths, self.given, self.files = array("q"), array("B"), array("i")
-        self.digests, self.bounds, self.bound_ends = bytearray(), array("q"), array("q")
-        self.names, self.name_ends, self.tags, self.tag_ends = bytearray(), array("q"), bytearray(), array("q")
+        self.columns = {name: array(np.dtype(dtype).char) for name, dtype in COLUMNS.items()}
         self.tokens = 0
         self.counts: Counter[str] = Counter()
         self.dtype, self.identity = task.dtype, task.modality.identity
 
     def add(self, number: int, record: Record, encoded: Encoded, given: int) -> None:
         """Append a record of the ``number``-th input file."""
-        values = encoded.values
+        values, columns = encoded.values, self.columns
         self.file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
         self.tokens += len(values)
-        self.files.append(number)
-        self.lengths.append(len(values))
-        self.given.append(given)
-        self.digests += self.identity(values)[:16].ljust(16, b"\0")
+        columns["files"].append(number)
+        columns["lengths"].append(len(values))
+        columns["given"].append(given)
+        columns["digests"].frombytes(self.identity(values)[:16].ljust(16, b"\0"))
         name = record.name
         if record.occurrence > 1:
             name = f"{name}#{record.occurrence}"
             self.counts[REPEATED] += 1
-        self.names += name.encode("utf-8", "replace")
-        self.name_ends.append(len(self.names))
+        columns["names"].frombytes(name.encode("utf-8", "replace"))
         if record.tags:
-            self.tags += json.dumps(record.tags, ensure_ascii=False).encode("utf-8", "replace")
-        self.tag_ends.append(len(self.tags))
+            columns["tags"].frombytes(json.dumps(record.tags, ensure_ascii=False).encode("utf-8", "replace"))
         if encoded.bounds is not None:
-            self.bounds.frombytes(encoded.bounds.astype(np.int64).tobytes())
-        self.bound_ends.append(len(self.bounds))
+            columns["bounds"].frombytes(encoded.bounds.astype(np.int64).tobytes())
+        for blob, ends in BLOBS.items():
+            columns[ends].append(len(columns[blob]))
 
     def composition(self) -> np.ndarray:
         """(vocabulary,) how often each token was written; zeros for large vocabularies."""
@@ -176,7 +184,7 @@ class Shard:
     def full(self) -> bool:
         """Whether the next record belongs into another shard."""
         size = self.tokens * self.task.width * self.dtype.itemsize
-        return size >= SHARD_BYTES or len(self.lengths) >= SHARD_RECORDS
+        return size >= SHARD_BYTES or len(self.columns["lengths"]) >= SHARD_RECORDS
 
     def finish(self, consumed: int, faults: FaultCounter, last: bool) -> None:
         """Make it permanent. ``consumed``: records the reader has yielded so far; ``last``: the file is done."""
@@ -186,34 +194,18 @@ class Shard:
         os.replace(self.beside, f"{self.base}.values")
         notes = {
             "tokens": self.tokens,
-            "records": len(self.lengths),
+            "records": len(self.columns["lengths"]),
             "consumed": consumed,
             "last": last,
             "counts": self.counts,
             "skipped": faults.counts,
             "examples": faults.examples,
         }
-        beside = Path(f"{self.base}.npz.{os.getpid()}")
-        with open(beside, "wb") as file:
-            np.savez(
-                file,
-                lengths=np.frombuffer(self.lengths, np.int64),
-                given=np.frombuffer(self.given, np.uint8),
-                files=np.frombuffer(self.files, np.int32),
-                digests=np.frombuffer(self.digests, np.uint64).reshape(-1, 2),
-                names=np.frombuffer(self.names, np.uint8),
-                name_ends=np.frombuffer(self.name_ends, np.int64),
-                tags=np.frombuffer(self.tags, np.uint8),
-                tag_ends=np.frombuffer(self.tag_ends, np.int64),
-                bounds=np.frombuffer(self.bounds, np.int64),
-                bound_ends=np.frombuffer(self.bound_ends, np.int64),
-                composition=self.composition(),
-                notes=np.frombuffer(json.dumps(notes).encode("utf-8"), np.uint8),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, f"{self.base}.npz")
-        sync(self.base.parent)
+        index = {name: np.frombuffer(self.columns[name], dtype) for name, dtype in COLUMNS.items()}
+        index["composition"] = self.composition()
+        index["notes"] = np.frombuffer(json.dumps(notes).encode("utf-8"), np.uint8)
+        with atomic.replacing(Path(f"{self.base}.npz")) as beside, open(beside, "wb") as file:
+            np.savez(file, **index)  # type: ignore[arg-type]
 
     def discard(self) -> None:
         """Drop what has been written."""
