@@ -18,6 +18,7 @@ from ssl_suite.evaluation import significance
 from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.evaluation.rows import Row
 from ssl_suite.evaluation.significance import Draws
+from ssl_suite.leaderboard import plans
 from ssl_suite.leaderboard.aggregates import AGGREGATES
 from ssl_suite.leaderboard.table import (
     CORRELATIONS,
@@ -55,7 +56,12 @@ def compare(root: Path, section: Section, board: Board) -> LeftOut:
     for asked in board.benchmark.contrasts:
         found = _contrasts(section, asked.a, asked.b, draws)
         said = board.references.difference
-        section.contrasts.append([replace(c, published=said(asked.published, c.column.reference)) for c in found])
+        found = [replace(each, published=said(asked.published, each.column.reference)) for each in found]
+        plan = board.benchmark.plan
+        if asked.main and found and plan is not None and section.budget == plan.budget:
+            mine = [each for each in found if each.first == found[0].first]
+            found = plans.judge(mine, section, plan, len(board.benchmark.tasks)) + found[len(mine) :]
+        section.contrasts.append(found)
     return left_out
 
 

@@ -1,15 +1,24 @@
-"""Rows of a planned budget, held to the plan that their benchmark committed before anything was measured."""
+"""Plans: rows of a planned budget are held to what their benchmark committed before anything was measured, and its main
+contrast is decided by the test that stands there.
+"""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import benchmark, budget
+from ssl_suite.evaluation.benchmark import Plan
+from ssl_suite.evaluation.significance import holm
+from ssl_suite.leaderboard.table import Contrast, Section
+
+NORMAL = NormalDist()
 
 
 def departures(row: Mapping[str, Any], root: Path) -> list[tuple[Literal["fail", "mark"], str]]:
@@ -49,3 +58,46 @@ def _page_at(commit: str, page: str, root: Path) -> bool | None:
         return known(f"{commit}:./plans/{page}") if known(f"{commit}^{{commit}}") else None
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def judge(found: Sequence[Contrast], section: Section, plan: Plan, columns: int) -> list[Contrast]:
+    """The contrasts with a verdict each: ``shown``, ``shown not to hold``, or ``undecided`` with its power.
+
+    One-sided p-values, Holm's correction over the columns of each stage: in the first over all, those that are not yet
+    measured or went on to the second counting as p = 1, which changes none before them; in the second over those.
+
+    Args:
+        found: of one variant, in the section of the planned budget.
+        columns: of the benchmark.
+    """
+    stages: list[list[Contrast]] = [[], []]
+    first = budget.load(plan.budget)
+    for each in found:
+        planned = [first.of_cell(each.column.task["name"].partition("@")[0], x.arm).seeds for x in _lines(each)]
+        used = [section.cells[line, each.column].row["seeds"] for line in _lines(each)]
+        both = [seeds + plan.more_seeds for seeds in planned]
+        if used in (planned, both):
+            stages[used == both].append(each)
+    verdicts: dict[int, str] = {}
+    for stage, alpha, family in zip(stages, plan.alpha, (columns, len(stages[1])), strict=False):
+        p_values = [each.p / 2 if each.gain > 0 else 1 - each.p / 2 for each in stage]
+        corrected = holm([*p_values, *[1.0] * (family - len(stage))])
+        for each, p in zip(stage, corrected, strict=False):
+            verdicts[id(each)] = _verdict(each, p, alpha, plan.margin / 100, family)
+    return [replace(each, verdict=verdicts.get(id(each), "not as planned")) for each in found]
+
+
+def _lines(each: Contrast) -> tuple[Any, Any]:
+    return each.first, each.second
+
+
+def _verdict(each: Contrast, p: float, alpha: float, margin: float, family: int) -> str:
+    if p <= alpha:
+        return "shown"
+    if each.high < margin:
+        return "shown not to hold"
+    if each.published is None:
+        return "undecided"
+    error = (each.high - each.low) / (2 * NORMAL.inv_cdf(0.975))
+    power = NORMAL.cdf(each.published / 100 / error - NORMAL.inv_cdf(1 - alpha / family))
+    return f"undecided (power {power:.2f} against the published difference)"

@@ -88,6 +88,7 @@ class Contrast:
     Attributes:
         holm: p after Holm's correction over the columns of the section.
         published: the difference of the published arms, in points; None without one.
+        verdict: what a plan's test says of it, see ``plans.judge``; "" without a plan.
     """
 
     column: Column
@@ -99,10 +100,13 @@ class Contrast:
     p: float
     holm: float
     published: float | None = None
+    verdict: str = ""
 
     @property
     def outcome(self) -> str:
-        """``better``, ``worse`` or ``open``: not told apart."""
+        """``better``, ``worse`` or ``open``: not told apart; with a plan ``better`` is what it calls shown."""
+        if self.verdict:
+            return "better" if self.verdict == "shown" else "open"
         return "open" if self.holm >= LEVEL else "better" if self.gain > 0 else "worse"
 
 
@@ -212,6 +216,8 @@ def main_contrast(board: Board, section: Section) -> list[Contrast]:
 def _merit(section: Section, found: Benchmark) -> tuple[int, int, int]:
     """A section's place: by the columns of the main contrast, then the size of the budget, then cells."""
     main = [each for asked, each in zip(found.contrasts, section.contrasts, strict=True) if asked.main]
+    if found.plan is not None and section.budget == found.plan.budget and any(main):
+        return len(found.tasks) + 1, 0, 0
     size = BUDGETS.index(section.budget if section.budget in BUDGETS else "own")
     return len({each.column for group in main for each in group}), size, len(section.cells)
 

@@ -71,6 +71,8 @@ def answer(found: Sequence[Contrast], columns: int) -> str:
     if not found:
         return "The two have not been measured on the same task yet. So there is no answer."
     first, second = found[0].first.label, found[0].second.arm
+    if found[0].verdict:
+        return _planned(found, columns)
     by = {key: [each.column.task["title"] for each in found if each.outcome == key] for key in OUTCOMES}
     parts = [f"{first} is better than {second} on {len(by['better'])} of {count(len(found), 'task')}"]
     if 0 < len(by["better"]) < len(found):
@@ -88,6 +90,25 @@ def answer(found: Sequence[Contrast], columns: int) -> str:
     if len(found) < columns:
         text += f"; {count(columns - len(found), 'further task')} not measured with both"
     return f"{text}."
+
+
+def _planned(found: Sequence[Contrast], columns: int) -> str:
+    """The verdicts of a plan in two sentences."""
+    by: dict[str, list[str]] = {}
+    for each in found:
+        by.setdefault(each.verdict.partition(" (")[0], []).append(each.column.task["title"])
+    first, second = found[0].first.label, found[0].second.arm
+    parts = [f"{verdict} on {len(titles)} ({', '.join(titles)})" for verdict, titles in sorted(by.items())]
+    text = f"By the test that was fixed beforehand, that {first} is better than {second} is {_joined(parts)}."
+    left = columns - len({each.column.task["title"] for each in found})
+    ahead = sum(each.gain > 0 for each in found)
+    text += f" Its score is the higher one on {ahead} of {len(found)}"
+    return text + (f"; {count(left, 'task')} of the plan are not measured yet." if left else ".")
+
+
+def outcome(each: Contrast) -> str:
+    """What is said of a contrast."""
+    return each.verdict or OUTCOMES[each.outcome]
 
 
 def _joined(parts: Sequence[str]) -> str:

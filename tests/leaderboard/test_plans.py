@@ -6,10 +6,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import norm
 
-from ssl_suite.evaluation import budget
+from ssl_suite.evaluation import benchmark, budget
 from ssl_suite.leaderboard import plans
+from ssl_suite.leaderboard.table import Cell, Column, Contrast, Line, Section
 
 
 def git(root: Path, *words: str) -> str:
@@ -64,3 +67,39 @@ def test_a_row_from_before_the_plan_fails(root: Path) -> None:
     ((level, text),) = plans.departures(row(root, commit="HEAD~1"), root)
     assert level == "fail" and "a commit that does not hold the plan" in text
     assert plans.departures({**row(root), "git_commit": "0" * 40}, root) == []  # unknown: marked elsewhere
+
+
+PLAN = benchmark.Plan(page="x.md", budget="decided", alpha=[0.03, 0.02], more_seeds=[105, 106, 107], margin=2.0)
+
+
+def judged(*asked: tuple[str, float, float, float], more: tuple[str, ...] = ()) -> dict[str, str]:
+    """Verdicts by task of (task, gain, half an interval, two-sided p), of eight; ``more``: in the second stage."""
+    section, found = Section("decided"), []
+    lines = Line("BERT"), Line("rand")
+    for task, gain, half, p in asked:
+        column = Column("accuracy", True, {"name": f"{task}@x", "title": task}, "decided", 2)
+        for line in lines:
+            seeds = [*range(100, 108 if task in more else 105)]
+            section.cells[line, column] = Cell({"seeds": seeds}, 0.5, 0.4, 0.6)
+        found.append(Contrast(column, *lines, gain, gain - half, gain + half, p, p, published=8.0))
+    return {each.column.task["title"]: each.verdict for each in plans.judge(found, section, PLAN, 8)}
+
+
+def test_verdicts_are_holms_of_one_sided_p_values() -> None:
+    found = judged(("h4", 0.08, 0.03, 0.002), ("h3", 0.04, 0.03, 0.01), ("splice", -0.02, 0.03, 0.01))
+    # 8 x .001 and 7 x .005 against .03; of a difference the other way p is .995.
+    assert found["h4"] == "shown" and found["h3"].startswith("undecided")
+    assert found["splice"] == "shown not to hold"  # at most +1 point, and a margin of 2
+
+
+def test_the_second_stage_is_a_family_of_its_own() -> None:
+    found = judged(("h4", 0.08, 0.03, 0.002), ("h3", 0.04, 0.03, 0.018), more=("h3",))
+    assert found == {"h4": "shown", "h3": "shown"}  # 1 x .009 against .02
+    assert judged(("h3", 0.04, 0.03, 0.05), more=("h3",))["h3"].startswith("undecided")  # .025
+
+
+def test_power_is_that_of_the_normal_test() -> None:
+    text = judged(("h3", 0.04, 0.0588, 0.2))["h3"]
+    error, draws = 0.0588 / 1.96, np.random.default_rng(0).normal(0.08, 0.0588 / 1.96, 200_000)
+    power = float((draws / error > norm.ppf(1 - 0.03 / 8)).mean())
+    assert float(text.split("power ")[1].split()[0]) == pytest.approx(power, abs=0.01)

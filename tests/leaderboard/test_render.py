@@ -127,7 +127,7 @@ def test_the_page_is_whole_and_needs_no_other_file(html: str) -> None:
         if address.startswith("#"):
             assert address[1:] in page.ids
         else:  # links to what lies beside it, never anything that a browser fetches by itself
-            assert address.startswith(("rows/", "predictions/", "data:text/csv;"))
+            assert address.startswith(("rows/", "predictions/", "plans/", "data:text/csv;"))
     assert not re.search(r"https?://|url\(|@import|<link|<img|src=", html)
     assert "prefers-color-scheme: dark" in html
     for named in (found["aria-labelledby"] for _, found in page.tags if "aria-labelledby" in found):
