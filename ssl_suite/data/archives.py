@@ -1,15 +1,13 @@
 """Unpacking zip and tar archives that nobody vouches for.
 
-Members are written by this module's own loop, never by ``extractall``: only plain files and folders, only below the
-folder asked for, never more bytes than allowed, and the folder appears whole or not at all. Python's ``data`` filter
-(PEP 706) is asked about every tar member as well; links, which it would let pass within the folder, are refused: they
-were the way around it (CVE-2025-4517), and no data set here has any.
+Members are written by this module's own loop, never by ``extractall``: only plain files, only below the folder asked
+for, never more bytes than allowed, and the folder appears whole or not at all. Links are refused, those within the
+folder too: they were the way around Python's ``data`` filter (CVE-2025-4517), and no data set here has any.
 """
 
 from __future__ import annotations
 
 import lzma
-import os
 import shutil
 import stat
 import tarfile
@@ -17,9 +15,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError
@@ -31,17 +28,15 @@ MEMBERS = 2_000_000  # Speech Commands has 105,829; more would rather exhaust th
 PIECE = 1 << 20  # bytes copied at a time
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A plain file in an archive: its name as written there, its declared length, and how to open it."""
 
     name: str
     length: int
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], IO[bytes] | None]
 
 
-@dataclass(frozen=True)
-class Unpacked:
+class Unpacked(NamedTuple):
     """What came out of an archive."""
 
     files: int
@@ -66,8 +61,7 @@ def unpack(archive: Path, into: Path, limit: int | None = None, note: Mapping[st
     beside.mkdir(parents=True)
     try:
         with faults_in_one_line(archive):
-            members = zip_members(archive, allowed) if zipfile.is_zipfile(archive) else tar_members(archive, beside)
-            result = write(archive, members, beside, allowed)
+            result = write(archive, beside, allowed)
             for name, content in (note or {}).items():
                 atomic.write_json(beside / name, content)
             atomic.sync(beside)
@@ -83,11 +77,9 @@ def faults_in_one_line(archive: Path) -> Iterator[None]:
     """What the libraries say of a damaged archive, and a full disk, as one line."""
     try:
         yield
-    except tarfile.FilterError as error:
-        raise refused(archive, str(error)) from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         raise SuiteError(f"{archive}: is damaged, or no zip or tar archive ({error}); download it again.") from None
-    except (RuntimeError, NotImplementedError) as error:  # zipfile: encrypted, or a method it does not know
+    except RuntimeError as error:  # zipfile: encrypted, or a method it does not know
         raise SuiteError(f"{archive}: cannot be unpacked ({error}); unpack it by other means.") from None
     except OSError as error:
         if error.errno is None:  # gzip.BadGzipFile and bz2, about the content
@@ -101,72 +93,53 @@ def refused(archive: Path, why: str) -> SuiteError:
     return SuiteError(f"{archive}: not unpacked: {why}; the file is not what the catalogue means, do not use it.")
 
 
-def zip_members(archive: Path, allowed: int) -> Iterator[Member]:
-    """The plain files of a zip; what its directory says of their lengths is held against ``allowed`` first."""
-    with zipfile.ZipFile(archive) as packed:
-        infos = packed.infolist()
-        total = sum(info.file_size for info in infos)
-        if total > allowed:
-            raise refused(archive, f"it would unpack to {total:,} bytes, more than the {allowed:,} allowed")
-        for info in infos:
-            kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise refused(archive, f"'{info.filename}' is a link or device")
-            if not info.filename.endswith("/"):  # is_dir() fails on an empty name
-                yield Member(info.filename, info.file_size, lambda info=info: packed.open(info))  # type: ignore[misc]
+def members(archive: Path) -> Iterator[Member]:
+    """The plain files of an archive, in one pass from front to back."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            for info in packed.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise refused(archive, f"'{info.filename}' is a link or device")
+                if not info.filename.endswith("/"):  # is_dir() fails on an empty name
+                    yield Member(info.filename, info.file_size, lambda info=info: packed.open(info))  # type: ignore[misc]
+        return
+    with tarfile.open(archive, "r|*") as tar:
+        for item in tar:
+            if not item.isreg() and not item.isdir():
+                raise refused(archive, f"'{item.name}' is a link or device")
+            if item.isreg():
+                yield Member(item.name, item.size, lambda item=item: tar.extractfile(item))  # type: ignore[misc]
 
 
-def tar_members(archive: Path, into: Path) -> Iterator[Member]:
-    """The plain files of a tar, in one pass from front to back."""
-    with tarfile.open(archive, "r|*") as packed:
-        for info in packed:
-            if info.isdir():
-                continue
-            if not info.isreg():
-                raise refused(archive, f"'{info.name}' is a link or device")
-            tarfile.data_filter(info, str(into))
-
-            def content(info: tarfile.TarInfo = info) -> IO[bytes]:
-                file = packed.extractfile(info)
-                assert file is not None  # it is for plain files
-                return file
-
-            yield Member(info.name, info.size, content)
-
-
-def write(archive: Path, members: Iterator[Member], into: Path, allowed: int) -> Unpacked:
-    """Write the members below ``into``, and count."""
+def write(archive: Path, into: Path, allowed: int) -> Unpacked:
+    """Write the members below ``into``, and count. A member must have its declared length, whatever its packed data
+    would give."""
     files = total = 0
-    for member in members:
+    for member in members(archive):
         target = into / safe(archive, member.name)
         files += 1
+        total += member.length
         if files > MEMBERS:
             raise refused(archive, f"it holds more than {MEMBERS:,} files")
-        if total + member.length > allowed:
+        if total > allowed:
             raise refused(archive, f"it would unpack to more than the {allowed:,} bytes allowed")
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             output = open(target, "xb")  # noqa: SIM115
         except (FileExistsError, IsADirectoryError):
             raise refused(archive, f"it holds '{member.name}' twice") from None
-        with output, member.open() as source:
-            total += copy(archive, member, source, output)
+        count = 0
+        with output, member.open() as source:  # type: ignore[union-attr]  # plain files can be opened
+            while count <= member.length and (piece := source.read(min(PIECE, member.length - count + 1))):
+                count += len(piece)
+                output.write(piece)
+        if count != member.length:
+            raise SuiteError(
+                f"{archive}: is damaged: '{member.name}' is not {member.length:,} bytes long as it says; download it "
+                "again."
+            )
     return Unpacked(files, total)
-
-
-def copy(archive: Path, member: Member, source: IO[bytes], output: IO[bytes]) -> int:
-    """Copy one member; its length must be the declared one, whatever its packed data would give."""
-    count = 0
-    while piece := source.read(PIECE):
-        count += len(piece)
-        if count > member.length:
-            break
-        output.write(piece)
-    if count != member.length:
-        raise SuiteError(
-            f"{archive}: is damaged: '{member.name}' is not {member.length:,} bytes long as it says; download it again."
-        )
-    return count
 
 
 def safe(archive: Path, name: str) -> Path:
@@ -177,7 +150,6 @@ def safe(archive: Path, name: str) -> Path:
     """
     path = PurePosixPath(name)
     odd = "\\" in name or any(ord(letter) < 32 or ord(letter) == 127 for letter in name)
-    drive = len(name) > 1 and name[1] == ":"
-    if not path.parts or path.is_absolute() or ".." in path.parts or odd or drive:
+    if not path.parts or path.is_absolute() or ".." in path.parts or odd or name[1:2] == ":":
         raise refused(archive, f"the name {name!a} in it leads outside, or is none")
-    return Path(os.fspath(path))
+    return Path(path)

@@ -88,12 +88,9 @@ def test_names_that_lead_outside(name: str, make: Callable, tmp_path: Path) -> N
     "special",
     [
         entry("link", tarfile.SYMTYPE, "/etc"),
-        entry("link", tarfile.SYMTYPE, "../.."),
         entry("link", tarfile.SYMTYPE, "good"),
-        entry("link", tarfile.LNKTYPE, "good"),
         entry("link", tarfile.LNKTYPE, "/etc/passwd"),
         entry("pipe", tarfile.FIFOTYPE),
-        entry("disk", tarfile.CHRTYPE),
         entry("disk", tarfile.BLKTYPE),
     ],
 )
