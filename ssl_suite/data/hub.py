@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.dataset import ParquetFragmentScanOptions
 
 from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError
@@ -26,7 +31,7 @@ from ssl_suite.data.fetch import offline
 FORM = "hf:NAME[@REVISION][:CONFIG[:SPLIT]], such as hf:Salesforce/wikitext:wikitext-103-raw-v1:train"
 PATTERN = re.compile(
     r"hf:(?P<name>[^@:\[\]]+)(?:@(?P<revision>[^:\[\]]+))?"
-    r"(?::(?P<config>[^:\[\]]*)(?::(?P<split>[^:\[\]]+)(?:\[:(?P<limit>[\d_]*\d)\])?)?)?"
+    r"(?::(?P<config>[^:\[\]]*)(?::(?P<split>[^:\[\]]+)(?:\[:(?P<limit>\d+(?:_\d+)*)\])?)?)?"
 )
 ROWS = 100  # taken off the stream at a time: pictures and recordings of 1 MB each make 100 MB
 GROUP_BYTES = 16 << 20  # of Arrow memory in a row group
@@ -71,18 +76,10 @@ def parse(text: str) -> Name:
         raise SuiteError(
             f"data.path={text} should be of the form {FORM} (for the first rows of a split: train[:10000])."
         )
-    limit = match["limit"]
-    wanted = Name(
-        text,
-        match["name"],
-        match["revision"],
-        match["config"] or None,
-        match["split"],
-        int(limit.replace("_", "")) if limit else None,
-    )
-    if wanted.limit == 0:
-        raise SuiteError(f"data.path={text}: asks for 0 rows; write {wanted.split}[:1000], or leave it out.")
-    return wanted
+    parts = {key: value or None for key, value in match.groupdict().items()}
+    if (limit := parts.pop("limit")) and int(limit) == 0:
+        raise SuiteError(f"data.path={text}: asks for 0 rows; write {parts['split']}[:1000], or leave it out.")
+    return Name(text, **parts, limit=int(limit) if limit else None)  # type: ignore[arg-type]
 
 
 def stream(text: str, given_cache: str | None, report: Report) -> tuple[list[Path], str]:
@@ -109,12 +106,8 @@ def stream(text: str, given_cache: str | None, report: Report) -> tuple[list[Pat
                 fill(wanted, target, plan, report)
             except SuiteError:
                 raise
-            except OSError as error:
-                if error.errno is None or not str(error.filename or "").startswith(str(target)):
-                    raise explained(wanted, error) from None
-                raise SuiteError(f"{error.filename}: {error.strerror}; free space, or set data.cache.") from None
             except Exception as error:  # whatever the data set's own files and the libraries make of each other
-                raise explained(wanted, error) from None
+                raise explained(wanted, target, error) from None
             if key(wanted) != target.name:
                 (target / "plan.json").unlink()
                 raise SuiteError(f"data.path={text}: its files changed while they were read; start again.")
@@ -148,13 +141,19 @@ def fill(wanted: Name, target: Path, plan: dict[str, Any], report: Report) -> No
     datasets = library(wanted)
     if not plan:
         plan["revision"] = commit(wanted)
-        plan["splits"] = {split: {"files": [], "rows": 0, "done": False} for split in splits(wanted, plan["revision"])}
+    pinned = {"revision": plan["revision"]} if plan["revision"] else {}
+    if "splits" not in plan:
+        present = datasets.get_dataset_split_names(wanted.name, wanted.config, **pinned)
+        plan["splits"] = {split: {"files": [], "rows": 0, "done": False} for split in splits(wanted, present)}
     report(f"data: streaming {wanted.text} ({', '.join(plan['splits'])}) into {target}")
+    builder = datasets.load_dataset_builder(wanted.name, wanted.config, **pinned)
+    if getattr(builder.config, "fragment_scan_options", True) is None:
+        # Without Arrow's cache of what is to come, which holds a whole file of parquet.
+        builder.config.fragment_scan_options = ParquetFragmentScanOptions(pre_buffer=False)
     for split, part in plan["splits"].items():
         if part["done"]:
             continue
-        rows = opened(datasets, wanted, plan["revision"]).as_streaming_dataset(split=split)
-        for file, size in shards(rows, split, wanted, part, target):
+        for file, size in shards(builder.as_streaming_dataset(split=split), split, wanted, part, target):
             part["files"].append(file)
             part["rows"] += size
             atomic.write_json(target / "plan.json", plan)
@@ -183,22 +182,10 @@ def library(wanted: Name) -> Any:
         import datasets
     except ImportError:
         raise SuiteError(f"data.path={wanted.text} needs the package datasets: pip install 'ssl_suite[hub]'.") from None
-    import logging
-
     datasets.disable_progress_bars()
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
     return datasets
-
-
-def opened(datasets: Any, wanted: Name, revision: str | None) -> Any:
-    """The builder of a data set. Parquet is read without Arrow's cache of what is to come, which holds a whole file."""
-    from pyarrow.dataset import ParquetFragmentScanOptions
-
-    builder = datasets.load_dataset_builder(wanted.name, wanted.config, **({"revision": revision} if revision else {}))
-    if getattr(builder.config, "fragment_scan_options", True) is None:
-        builder.config.fragment_scan_options = ParquetFragmentScanOptions(pre_buffer=False)
-    return builder
 
 
 def commit(wanted: Name) -> str | None:
@@ -211,12 +198,8 @@ def commit(wanted: Name) -> str | None:
     return api.dataset_info(wanted.name, revision=wanted.revision, timeout=30).sha
 
 
-def splits(wanted: Name, revision: str | None) -> list[str]:
+def splits(wanted: Name, present: list[str]) -> list[str]:
     """The splits to stream: the one asked for, else for training and validation, else the only one there is."""
-    import datasets
-
-    kept = {"revision": revision} if revision else {}
-    present = datasets.get_dataset_split_names(wanted.name, wanted.config, **kept)
     if wanted.split is not None:
         if wanted.split not in present:
             raise SuiteError(f"data.path={wanted.text}: has no split '{wanted.split}'; it has {', '.join(present)}.")
@@ -233,31 +216,26 @@ def splits(wanted: Name, revision: str | None) -> list[str]:
 
 def shards(rows: Any, split: str, wanted: Name, part: dict[str, Any], target: Path) -> Iterator[tuple[str, int]]:
     """Write the rest of a split; yields the name and the rows of each shard when it is on the disk."""
-    import pyarrow.parquet as pq
-
-    many = wanted.split is None and split in (TRAIN, *VALID)  # two splits in one input: each row says which
-    word = None if not many else "train" if split == TRAIN else "valid"
+    word = None  # of two splits in one input each row says its own
+    if wanted.split is None and split in (TRAIN, *VALID):
+        word = "train" if split == TRAIN else "valid"
     batches = tables(rows, part["rows"], wanted.limit, word)
     batch = next(batches, None)
     number = len(part["files"])
     while batch is not None:
-        name = f"{split}-{number:05d}.parquet"
-        beside, schema, count, size = target / f".{name}", batch.schema, 0, 0
-        with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+        name, schema, length, size = f"{split}-{number:05d}.parquet", batch.schema, 0, 0
+        with atomic.replacing(target / name) as beside, pq.ParquetWriter(beside, schema, compression="zstd") as writer:
             # A table whose columns change (JSON) goes on in the next shard.
             while batch is not None and batch.schema == schema and size < SHARD_BYTES:
                 writer.write_table(batch)
-                count, size = count + len(batch), size + batch.nbytes
+                length, size = length + len(batch), size + batch.nbytes
                 batch = next(batches, None)
-        atomic.sync(beside)
-        os.replace(beside, target / name)
-        yield name, count
+        yield name, length
         number += 1
 
 
 def tables(rows: Any, done: int, limit: int | None, word: str | None) -> Iterator[Any]:
     """Arrow tables of about ``GROUP_BYTES``, pictures and recordings as the bytes of their files."""
-    import pyarrow as pa
     from datasets.table import embed_table_storage
 
     if limit is not None:
@@ -277,8 +255,10 @@ def tables(rows: Any, done: int, limit: int | None, word: str | None) -> Iterato
         yield pa.concat_tables(held)
 
 
-def explained(wanted: Name, error: Exception) -> SuiteError:
-    """What the libraries say, in one line with what to do."""
+def explained(wanted: Name, target: Path, error: Exception) -> SuiteError:
+    """What the system and the libraries say, in one line with what to do."""
+    if isinstance(error, OSError) and error.errno and str(error.filename).startswith(str(target)):
+        return SuiteError(f"{error.filename}: {error.strerror}; free space, or set data.cache.")
     what = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}:

@@ -104,11 +104,11 @@ def test_a_stream_that_breaks_goes_on_after_its_last_shard(folder: Path, monkeyp
 
     def broken(path: Path) -> None:
         written.append(path)
-        if len(written) == 6:  # each shard is synced, and its name in the folder
+        if len(written) == 5:  # each shard, and the plan that names it
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(hub.atomic, "sync", broken)
+        patch.setattr(hub.atomic, "sync_all", broken)
         with pytest.raises(KeyboardInterrupt):
             stream(f"hf:{folder}", None, print)
     paths, _ = stream(f"hf:{folder}", None, print)
@@ -194,7 +194,7 @@ def test_answers_of_the_hub_in_a_users_words() -> None:
         (errors.RepositoryNotFoundError, "no data set of that name"),
         (errors.RevisionNotFoundError, "no such revision"),
     ):
-        assert words in str(hub.explained(parse("hf:a/b@c"), kind.__new__(kind)))
+        assert words in str(hub.explained(parse("hf:a/b@c"), Path("none"), kind.__new__(kind)))
 
 
 def fault(text: str) -> str:
