@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.wording import count
 
 if TYPE_CHECKING:
     from ssl_suite.modalities.base import Modality
@@ -71,12 +72,21 @@ def main(args: argparse.Namespace) -> int:
     loaded, results = run(settings, prompts)
     modality = loaded.modality
     if settings["output"]:
-        for path, made in write(modality, results, Path(settings["output"]).expanduser()).items():
-            print(f"wrote {path}" + (f" ({made} note{'s' * (made != 1)})" if made is not None else ""))
-            if made == 0:
+        for path, heard in write(modality, results, Path(settings["output"]).expanduser()).items():
+            print(f"wrote {path}" + (f" ({count(heard, 'note')})" if heard is not None else ""))
+            if heard == 0:
                 print(f"warning: {path} has no notes: {SILENT}.", file=sys.stderr)
     elif args.json:
-        print(json.dumps([as_dict(modality, result) for result in results], indent=1))
+        made = [
+            {
+                "text": modality.decode(_array(result.ids)),
+                "prompt_tokens": result.prompt,
+                "tokens": [modality.vocabulary.tokens[i] for i in result.ids],
+                "ended": result.ended,
+            }
+            for result in results
+        ]
+        print(json.dumps(made, indent=1))
     else:
         print("\n".join(modality.decode(_array(result.ids)) for result in results))
     for line in notes(modality, results, settings):
@@ -92,10 +102,11 @@ def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Gene
             of range, or an output that does not go with the modality.
     """
     from ssl_suite.commands.embed import device
-    from ssl_suite.models.generate import Sampling, causal_model, generate
+    from ssl_suite.models.generate import causal_model, generate
     from ssl_suite.training import restore
 
-    sampling = Sampling(settings["temperature"], settings["top_k"], settings["top_p"])
+    if settings["top_p"] is not None and not 0 < settings["top_p"] <= 1:
+        raise SuiteError(f"top_p={settings['top_p']} should be above 0 and at most 1; leave it out for all tokens.")
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
     if not hasattr(loaded.objective, "next_logits"):
         name = loaded.config["objective"]["name"]
@@ -111,9 +122,10 @@ def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Gene
     model = causal_model(loaded.encoder, loaded.objective, modality.vocabulary, modality.max_length)
     results: list[Generated] = []
     together = max(1, TOGETHER // modality.max_length)
+    draws = {key: settings[key] for key in ("length", "temperature", "top_k", "top_p")}
     for first in range(0, len(repeated), together):
-        given = (modality.vocabulary, modality.max_length, settings["length"], sampling, settings["seed"] + first)
-        results += generate(model, repeated[first : first + together], *given)
+        some, seed = repeated[first : first + together], settings["seed"] + first
+        results += generate(model, some, modality.vocabulary, modality.max_length, seed=seed, **draws)
     return loaded, results
 
 
@@ -124,6 +136,7 @@ def starting_points(modality: Modality, prompts: list[str], settings: dict[str, 
         SuiteError: a prompt that the modality cannot read, or that is shorter than a token.
     """
     from ssl_suite.commands.fill import shorten
+    from ssl_suite.core.faults import FaultCounter
     from ssl_suite.core.records import Record
 
     kind = modality.name
@@ -138,28 +151,17 @@ def starting_points(modality: Modality, prompts: list[str], settings: dict[str, 
             raise SuiteError(f"'{shorten(text)}' is shorter than one token: give more, or no prompt.")
         found.append(ids)
     if settings["prompt"]:
-        most = settings["prompt_tokens"] or modality.max_length // 2
-        found.append(first_record(modality, settings["prompt"])[:most])
+        path, most = Path(settings["prompt"]).expanduser(), settings["prompt_tokens"] or modality.max_length // 2
+        if not path.is_file():
+            raise SuiteError(f"prompt={path} is not a file: give one of {', '.join(modality.suffixes)}.")
+        record = next(modality.read(path, FaultCounter("stop")), None)
+        ids = modality.encode(record).values.tolist() if record else []
+        if not ids:
+            raise SuiteError(f"prompt={path}: its first record holds no whole token.")
+        found.append(ids[:most])
     elif settings["prompt_tokens"]:
         raise SuiteError("prompt_tokens= cuts prompt=FILE: name the file, or leave it out.")
     return found
-
-
-def first_record(modality: Modality, name: str) -> list[int]:
-    """The ids of a file's first record."""
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise SuiteError(f"prompt={name} is not a file: give one of {', '.join(modality.suffixes)}.")
-
-    def stop(error: SuiteError) -> None:
-        raise error
-
-    for record in modality.read(path, stop):
-        ids = modality.encode(record).values.tolist()
-        if not ids:
-            raise SuiteError(f"prompt={name}: record '{record.name}' holds no whole token.")
-        return ids
-    raise SuiteError(f"prompt={name} holds no record.")
 
 
 def check(modality: Modality, output: Path) -> None:
@@ -192,16 +194,6 @@ def write(modality: Any, results: list[Generated], output: Path) -> dict[Path, i
     except OSError as error:
         raise SuiteError(f"output={output} cannot be written ({error.strerror or error}).") from error
     return {output: None}
-
-
-def as_dict(modality: Modality, result: Generated) -> dict[str, Any]:
-    """One result as JSON values."""
-    return {
-        "text": modality.decode(_array(result.ids)),
-        "prompt_tokens": result.prompt,
-        "tokens": [modality.vocabulary.tokens[i] for i in result.ids],
-        "ended": result.ended,
-    }
 
 
 def notes(modality: Modality, results: list[Generated], settings: dict[str, Any]) -> list[str]:

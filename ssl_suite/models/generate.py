@@ -16,32 +16,6 @@ from ssl_suite.models.encoder import Encoder
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How an id is drawn from the model's probabilities.
-
-    Attributes:
-        temperature: logits are divided by it; 0 takes the likeliest id (greedy).
-        top_k: only the k likeliest ids; None is all.
-        top_p: only the likeliest ids that together have this probability (Holtzman et al. 2019, arXiv:1904.09751).
-
-    Raises:
-        SuiteError: a value out of its range.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise SuiteError(f"temperature={self.temperature} should be 0 (the likeliest id) or more; 1 is as learned.")
-        if self.top_k is not None and self.top_k < 1:
-            raise SuiteError(f"top_k={self.top_k} should be at least 1; leave it out for all ids.")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise SuiteError(f"top_p={self.top_p} should be above 0 and at most 1; leave it out for all ids.")
-
-
-@dataclass(frozen=True)
 class Generated:
     """One sequence.
 
@@ -60,9 +34,8 @@ def causal_model(encoder: Encoder, objective: Any, vocabulary: Vocabulary, max_l
     """The ``ModernBertDecoderForCausalLM`` of a causal encoder and its objective's head, on the encoder's device."""
     from transformers import ModernBertDecoderConfig, ModernBertDecoderForCausalLM
 
-    model = ModernBertDecoderForCausalLM(
-        ModernBertDecoderConfig(**decoder_hub.decoder_config(encoder.spec, vocabulary, max_length))
-    )
+    settings = ModernBertDecoderConfig(**decoder_hub.decoder_config(encoder.spec, vocabulary, max_length))
+    model = ModernBertDecoderForCausalLM(settings)
     weights = {f"model.{name}": x for name, x in encoder.state_dict().items()} | objective.hub_weights()[1]
     missing, unexpected = model.load_state_dict(decoder_hub.to_decoder(weights), strict=False)
     if set(missing) - {"decoder.weight"} or unexpected:  # the decoder's weight is the embeddings'
@@ -77,7 +50,9 @@ def generate(
     vocabulary: Vocabulary,
     max_length: int,
     length: int | None = None,
-    sampling: Sampling = Sampling(),
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
     seed: int = 0,
 ) -> list[Generated]:
     """Go on from each prompt until [SEP], or until the length is reached.
@@ -90,28 +65,30 @@ def generate(
         vocabulary: [PAD], [MASK], [CLS] and [UNK] are never written; [SEP] ends.
         max_length: positions of a sequence, [CLS] and [SEP] included, that the model was trained for.
         length: most new ids of each; None fills the window.
+        temperature: logits are divided by it; 0 takes the likeliest id (greedy).
+        top_k: only the k likeliest ids; None is all.
+        top_p: only the likeliest ids that together have this probability (Holtzman et al. 2019, arXiv:1904.09751).
 
     Raises:
         SuiteError: a prompt, or a prompt and ``length``, that do not fit into the window.
     """
-    budgets = [budget(len(prompt), length, max_length) for prompt in prompts]
+    budgets = {size: _budget(size, length, max_length) for size in dict.fromkeys(map(len, prompts))}
     never = {vocabulary.pad, vocabulary.mask, vocabulary.cls, vocabulary.unk} - {vocabulary.sep}
     draws: dict[str, Any] = {"do_sample": False}
-    if sampling.temperature > 0:
-        draws = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p or 1.0}
-        draws["top_k"] = sampling.top_k or 0  # 0 turns the filter off; the library's default is 50
+    if temperature > 0:  # top_k = 0 turns the filter off; the library's default is 50
+        draws = {"do_sample": True, "temperature": temperature, "top_p": top_p or 1.0, "top_k": top_k or 0}
     found: dict[int, Generated] = {}
     torch.manual_seed(seed)
-    for size in sorted(set(map(len, prompts))):
+    for size, budget in sorted(budgets.items()):
         places = [i for i, prompt in enumerate(prompts) if len(prompt) == size]
-        if not budgets[places[0]]:
+        if not budget:
             found |= {i: Generated(list(prompts[i]), size, False) for i in places}
             continue
         ids = torch.tensor([[vocabulary.cls, *prompts[i]] for i in places], device=model.device)
         written = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=budgets[places[0]],
+            max_new_tokens=budget,
             suppress_tokens=sorted(never),
             eos_token_id=vocabulary.sep,
             pad_token_id=vocabulary.pad,
@@ -125,12 +102,8 @@ def generate(
     return [found[i] for i in range(len(prompts))]
 
 
-def budget(prompt: int, length: int | None, max_length: int) -> int:
-    """How many ids may follow a prompt of so many.
-
-    Raises:
-        SuiteError: more than the window holds.
-    """
+def _budget(prompt: int, length: int | None, max_length: int) -> int:
+    """How many ids may follow a prompt of so many; raises ``SuiteError`` where the window holds fewer."""
     room = max_length - 2  # [CLS] and [SEP]
     if prompt >= room and (prompt > room or length is None or length > 0):
         raise SuiteError(

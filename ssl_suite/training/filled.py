@@ -15,12 +15,13 @@ import numpy as np
 import torch
 
 from ssl_suite.training.evaluate import Evaluator
+from ssl_suite.training.report import BASELINES, VALIDATION, save
 
 if TYPE_CHECKING:
     from ssl_suite.objectives.mlm import MaskedLM
     from ssl_suite.training.restore import Loaded
 
-RIGHT, WRONG = "#009E73", "#D55E00"  # Okabe and Ito's green and orange, as in ``report``
+RIGHT, WRONG = BASELINES[1], VALIDATION  # green and orange
 COLUMNS, POINTS, DPI = 100, 9.0, 120
 ROOM = 30  # letters of an example on each side of its hole
 ADVANCE = 0.602  # of a letter of DejaVu Sans Mono, in font sizes
@@ -113,7 +114,6 @@ def draw(found: Sequence[Sequence[Piece]], shares: Mapping[str, float], title: s
         shares: the model's and those of guessing by counts, by name.
         picture: the PNG to write (beside, then renamed).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     placed = list(_placed(found))
@@ -122,7 +122,6 @@ def draw(found: Sequence[Sequence[Piece]], shares: Mapping[str, float], title: s
     text_height, bars_height = rows * POINTS * HEIGHT / 72, 0.3 * len(shares) + 0.6
     height = text_height + bars_height + 0.5
     figure = Figure(figsize=(width, height), dpi=DPI)
-    FigureCanvasAgg(figure)
     figure.text(0.02, 1 - 0.25 / height, title, fontsize=11, va="center")
     axes = figure.add_axes((0.02, bars_height / height, 0.96, text_height / height))
     axes.set_xlim(0, 0.96 * width / cell)
@@ -139,9 +138,7 @@ def draw(found: Sequence[Sequence[Piece]], shares: Mapping[str, float], title: s
         if not piece.right:
             axes.text(x, y + 0.75, piece.text.strip() or "␣", color="#777777", **style | {"fontsize": POINTS - 2.5})
     _bars(figure.add_axes((0.24, 0.15 / height, 0.6, 0.3 * len(shares) / height)), shares)
-    beside = picture.with_name(picture.name + ".tmp")
-    figure.savefig(beside, format="png", metadata={"Software": None})
-    beside.replace(picture)
+    save(figure, picture)
 
 
 def _placed(found: Sequence[Sequence[Piece]]) -> Iterator[tuple[int, int, Piece]]:

@@ -11,7 +11,7 @@ from ssl_suite.core.batch import ragged
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.generate import Generated, Sampling, causal_model, generate
+from ssl_suite.models.generate import Generated, causal_model, generate
 from ssl_suite.objectives.clm import CausalLM
 
 VOCABULARY = Vocabulary(tuple(map(str, range(30))), targets=(5, 30))
@@ -47,7 +47,7 @@ def logits(encoder, objective, ids):
 @pytest.mark.parametrize("windows", [(None, None), (None, 3)])
 def test_greedy_is_a_loop_over_the_encoder(windows):
     encoder, objective = parts(windows, (64.0, 20.0 if windows[1] else 64.0))
-    for prompt, found in zip(PROMPTS, write(encoder, objective, sampling=Sampling(0.0)), strict=True):
+    for prompt, found in zip(PROMPTS, write(encoder, objective, temperature=0.0), strict=True):
         ids, ended = list(prompt), False
         while len(ids) < WINDOW - 2 and not ended:
             new = int(logits(encoder, objective, ids).argmax())
@@ -76,7 +76,7 @@ def test_draws_follow_the_filtered_probabilities():
     encoder, objective = parts()
     shares = torch.softmax(logits(encoder, objective, [7]).double() / 0.9, -1)
     kept = shares >= shares.topk(12).values[-1]
-    drawn = write(encoder, objective, [[7]] * 4000, length=1, sampling=Sampling(0.9, top_k=12), seed=3)
+    drawn = write(encoder, objective, [[7]] * 4000, length=1, temperature=0.9, top_k=12, seed=3)
     counts = np.bincount([(result.ids[1:] or [VOCABULARY.sep])[0] for result in drawn], minlength=30)
     expected = (shares * kept / (shares * kept).sum()).numpy()
     assert counts[expected == 0].sum() == 0
@@ -104,12 +104,3 @@ def test_the_last_place_of_the_window_is_used():
     for length in (None, 1):
         (result,) = write(encoder, objective, [[7] * 37], length=length)
         assert len(result.ids) == 38 and not result.ended
-
-
-@pytest.mark.parametrize(
-    "settings", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}]
-)
-def test_settings_out_of_range(settings):
-    (key,) = settings
-    with pytest.raises(SuiteError, match=f"{key}="):
-        Sampling(**settings)

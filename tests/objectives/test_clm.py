@@ -19,7 +19,7 @@ from ssl_suite.data.loader import Collator
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.models import decoder_hub
 from ssl_suite.models.encoder import Encoder, EncoderSpec
-from ssl_suite.models.generate import Sampling, causal_model, generate
+from ssl_suite.models.generate import causal_model, generate
 from ssl_suite.objectives.clm import CausalLM
 from ssl_suite.objectives.next_token import next_labels
 from ssl_suite.settings import config
@@ -237,7 +237,7 @@ def test_generate_of_transformers_goes_on_with_a_prompt(tmp_path):
     assert tokenizer("AC", "GT")["input_ids"] == [2, 5, 6, 7, 8]
     written = model.generate(**prompt, max_new_tokens=20, do_sample=False, suppress_tokens=[0, 1, 2, 4])[0].tolist()
     own = causal_model(learner.encoder.eval(), learner.objective, dna.vocabulary, 64)
-    ours = generate(own, [[5, 6, 7, 8, 5, 6]], dna.vocabulary, 64, 20, Sampling(temperature=0))[0]
+    ours = generate(own, [[5, 6, 7, 8, 5, 6]], dna.vocabulary, 64, 20, temperature=0)[0]
     assert written[1:7] == [5, 6, 7, 8, 5, 6] and len(written) > 7
     assert [i for i in written[1:] if i != 3] == ours.ids
     build.export(build.learner(config.compose(["model=tiny"]), dna), dna, tmp_path / "masked", "a card")
