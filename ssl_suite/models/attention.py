@@ -164,7 +164,7 @@ class _CpuAttention(torch.autograd.Function):
     """Rotation and flash attention with one buffer for the gradient of all three inputs.
 
     Written with plain autograd, slicing q, k and v out of one tensor costs a zero-filled gradient and an addition for
-    each slice and a concatenation for each half of a rotation: 6 % of a step of `mini` (benchmarks/LOG.md).
+    each slice and a concatenation for each half of a rotation: 8 to 10 % of a pass (benchmarks/LOG.md).
     """
 
     @staticmethod

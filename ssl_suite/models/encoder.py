@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,7 +22,6 @@ from ssl_suite.core.records import Frame
 from ssl_suite.core.wording import count
 from ssl_suite.models.attention import Rope, attention, rope_table
 from ssl_suite.models.dropout import Dropout
-from ssl_suite.models.gated import gelu_gate
 from ssl_suite.models.pooling import mean_pool
 
 HEAD_WIDTH = 64  # the width flash kernels are tuned for
@@ -165,7 +165,8 @@ class GeGLU(nn.Module):
         self.Wo = nn.Linear(spec.mlp_width, spec.width, bias=False)
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        return self.Wo(gelu_gate(self.Wi(x_ND)))
+        value, gate = self.Wi(x_ND).chunk(2, dim=-1)
+        return self.Wo(F.gelu(value) * gate)
 
 
 class Layer(nn.Module):
