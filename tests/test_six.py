@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -109,9 +110,9 @@ def test_the_export_opens_in_transformers(run: tuple[str, Path]) -> None:
 def test_records_become_vectors(run: tuple[str, Path], tmp_path: Path) -> None:
     modality, out = run
     source = resources.folder("samples") / modality
-    words = [f"encoder={out}", f"input={source}", f"output={tmp_path}/e.npz", "on_error=skip"]
+    words = [f"encoder={out}", f"input={source}", f"output={tmp_path}/e.parquet", "on_error=skip"]
     text = embed.run(embed.parse_words(words, embed.KEYS))
-    vectors = np.load(tmp_path / "e.npz")["embedding"]
+    vectors = np.array(pq.read_table(tmp_path / "e.parquet")["embedding"].to_pylist())
     assert vectors.shape[1] == 32 and len(vectors) >= 1 and np.isfinite(vectors).all()
     assert f"{count(len(vectors), 'record')}, " in text
 

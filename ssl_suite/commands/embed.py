@@ -2,7 +2,7 @@
 
 examples:
   ssl_suite embed encoder=runs/first input=my.fasta output=my.parquet
-  ssl_suite embed encoder=runs/first input=genomes/ output=all.npz pooling=cls
+  ssl_suite embed encoder=runs/first input=genomes/ output=all.parquet pooling=cls
   ssl_suite embed encoder=runs/first input="reads/*.fq.gz" output=reads.parquet layer=-2 on_error=skip
   ssl_suite embed encoder=runs/first input=yeast data.root=/data output=yeast.parquet
 
@@ -11,7 +11,7 @@ settings:
   input=PATH          a file, a folder, or a glob, in any format that the run's modality reads; also hf:NAME, and a
                       NAME of `ssl_suite data list`
   data.root=, data.cache=  where data sets known by name are, as for `ssl_suite data`
-  output=FILE         .parquet (columns id, source, embedding, n_tokens, occurrence) or .npz (arrays of these names);
+  output=FILE         .parquet, with columns id, source, embedding, n_tokens and occurrence;
                       occurrence counts the records of one id in a file: 1, 2, …
   checkpoint=best     best (lowest validation loss), last, or a step
   pooling=mean        mean over the record's tokens, or cls, the state of [CLS]

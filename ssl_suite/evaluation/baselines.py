@@ -7,7 +7,7 @@ of the test set they see the inputs only. Shapes: I items, D features, N trainin
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,20 +19,19 @@ INVERSE_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of the logistic regression on n
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # alpha of the ridge regression on positions
 PROBE_INVERSE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # standardised features need more restraint than tf-idf
 PROBE_STRENGTHS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+SIZES = (3, 5)  # the shortest and the longest n-gram
 NGRAMS = 100_000  # the most frequent ones are kept: pitch sequences have millions
 ITERATIONS = 2000
 BLOCK = 2**21  # similarities that are held at once
 
 
 class Control(NamedTuple):
-    """Predictions by the model that did best on dev.
+    """Test predictions by the model that did best on dev.
 
-    ``chosen``: ``name`` ("C" or "alpha"), ``value``, ``select`` (metric), ``per_value`` (value -> dev score, None where
-    undefined), ``features``, and ``converged`` (False: the solver was stopped before it had settled). ``model`` is
-    scikit-learn's.
+    ``chosen``: ``name`` ("C" or "alpha"), ``value``, ``per_value`` (value -> dev score, None where undefined).
+    ``model`` is scikit-learn's.
     """
 
-    dev_predictions: np.ndarray
     test_predictions: np.ndarray
     chosen: dict[str, Any]
     model: Any = None
@@ -70,18 +69,13 @@ def kmer(
     test_texts: Sequence[str],
     *,
     regression: bool,
-    sizes: tuple[int, int] = (3, 5),
-    seed: int = 0,
-    analyzer: Literal["char", "word"] = "char",
     features: Literal["ngrams", "positions"] | None = None,
     select: str | None = None,
 ) -> Control:
-    """A linear model of the symbols: logistic regression for classes, ridge regression for values.
+    """A linear model of the symbols, a letter each: logistic regression for classes, ridge regression for values.
 
     Args:
-        sizes: shortest and longest n-gram.
-        analyzer: a symbol is a character, or a word between spaces (pitches).
-        features: tf-idf of ``ngrams``, the default for classes; or the symbol at each of the ``positions``,
+        features: tf-idf of ``ngrams`` of 3 to 5, the default for classes; or the symbol at each of the ``positions``,
             from the left, the default for values. These are for what is aligned: variants of one protein, or windows
             around one site (splice, 160 test items: accuracy .72 from n-grams, .96 from positions).
         select: the metric that chooses on dev: accuracy, or spearman, unless named.
@@ -92,15 +86,9 @@ def kmer(
     parts = [train_texts, dev_texts, test_texts]
     if not all(len(part) for part in parts):
         raise SuiteError("k-mers: training, dev and test each need at least one text.")
-    cut: Callable[[str], list[str]] = str.split if analyzer == "word" else list
-    if (features or ("positions" if regression else "ngrams")) == "positions":
-        inputs = _positions(parts, cut)
-    else:
-        inputs = _ngrams(parts, sizes, analyzer)
-    make = _ridge if regression else _logistic(seed)
-    return _chosen(
-        inputs, train_labels, dev_labels, regression, STRENGTHS if regression else INVERSE_STRENGTHS, select, make
-    )
+    read = _positions if (features or ("positions" if regression else "ngrams")) == "positions" else _ngrams
+    strengths = STRENGTHS if regression else INVERSE_STRENGTHS
+    return _chosen(read(parts), train_labels, dev_labels, regression, strengths, select)
 
 
 def linear_probe(
@@ -121,8 +109,8 @@ def linear_probe(
         SuiteError: one class only; an empty part; lengths or widths that differ; features that are not finite.
     """
     _, parts = _standardised("linear probe", train_XD, dev_XD, test_XD)
-    strengths, make = (PROBE_STRENGTHS, _ridge) if regression else (PROBE_INVERSE_STRENGTHS, _logistic(0))
-    return _chosen(parts, labels, dev_labels, regression, strengths, select, make)
+    strengths = PROBE_STRENGTHS if regression else PROBE_INVERSE_STRENGTHS
+    return _chosen(parts, labels, dev_labels, regression, strengths, select)
 
 
 def linear_map(
@@ -147,8 +135,8 @@ def linear_map(
     """
     regression = np.asarray(labels).dtype.kind == "f"
     scaler, (train, dev) = _standardised("linear map", train_XD, dev_XD)
-    strengths, make = (PROBE_STRENGTHS, _ridge) if regression else (PROBE_INVERSE_STRENGTHS, _logistic(0))
-    model = _chosen([train, dev, dev], labels, dev_labels, regression, strengths, select, make).model
+    strengths = PROBE_STRENGTHS if regression else PROBE_INVERSE_STRENGTHS
+    model = _chosen([train, dev, dev], labels, dev_labels, regression, strengths, select).model
     slopes_KD = np.atleast_2d(model.coef_) / scaler.scale_
     levels_K = np.atleast_1d(model.intercept_) - slopes_KD @ scaler.mean_
     if regression:
@@ -193,16 +181,12 @@ def knn(
         block: similarities computed at once, 8 bytes each; memory grows with it, the result does not depend on it.
 
     Raises:
-        SuiteError: k or T not positive; an empty part; lengths or widths that differ; features that are not finite.
+        SuiteError: an empty part; widths that differ; features that are not finite.
     """
-    if k < 1 or not temperature > 0:
-        raise SuiteError(f"kNN: k={k} and temperature={temperature} must be positive.")
     width = np.asarray(train_XD).shape[-1]
     bank_ND = _unit(_features("kNN: training", train_XD, width))
     queries_ID = _unit(_features("kNN: test", test_XD, width))
     labels_N = np.asarray(labels_I)
-    if len(labels_N) != len(bank_ND):
-        raise SuiteError(f"kNN: {len(labels_N)} labels for {len(bank_ND)} training items.")
     k, rows = min(k, len(bank_ND)), max(1, block // len(bank_ND))
     classes_C, codes_N = np.unique(labels_N, return_inverse=True)
     found = []
@@ -216,9 +200,10 @@ def knn(
         if regression:
             found.append((weights_QK * labels_N[nearest_QK]).sum(1) / weights_QK.sum(1))
             continue
-        cells_QK = np.arange(len(nearest_QK))[:, None] * len(classes_C) + codes_N[nearest_QK]
-        votes = np.bincount(cells_QK.ravel(), weights_QK.ravel(), len(nearest_QK) * len(classes_C))
-        found.append(classes_C[votes.reshape(len(nearest_QK), -1).argmax(1)])
+        votes_QC = np.stack(
+            [np.bincount(*row, len(classes_C)) for row in zip(codes_N[nearest_QK], weights_QK, strict=True)]
+        )
+        found.append(classes_C[votes_QC.argmax(1)])
     return Neighbours(np.concatenate(found), k)
 
 
@@ -226,10 +211,8 @@ def _nearest(cosines_QN: np.ndarray, k: int) -> np.ndarray:
     """(Q, k) the places of each row's k largest, ascending; equals at the border in order of place."""
     size = cosines_QN.shape[1]
     border_Q1 = np.partition(cosines_QN, size - k, axis=1)[:, size - k, None]
-    chosen_QN = cosines_QN >= border_Q1
-    if (chosen_QN.sum(1) > k).any():
-        above_QN, tied_QN = cosines_QN > border_Q1, cosines_QN == border_Q1
-        chosen_QN = above_QN | (tied_QN & (tied_QN.cumsum(1) <= k - above_QN.sum(1, keepdims=True)))
+    above_QN, tied_QN = cosines_QN > border_Q1, cosines_QN == border_Q1
+    chosen_QN = above_QN | (tied_QN & (tied_QN.cumsum(1) <= k - above_QN.sum(1, keepdims=True)))
     return np.nonzero(chosen_QN)[1].reshape(-1, k)
 
 
@@ -248,49 +231,42 @@ def _features(what: str, x_XD: np.ndarray, width: int) -> np.ndarray:
     return x_XD
 
 
-def _ngrams(parts: Sequence[Sequence[str]], sizes: tuple[int, int], analyzer: str) -> list[Any]:
+def _ngrams(parts: Sequence[Sequence[str]]) -> list[Any]:
     """Tf-idf as sparse matrices; frequencies and n-grams are those of training."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    symbols: dict[str, Any] = {"analyzer": "char"}
-    if analyzer == "word":  # the default drops words of one character
-        symbols = {"analyzer": "word", "tokenizer": str.split, "token_pattern": None}
-    counter = TfidfVectorizer(ngram_range=sizes, lowercase=False, max_features=NGRAMS, **symbols)
+    counter = TfidfVectorizer(analyzer="char", ngram_range=SIZES, lowercase=False, max_features=NGRAMS)
     try:
         return [counter.fit_transform(parts[0]), *(counter.transform(part) for part in parts[1:])]
     except ValueError as error:
-        raise SuiteError(f"k-mers: no training text has {sizes[0]} symbols ({error}); choose shorter ones.") from None
+        raise SuiteError(f"k-mers: no training text has {SIZES[0]} symbols ({error}).") from None
 
 
-def _positions(parts: Sequence[Sequence[str]], cut: Callable[[str], list[str]]) -> list[Any]:
+def _positions(parts: Sequence[Sequence[str]]) -> list[Any]:
     """One-hot of the symbol at each position, as sparse matrices; pairs that training does not hold are left out."""
     from scipy.sparse import csr_matrix
 
     columns: dict[tuple[int, str], int] = {}
     for text in parts[0]:
-        for pair in enumerate(cut(text)):
+        for pair in enumerate(text):
             columns.setdefault(pair, len(columns))
     if not columns:
         raise SuiteError("k-mers: all training texts are empty.")
     made = []
     for part in parts:
-        rows = [[columns[pair] for pair in enumerate(cut(text)) if pair in columns] for text in part]
+        rows = [[columns[pair] for pair in enumerate(text) if pair in columns] for text in part]
         ends = np.cumsum([0, *(len(row) for row in rows)])
         places = np.array([place for row in rows for place in row], dtype=np.int64)
         made.append(csr_matrix((np.ones(len(places)), places, ends), shape=(len(part), len(columns))))
     return made
 
 
-def _logistic(seed: int) -> Callable[[float], Any]:
-    from sklearn.linear_model import LogisticRegression
+def _model(regression: bool, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
 
-    return lambda strength: LogisticRegression(C=strength, max_iter=ITERATIONS, random_state=seed)
-
-
-def _ridge(strength: float) -> Any:
-    from sklearn.linear_model import Ridge
-
-    return Ridge(alpha=strength, tol=1e-6)
+    if regression:
+        return Ridge(alpha=strength, tol=1e-6)
+    return LogisticRegression(C=strength, max_iter=ITERATIONS, random_state=0)
 
 
 def _chosen(
@@ -300,53 +276,33 @@ def _chosen(
     regression: bool,
     strengths: Sequence[float],
     select: str | None,
-    make: Callable[[float], Any],
 ) -> Control:
     """Fit once a strength on training, keep the best on dev (of equals, the strongest penalty), then predict test."""
     from sklearn.exceptions import ConvergenceWarning
 
-    labels, dev_labels = np.asarray(labels), np.asarray(dev_labels)
-    if len(labels) != parts[0].shape[0] or len(dev_labels) != parts[1].shape[0]:
-        raise SuiteError(
-            f"{len(labels)} labels for {parts[0].shape[0]} training items and {len(dev_labels)} for {parts[1].shape[0]}"
-            " dev items: each item needs one."
-        )
     if not regression and len(np.unique(labels)) < 2:
         raise SuiteError("The training labels are all of one class: a linear model needs two.")
     metric = find(select or ("spearman" if regression else "accuracy"))
     sign = 1 if metric.higher_is_better else -1
-    fitted: list[tuple[float, Any, np.ndarray, bool]] = []
-    per_value: dict[str, float | None] = {}
-    for strength in strengths if not regression else reversed(strengths):  # the strongest penalty first
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            model = make(strength).fit(parts[0], labels)
-        settled = True
-        for warning in caught:  # this one is recorded; any other goes on its way
-            if issubclass(warning.category, ConvergenceWarning):
-                settled = False
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        predictions = model.predict(parts[1])
+    models: dict[float, Any] = {}
+    scores: dict[float, float | None] = {}
+    for strength in reversed(strengths) if regression else strengths:  # the strongest penalty first
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            models[strength] = _model(regression, strength).fit(parts[0], labels)
         try:
-            per_value[f"{strength:g}"] = score = metric.compute(dev_labels, predictions)
+            scores[strength] = metric.compute(dev_labels, models[strength].predict(parts[1]))
         except Undefined:
-            per_value[f"{strength:g}"] = None
-            continue
-        if not fitted or sign * score > sign * fitted[0][0]:
-            fitted = [(score, model, predictions, settled)]
-            best = strength
-    if not fitted:
+            scores[strength] = None
+    defined = {strength: sign * score for strength, score in scores.items() if score is not None}
+    if not defined:
         raise Undefined(
             f"{metric.name} is undefined on dev for every strength: the labels or all predictions are constant."
         )
-    _, model, dev_predictions, settled = fitted[0]
+    best = max(defined, key=defined.__getitem__)  # the first of equals
     chosen = {
         "name": "alpha" if regression else "C",
         "value": best,
-        "select": metric.name,
-        "per_value": per_value,
-        "features": int(parts[0].shape[1]),
-        "converged": settled,
+        "per_value": {f"{strength:g}": score for strength, score in scores.items()},
     }
-    return Control(dev_predictions, model.predict(parts[2]), chosen, model)
+    return Control(models[best].predict(parts[2]), chosen, models[best])

@@ -1,20 +1,18 @@
-"""Files of embeddings, written as they come: parquet or npz. Nothing appears under the final name until it is whole."""
+"""A parquet file of embeddings, written as they come. Nothing appears under the final name until it is whole."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ssl_suite.core import atomic
-from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.embedding import Embedded
 
 Add = Callable[[list[Embedded]], None]
@@ -52,58 +50,15 @@ def _parquet(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
         yield add
 
 
-@contextmanager
-def _npz(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
-    """Arrays id, source, embedding (records, D), n_tokens and occurrence. Vectors wait in a file beside."""
-    names: list[str] = []
-    sources: list[str] = []
-    tokens: list[int] = []
-    occurrences: list[int] = []
-    width = 0
-    rows = path.with_name(path.name + ".rows")
-
-    def add(some: list[Embedded]) -> None:
-        nonlocal width
-        width = len(some[0].vector_D)
-        for one in some:
-            one.vector_D.astype("<f4").tofile(raw)
-            names.append(one.name)
-            sources.append(one.source)
-            tokens.append(one.tokens)
-            occurrences.append(one.occurrence)
-
-    try:
-        with rows.open("wb+") as raw:
-            yield add
-            raw.seek(0)
-            with zipfile.ZipFile(path, "w") as archive:
-                columns = {"id": names, "source": sources, "n_tokens": tokens, "occurrence": occurrences}
-                for name, values in columns.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                        np.lib.format.write_array(entry, np.array(values), allow_pickle=False)
-                with archive.open("embedding.npy", "w", force_zip64=True) as entry:
-                    header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), width)}
-                    np.lib.format.write_array_header_2_0(entry, header)
-                    shutil.copyfileobj(raw, entry)
-    finally:
-        rows.unlink(missing_ok=True)
-
-
-FORMATS: dict[str, Callable[[Path, Mapping[str, Any]], AbstractContextManager[Add]]] = {
-    ".parquet": _parquet,
-    ".npz": _npz,
-}
-
-
 def check(output: str) -> Path:
     """The output path.
 
     Raises:
-        SuiteError: a suffix that is neither .parquet nor .npz, a folder, or a place where nothing can be written.
+        SuiteError: a suffix that is not .parquet, a folder, or a place where nothing can be written.
     """
     path = Path(output).expanduser()
-    if path.suffix not in FORMATS:
-        raise SuiteError(f"output={output} should end in .parquet or .npz.{nearest(path.suffix, FORMATS)}")
+    if path.suffix != ".parquet":
+        raise SuiteError(f"output={output} should end in .parquet, which NumPy, pandas and Arrow read.")
     if path.is_dir():
         raise SuiteError(f"output={output} is a folder: name a file in it.")
     try:
@@ -123,7 +78,7 @@ def writing(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
         SuiteError: the disk is full or the file cannot be written.
     """
     try:
-        with atomic.replacing(path) as unfinished, FORMATS[path.suffix](unfinished, facts) as add:
+        with atomic.replacing(path) as unfinished, _parquet(unfinished, facts) as add:
             yield add
     except OSError as error:
         raise SuiteError(f"output={path} cannot be written ({error.strerror or error}): nothing was kept.") from error

@@ -113,27 +113,23 @@ def test_work_is_done_as_the_input_comes(run_folder: Path) -> None:
     assert 1 + sum(1 for _ in results) == 400
 
 
-def test_npz_holds_the_same(run_folder: Path, fasta: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+def test_a_file_holds_what_was_read(run_folder: Path, fasta: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     path, records = fasta
-    for name in ("x.parquet", "x.npz"):
-        assert embed(f"encoder={run_folder}", f"input={path}", f"output={tmp_path / name}") == 0
-    arrays = np.load(tmp_path / "x.npz", allow_pickle=False)
+    assert embed(f"encoder={run_folder}", f"input={path}", f"output={tmp_path / 'x.parquet'}") == 0
     table = pq.read_table(tmp_path / "x.parquet")
-    assert arrays["id"].tolist() == table["id"].to_pylist() == list(records)
-    assert arrays["n_tokens"].tolist() == table["n_tokens"].to_pylist() == [len(text) for text in records.values()]
-    assert arrays["source"].tolist() == table["source"].to_pylist() == ["x.fa"] * len(records)
-    assert np.array_equal(arrays["embedding"], np.array(table["embedding"].to_pylist(), np.float32))
-    assert arrays["embedding"].shape == (len(records), 32)
+    assert table["id"].to_pylist() == list(records) and table["source"].to_pylist() == ["x.fa"] * len(records)
+    assert table["n_tokens"].to_pylist() == [len(text) for text in records.values()]
+    assert np.array(table["embedding"].to_pylist()).shape == (len(records), 32)
     assert str(table.schema.field("embedding").type) in ("list<element: float>", "list<item: float>")
     assert json.loads(table.schema.metadata[b"ssl_suite"])["step"] == 20
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.npz", "x.parquet"]
+    assert [file.name for file in tmp_path.iterdir()] == ["x.parquet"]
 
 
 def test_long_records_are_counted_and_stated(
     run_folder: Path, fasta: tuple[Path, dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     path, records = fasta
-    assert embed(f"encoder={run_folder}", f"input={path}", f"output={tmp_path / 'x.npz'}") == 0
+    assert embed(f"encoder={run_folder}", f"input={path}", f"output={tmp_path / 'x.parquet'}") == 0
     said = capsys.readouterr().err
     long = sum(len(text) > WINDOW for text in records.values())
     total = sum(len(text) for text in records.values())
@@ -157,7 +153,7 @@ def test_a_folder_and_a_glob_keep_their_sources(run_folder: Path, tmp_path: Path
     ("changed", "message"),
     [
         ({"input": "nothing.fa"}, "input=nothing.fa: no such file"),
-        ({"output": "x.csv"}, "output=x.csv should end in .parquet or .npz."),
+        ({"output": "x.csv"}, "output=x.csv should end in .parquet,"),
         ({"encoder": "nowhere"}, "encoder=nowhere is not a run folder"),
         ({"layer": "7"}, "layer=7 does not exist: choose one from -3 to 2."),
         ({"checkpoint": "15"}, "there are steps: 10, 20"),
@@ -224,17 +220,16 @@ def test_a_long_way_is_told(
     """After each forward pass where there is always time for it; the last line before the result tells of all."""
     monkeypatch.setattr(embed_command, "EVERY", -1.0)
     path, records = fasta
-    assert embed(f"encoder={run_folder}", f"input={path}", f"output={tmp_path / 'x.npz'}", "batch_tokens=200") == 0
+    assert embed(f"encoder={run_folder}", f"input={path}", f"output={tmp_path / 'x.parquet'}", "batch_tokens=200") == 0
     *told, _ = capsys.readouterr().err.splitlines()
     tokens = sum(map(len, records.values()))
     assert len(told) > 3 and told[-1].startswith(f"embedding: {tokens:,} tokens, ")
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
-def test_records_of_one_name_keep_it_and_are_told_apart(run_folder: Path, tmp_path: Path, suffix: str) -> None:
-    source, output = tmp_path / "x.fa", tmp_path / f"x{suffix}"
+def test_records_of_one_name_keep_it_and_are_told_apart(run_folder: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "x.fa", tmp_path / "x.parquet"
     source.write_text(">same\nACGTACGTAC\n>other\nGGGTACGTAC\n>same\nTTGTACGTAC\n")
     assert embed(f"encoder={run_folder}", f"input={source}", f"output={output}") == 0
-    table = pq.read_table(output).to_pydict() if suffix == ".parquet" else dict(np.load(output))
+    table = pq.read_table(output).to_pydict()
     assert list(zip(table["id"], table["occurrence"], strict=True)) == [("same", 1), ("other", 1), ("same", 2)]
     assert not np.array_equal(table["embedding"][0], table["embedding"][2])

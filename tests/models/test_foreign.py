@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -155,10 +156,12 @@ def test_a_run_trains_resumes_embeds_fills_and_is_exported(folders: dict[str, Pa
         assert token["probability"] == pytest.approx(wanted, abs=1e-5)
     one = tmp_path / "one.txt"
     one.write_text("a b c word1 d")
-    embed.run(embed.parse_words([f"encoder={out}@6", f"input={one}", f"output={tmp_path / 'e.npz'}"], embed.KEYS))
+    embed.run(embed.parse_words([f"encoder={out}@6", f"input={one}", f"output={tmp_path / 'e.parquet'}"], embed.KEYS))
     states = AutoModel.from_pretrained(folder).eval()(torch.tensor(ids[1:]))
     mean = states.last_hidden_state[0, 1:-1].mean(0).detach().numpy()
-    np.testing.assert_allclose(np.load(tmp_path / "e.npz")["embedding"][0], mean, atol=1e-5)
+    np.testing.assert_allclose(
+        np.array(pq.read_table(tmp_path / "e.parquet")["embedding"].to_pylist())[0], mean, atol=1e-5
+    )
 
     more = config.compose([f"model.init={out}", *SHORT])  # and a run can start from it
     assert more["modality"] == cfg["modality"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -170,9 +171,9 @@ def test_a_run_trains_resumes_embeds_and_is_exported(folders: dict[str, Path], k
     assert type(AutoFeatureExtractor.from_pretrained(out / "encoder")).__name__.endswith("FeatureExtractor")
     learned = restore.load_run(str(out), "best").encoder.model.state_dict()
     assert all(torch.equal(x, learned[name]) for name, x in model.state_dict().items())
-    one = [f"encoder={out}", f"input={sounds / '0.wav'}", f"output={tmp_path / 'e.npz'}"]
+    one = [f"encoder={out}", f"input={sounds / '0.wav'}", f"output={tmp_path / 'e.parquet'}"]
     embed.run(embed.parse_words(one, embed.KEYS))
-    assert np.isfinite(np.load(tmp_path / "e.npz")["embedding"]).all()
+    assert np.isfinite(np.array(pq.read_table(tmp_path / "e.parquet")["embedding"].to_pylist())).all()
 
 
 @pytest.mark.parametrize(

@@ -182,10 +182,10 @@ RUN: dict[str, Harm] = {
 def test_a_damaged_run_is_no_encoder(copy: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     RUN[name](copy)
     (tmp_path / "x.fa").write_text(">a\nACGT\n")
-    words = [f"encoder={copy}", f"input={tmp_path / 'x.fa'}", f"output={tmp_path / 'x.npz'}"]
+    words = [f"encoder={copy}", f"input={tmp_path / 'x.fa'}", f"output={tmp_path / 'x.parquet'}"]
     assert cli.main(["embed", *words]) == 2
     line = capsys.readouterr().err
-    assert line.startswith("error: ") and line.count("\n") == 1 and not (tmp_path / "x.npz").exists()
+    assert line.startswith("error: ") and line.count("\n") == 1 and not (tmp_path / "x.parquet").exists()
 
 
 STEP = "checkpoint.json"
