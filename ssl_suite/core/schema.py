@@ -96,7 +96,7 @@ def _expected(fault: Mapping[str, Any]) -> str:
     """What comes behind "should": "be a valid integer", "have at most 2 items"."""
     text = re.sub(r" after validation, not \d+$", "", str(fault["msg"]).removeprefix("Value error, "))
     _, found, tail = text.partition("should ")
-    return tail if found else f"be right: {text}"
+    return tail.replace("be None", "be null") if found else f"be right: {text}"
 
 
 def keys(kind: Any) -> list[str]:
@@ -132,4 +132,8 @@ def settings_of(cls: type) -> Any:
 def help_text(cls: type) -> dict[str, str]:
     """By key what it means: the docstring under a field, or the description of a constructor's keyword."""
     kind: Any = cls if hasattr(cls, "__pydantic_fields__") else settings_of(cls)
-    return {name: field.description or "" for name, field in kind.__pydantic_fields__.items()}
+    texts = dict.fromkeys(kind.__pydantic_fields__, "")
+    for base in reversed(kind.__mro__):  # a field that is inherited has its text in the base alone
+        fields = vars(base).get("__pydantic_fields__", {})
+        texts |= {name: field.description for name, field in fields.items() if field.description}
+    return texts

@@ -1,214 +1,246 @@
-"""What each section of the configuration may hold: names, types, ranges, and what must fit together.
+"""What each section of the configuration may hold: names, types, ranges, help texts, and what must fit together.
 
-The values are in ``conf/``; these classes have no defaults, so that there is one place to look them up.
+The values are in ``conf/``, so that there is one place to look them up. A default here is what runs did before there
+was a choice: their frozen configurations lack the key.
 """
 
 from __future__ import annotations
 
-import math
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.schema import STRICT, Count, Positive, Share, Text, parse
 from ssl_suite.core.wording import count
 
-
-def require(good: bool, key: str, value: Any, rule: str) -> None:
-    """Raise ``SuiteError`` naming ``key``, its value and the rule it breaks, unless ``good``."""
-    if not good:
-        raise SuiteError(f"{key}={value} {rule}.")
+Part = Annotated[float, Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
-def _at_least_one(section: str, settings: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        require(value is None or value >= 1, f"{section}.{name}", value, "must be at least 1")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TrainConfig:
-    """``conf/train``; the meaning and unit of each key stand there."""
+    """``conf/train``: how long, how fast, and how often to look.
 
-    steps: int
-    minutes: float | None
-    tokens_per_batch: int | None
-    tokens_per_row: int | None
-    rows_per_forward: int | None
-    lr: float
+    Batch size is in tokens and does not depend on the number of processes.
+    """
+
+    steps: Count
+    """Optimiser steps."""
+    minutes: Positive | None
+    """Sets ``steps`` so that the run takes about this long on this machine; null = ``steps``."""
+    tokens_per_batch: Count | None
+    """Positions of one optimiser step, over all processes; null = 8192, or 64 sequences for simclr and byol."""
+    tokens_per_row: Count | None
+    """Positions of a packing row: at least modality.max_length, divides ``tokens_per_batch``; null = about 4
+    sequences."""
+    rows_per_forward: Count | None
+    """Rows of one forward pass, to fit memory (the rest accumulates); null = one on CPUs, all of the process on
+    GPUs."""
+    lr: Positive
+    """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant", "wsd"]
-    warmup: float
-    final_lr: float
-    weight_decay: float
-    betas: list[float]
-    eps: float
-    clip: float | None
+    """After the warm-up; ``wsd`` is constant, then falls by the square root."""
+    warmup: Part
+    """Share of the steps with a linearly rising rate."""
+    final_lr: Share
+    """The rate at the end, as a share of ``lr``."""
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """On matrices and kernels; never on norms, biases, embeddings (nor does lars adapt these)."""
+    betas: Annotated[list[Part], Field(min_length=2, max_length=2)]
+    """AdamW's two averages."""
+    eps: Positive
+    """AdamW's divisor floor."""
+    clip: Positive | None
+    """Largest gradient norm; null = no clipping."""
     precision: Literal["auto", "fp32", "bf16"]
+    """``bf16`` is autocast; ``auto`` = bf16 where a GPU has it, else fp32."""
     compile: Literal["auto"] | bool
+    """torch.compile; ``auto`` = on GPUs."""
     parallel: Literal["ddp", "fsdp"]
-    eval_every: int
-    eval_tokens: int
-    checkpoint_every: int
-    keep: int
-    log_every: int
+    """``fsdp`` is FSDP2: weights and optimiser state sharded over the processes."""
+    eval_every: Count
+    """Steps between evaluations on held-out data."""
+    eval_tokens: Count
+    """Positions of held-out data in each."""
+    checkpoint_every: Count
+    """Steps between checkpoints."""
+    keep: Count
+    """Newest checkpoints to keep; the best one is kept besides."""
+    log_every: Count
+    """Steps between lines of metrics.jsonl."""
     wandb: bool
-    threads: int | None
-    # What runs have done from before there was a choice: their frozen configurations lack these keys.
+    """Also log to Weights & Biases (extra ``wandb``)."""
+    threads: Count | None
+    """CPU threads of each process; null = $OMP_NUM_THREADS, else the cores shared out evenly."""
     optimiser: Literal["adamw", "sgd", "lars"] = "adamw"
-    momentum: float = 0.9
+    """``sgd`` has momentum; ``lars`` is SGD adapted layer by layer, for batches of thousands."""
+    momentum: Part = 0.9
+    """Of sgd and lars."""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    decay_share: float = 0.1
-    layer_decay: float = 1.0
+    """With S = tokens_per_batch / modality.max_length: ``linear`` = lr * S / 256, ``sqrt`` = lr * sqrt(S)."""
+    decay_share: PositiveShare = 0.1
+    """Of schedule=wsd: share of the steps, at the end, in which the rate falls."""
+    layer_decay: PositiveShare = 1.0
+    """A layer's rate is this times that of the layer above; 1 = one rate (fine-tuning: 0.65 to 0.95)."""
 
     def __post_init__(self) -> None:
-        counts = ("steps", "tokens_per_batch", "tokens_per_row", "rows_per_forward", "threads")
-        _at_least_one("train", self, *counts, "eval_every", "eval_tokens", "checkpoint_every", "keep", "log_every")
-        for name in ("minutes", "lr", "eps", "clip"):
-            value = getattr(self, name)
-            require(value is None or 0 < value < math.inf, f"train.{name}", value, "must be a number above 0")
-        require(0 <= self.warmup < 1, "train.warmup", self.warmup, "must be a share of the steps: 0 <= warmup < 1")
-        require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "must be a share of train.lr, from 0 to 1")
-        require(0 <= self.weight_decay < math.inf, "train.weight_decay", self.weight_decay, "must not be negative")
-        good = 0 < self.decay_share <= 1
-        require(good, "train.decay_share", self.decay_share, "must be a share of the steps: 0 < decay_share <= 1")
-        require(0 < self.layer_decay <= 1, "train.layer_decay", self.layer_decay, "must be 0 < layer_decay <= 1")
-        good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        require(good, "train.betas", self.betas, "must be two numbers, each 0 <= beta < 1")
-        require(0 <= self.momentum < 1, "train.momentum", self.momentum, "must be 0 <= momentum < 1")
-        good = self.optimiser != "lars" or self.weight_decay > 0
-        rule = "must be above 0 with train.optimiser=lars, which adapts only what decays (SimCLR: 1e-6, BYOL: 1.5e-6)"
-        require(good, "train.weight_decay", self.weight_decay, rule)
+        if self.optimiser == "lars" and self.weight_decay == 0:
+            raise SuiteError(
+                "train.weight_decay=0 must be above 0 with train.optimiser=lars, which adapts only what decays "
+                "(SimCLR: 1e-6, BYOL: 1.5e-6)."
+            )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ModelConfig:
     """``conf/model``, the suite's own transformers."""
 
-    name: str
-    layers: int
-    width: int
-    heads: int
-    mlp_width: int
-    rope_theta: float | None
-    init_std: float | None
-    init: str | None
+    name: Text
+    layers: Count
+    """Transformer blocks."""
+    width: Count
+    """Numbers per position."""
+    heads: Count
+    """Attention heads, usually of width 64."""
+    mlp_width: Count
+    """Hidden width of the gated feed-forward layer, about 8/3 of ``width``."""
+    rope_theta: Positive | None
+    """Base of the rotary frequencies; null = modality.max_length."""
+    init_std: Positive | None
+    """Of the weights at the start; null = 0.02 * sqrt(768 / width)."""
+    init: Text | None
+    """Start from: a run (RUN or RUN@STEP), hf:FOLDER or hf:NAME of transformers."""
     kind: Literal["transformer"] = "transformer"
-    dropout: float = 0.0  # older runs' frozen configurations lack these two
+    """What it is made of."""
+    dropout: Part = 0.0
+    """Share of the embeddings and of each branch that is dropped in training; BERT: 0.1."""
     checkpointing: bool = False
+    """Compute activations again when needed: less memory, a third more time."""
     init_tokens: Literal["source", "new"] = "source"
+    """``source`` = the tokeniser, codebook and modality settings of ``init``; ``new`` = this run's own."""
 
     def __post_init__(self) -> None:
-        _at_least_one("model", self, "layers", "width", "heads", "mlp_width")
-        for name in ("rope_theta", "init_std"):
-            value = getattr(self, name)
-            require(value is None or 0 < value < math.inf, f"model.{name}", value, "must be a number above 0")
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "must be a share: 0 <= dropout < 1")
-        good = self.width % (2 * self.heads) == 0  # rotary positions turn pairs of numbers
-        require(good, "model.width", self.width, f"must be a multiple of 2 x model.heads={self.heads}")
+        if self.width % (2 * self.heads):  # rotary positions turn pairs of numbers
+            raise SuiteError(f"model.width={self.width} must be a multiple of 2 x model.heads={self.heads}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ConvnetConfig:
     """``conf/model``, torchvision's residual networks (``models/convnet.py``)."""
 
-    name: str
+    name: Text
     kind: Literal["convnet"]
+    """``convnet`` = torchvision's ResNets, for pictures; the other sizes are transformers."""
     layout: Literal["resnet10", "resnet18", "resnet50"]
+    """Torchvision's blocks: 1 1 1 1, 2 2 2 2 or 3 4 6 3 of them."""
     stem: Literal["imagenet", "cifar", "half"]
-    channels: int
+    """``imagenet``: 7 x 7, stride 2, pooling; ``cifar``: 3 x 3, stride 1; ``half``: 3 x 3, stride 2."""
+    channels: Count
+    """Of the first stage, doubled by each further one; published ResNets have 64."""
     init: None
-
-    def __post_init__(self) -> None:
-        _at_least_one("model", self, "channels")
+    """A convnet starts at random."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DataConfig:
     """``conf/data``. ``source`` is there in the entries of the catalogue only."""
 
-    name: str
-    path: str | None
-    root: str | None
-    column: str | None
-    id_column: str | None
+    name: Text
+    path: Text | None
+    """A file, a folder (searched below too) or a glob in quotes; null = the sample that comes with the package."""
+    root: Text | None
+    """Where catalogue entries (data=yeast …) find their files; default: $SSL_DATA_DIR."""
+    column: Text | None
+    """Sequence column of a table; default: sequence or seq."""
+    id_column: Text | None
+    """Name column; default: id, name, accession or chrom; "row" numbers the rows."""
     on_error: Literal["stop", "skip"]
-    valid_fraction: float
-    cache: str | None
-    workers: int | None
+    """A bad record stops the command, or is skipped and counted."""
+    valid_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the data for validation, where no split column says."""
+    cache: Text | None
+    """Prepared stores; default: $SSL_CACHE_DIR, then ~/.cache/ssl_suite."""
+    workers: Count | None
+    """Processes that tokenise; default: the number of cores, for inputs that are worth it."""
     source: dict | None = None
-    max_record_mb: int | None = None
-    min_tokens: int = 8  # older runs' frozen configurations lack it
-
-    def __post_init__(self) -> None:
-        _at_least_one("data", self, "workers", "max_record_mb", "min_tokens")
-        good = 0 < self.valid_fraction < 1
-        require(good, "data.valid_fraction", self.valid_fraction, "must lie between 0 and 1 (0.05 holds back 5 %)")
+    """Of a catalogue entry: where it comes from, see ``data.catalogue``."""
+    max_record_mb: Count | None = None
+    """A larger record is a fault; null = 256 (a row of CSV or JSON: 64, a MIDI file: 16)."""
+    min_tokens: Count = 8
+    """Of a record, fewer are left out (lower it for titles and peptides); and what a last window adds at least."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class LocalConfig:
     """``launch=local``."""
 
-    name: str
-    processes: int
-
-    def __post_init__(self) -> None:
-        _at_least_one("launch", self, "processes")
+    name: Text
+    processes: Count
+    """On each machine; one per GPU; on CPU each takes its share of the cores."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class TorchrunConfig(LocalConfig):
-    """``launch=torchrun``. ``nodes`` is a number, or text such as ``1:4``."""
+    """``launch=torchrun``."""
 
     nodes: int | str
-    node_rank: int | None
-    rendezvous: str
-    rendezvous_id: str
-    max_restarts: int
+    """Machines, or a range such as 1:4 (elastic: goes on with what is there)."""
+    node_rank: Annotated[int, Field(ge=0)] | None
+    """This machine's number, from 0, where the first must host rank 0; null = the rendezvous decides."""
+    rendezvous: Text
+    """HOST:PORT of the first machine, reachable from all."""
+    rendezvous_id: Text
+    """Any word, the same on each node; tells runs on one port apart."""
+    max_restarts: Annotated[int, Field(ge=0)]
+    """Restart all workers from the last checkpoint this often when one dies."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         low, high = node_range(self.nodes)
-        require(1 <= low <= high, "launch.nodes", self.nodes, "must be a number from 1, or a range such as 1:4")
-        good = self.node_rank is None or 0 <= self.node_rank < high
-        require(good, "launch.node_rank", self.node_rank, f"must be from 0 to {high - 1}, or null")
-        good = self.node_rank is None or low == high
-        require(good, "launch.node_rank", self.node_rank, "needs a fixed launch.nodes; use null with a range")
+        if not 1 <= low <= high:
+            raise SuiteError(f"launch.nodes={self.nodes} must be a number from 1, or a range such as 1:4.")
+        if self.node_rank is not None and self.node_rank >= high:
+            raise SuiteError(f"launch.node_rank={self.node_rank} must be from 0 to {high - 1}, or null.")
+        if self.node_rank is not None and low != high:
+            raise SuiteError(f"launch.node_rank={self.node_rank} needs a fixed launch.nodes; use null with a range.")
         host, _, port = self.rendezvous.rpartition(":")
-        good = bool(host) and port.isdigit() and 0 < int(port) < 65536
-        require(good, "launch.rendezvous", self.rendezvous, "must be HOST:PORT, such as node0:29400")
-        require(self.max_restarts >= 0, "launch.max_restarts", self.max_restarts, "must not be negative")
+        if not (host and port.isdigit() and 0 < int(port) < 65536):
+            raise SuiteError(f"launch.rendezvous={self.rendezvous} must be HOST:PORT, such as node0:29400.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class SlurmConfig(LocalConfig):
     """``launch=slurm``."""
 
-    nodes: int
-    partition: str | None
-    account: str | None
-    time: str
-    gpus_per_node: int | None
-    cpus_per_task: int
-    signal_seconds: int
+    nodes: Count
+    """Machines."""
+    partition: Text | None
+    """Queue; null = the cluster's default."""
+    account: Text | None
+    """Project to charge; null = your default."""
+    time: Text
+    """Limit of one job, as sbatch takes it; a longer run continues in the next job."""
+    gpus_per_node: Annotated[int, Field(ge=0)] | None
+    """Null = ``processes``; 0 = CPU only."""
+    cpus_per_task: Count
+    """CPU cores on each node, shared by its processes."""
+    signal_seconds: Annotated[int, Field(ge=1, le=65535)]
+    """Save this long before the time limit."""
     extra: list[str]
+    """Further #SBATCH options, such as ["--mem=64G", "--qos=long"]."""
     submit: bool
+    """Call sbatch."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _at_least_one("launch", self, "nodes", "cpus_per_task")
-        good = self.gpus_per_node is None or self.gpus_per_node >= 0
-        require(good, "launch.gpus_per_node", self.gpus_per_node, "must not be negative")
-        good = 1 <= self.signal_seconds <= 65535  # sbatch's own limit
-        require(good, "launch.signal_seconds", self.signal_seconds, "must be from 1 to 65535")
         for line in self.extra:
-            require(line.startswith("-") and "\n" not in line, "launch.extra", line, "must be #SBATCH options")
+            if not line.startswith("-") or "\n" in line:
+                raise SuiteError(f"launch.extra={line} must be #SBATCH options, which begin with a dash.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class RunConfig:
     """The keys outside the groups, and the groups."""
 
@@ -218,12 +250,12 @@ class RunConfig:
     data: dict
     train: dict
     launch: dict
-    seed: int
-    out: str | None
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """Fixes the weights, the order of the data and every mask."""
+    out: Text | None
+    """The run folder; null = runs/<modality>-<objective>-<time>."""
     resume: bool
-
-    def __post_init__(self) -> None:
-        require(0 <= self.seed < 2**63, "seed", self.seed, "must be a whole number from 0 to 2**63 - 1")
+    """Go on with ``out``, or the newest matching run under runs/, with its own settings."""
 
 
 TOKENS_PER_BATCH = 8192  # of ``train.tokens_per_batch: null``, unless an objective contrasts more sequences than fit
@@ -237,8 +269,8 @@ def text_keys() -> set[str]:
     """The dotted keys whose value is plain text, taken as typed: a path may hold ``=``, commas and blanks."""
     sections = [*SECTIONS.items()]
     sections += [(group, cls) for group, table in (("model", MODELS), ("launch", LAUNCHERS)) for cls in table.values()]
-    keys = {f"{group}.{item.name}" for group, cls in sections for item in fields(cls) if "str" in str(item.type)}
-    return {key for key in keys if key not in ("launch.nodes", "launch.extra")} | {"out"}
+    hints = [(f"{group}.{key}", hint) for group, cls in sections for key, hint in get_type_hints(cls).items()]
+    return {key for key, hint in hints if hint in (str, str | None)} | {"out"}
 
 
 def node_range(nodes: int | str) -> tuple[int, int]:
@@ -247,61 +279,6 @@ def node_range(nodes: int | str) -> tuple[int, int]:
     if len(parts) > 2 or not all(part.isdigit() for part in parts):
         return 0, 0
     return int(parts[0]), int(parts[-1])
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a YAML value satisfies an annotation made of plain types, ``Literal``, unions and lists of them."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin is typing.Literal:
-        return value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, choice) for choice in arguments)
-    if origin in (list, tuple):
-        return isinstance(value, (list, tuple)) and all(fits(item, arguments[0]) for item in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, origin or hint)
-
-
-def describe(hint: Any) -> str:
-    """An annotation in a user's words."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, arguments))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(describe(choice) for choice in arguments)
-    if origin in (list, tuple):
-        return f"a list of {describe(arguments[0])}"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def check_section(cls: type, section: Mapping[str, Any], group: str) -> Any:
-    """``cls(**section)``, after its names and types have been checked.
-
-    Raises:
-        SuiteError: a key too many, one too few, a wrong type, an empty text, or a value out of range.
-    """
-    dot = f"{group}." if group else ""
-    choices, hints = [item.name for item in fields(cls)], typing.get_type_hints(cls)
-    for key, value in section.items():
-        if key not in choices:
-            raise SuiteError(f"{dot}{key} is not a key of the configuration.{nearest(key, choices)}")
-        if value == "":
-            raise SuiteError(f"{dot}{key} is empty: give it a value, or leave it out.")
-        if not fits(value, hints[key]):
-            options = typing.get_args(hints[key]) if typing.get_origin(hints[key]) is Literal else ()
-            hint = nearest(str(value), options)
-            hint = hint if hint.startswith(" Did you mean") else ""  # the options are listed already
-            raise SuiteError(f"{dot}{key}={value} should be {describe(hints[key])}.{hint}")
-    for item in fields(cls):
-        if item.name not in section and item.default is MISSING:
-            raise SuiteError(f"{dot}{item.name} is missing from the configuration.")
-    return cls(**section)
 
 
 def section_class(cfg: Mapping[str, Any], group: str) -> Any:
@@ -327,9 +304,9 @@ def validate(cfg: Mapping[str, Any]) -> None:
     Raises:
         SuiteError: one line about the first fault.
     """
-    check_section(RunConfig, cfg, "")
+    parse(RunConfig, cfg, "")
     for group in ("data", "train", "model", "launch"):
-        check_section(section_class(cfg, group), cfg[group], group)
+        parse(section_class(cfg, group), cfg[group], "", f"{group}.")
     for group, table in REGISTRIES.items():
         registry.check(table, group, cfg[group])
 

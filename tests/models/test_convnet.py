@@ -168,15 +168,15 @@ def test_the_lines_of_the_card_open_an_export(section: dict[str, Any], tmp_path:
             "it gives a vector a picture and MaskedLM needs",
         ),
         (["model=resnet18", "model.layers=3"], "model.layers is not a key of model as chosen, but of model="),
-        (["model=resnet18", "model.stem=small"], "model.stem=small should be one of imagenet, cifar, half."),
+        (["model=resnet18", "model.stem=small"], "model.stem=small should be 'imagenet', 'cifar' or 'half'."),
         (
             ["model=resnet18", "model.layout=resnet19"],
-            "model.layout=resnet19 should be one of resnet10, resnet18",
+            "model.layout=resnet19 should be 'resnet10', 'resnet18'",
         ),
-        (["model=resnet18", "model.channels=0"], "model.channels=0 must be at least 1."),
+        (["model=resnet18", "model.channels=0"], "model.channels=0 should be greater than or equal to 1."),
         (["model=resnet18", "model.init=hf:x"], "model.init=hf:x should be null."),
         (["model=resnet18", "model.kind=conv"], "model.kind=conv does not exist. Did you mean 'convnet'?"),
-        (["model=tiny", "+model.kind=convnet"], "model.layers is not a key of the configuration."),
+        (["model=tiny", "+model.kind=convnet"], "'model.layers' is not a known key."),
     ],
 )
 def test_what_does_not_fit_is_one_line(words: list[str], message: str) -> None:

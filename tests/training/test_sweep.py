@@ -30,7 +30,7 @@ def test_a_failing_job_loses_no_other_and_a_signal_ends_the_sweep_with_its_run_s
 
 def test_every_job_is_checked_before_the_first_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["run", "-m", "train.steps=1,0", f"out={tmp_path / 's'}"]) == 2
-    assert capsys.readouterr().err == "error: train.steps=0 must be at least 1.\n"
+    assert capsys.readouterr().err == "error: train.steps=0 should be greater than or equal to 1.\n"
     assert not (tmp_path / "s").exists()
 
 
