@@ -19,16 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import forward_flops
@@ -60,23 +62,30 @@ def later(x_N: Tensor, step: int) -> Tensor:
 
 
 class Autoregressive(Objective):
-    """Args:
-    modality: of any kind.
-    spec: the encoder's shapes.
-    shift: how many positions ahead; None is the least at which positions share nothing (speech 2, k-mers k, else 1).
+    """A linear head that predicts the content some positions ahead.
 
     Raises:
-        SuiteError: a shift below 1, or so long that no sequence has a pair.
+        SuiteError: a shift so long that no sequence has a pair.
     """
 
     causal: ClassVar[bool] = True
     predicts_ids: ClassVar[bool] = False
 
-    def __init__(self, modality: Modality, spec: EncoderSpec, shift: int | None = None) -> None:
+    def __init__(
+        self,
+        modality: Modality,
+        spec: EncoderSpec,
+        shift: Annotated[
+            Count | None,
+            Field(
+                description="Positions ahead; null = the least that share nothing: 2 for speech, k for k-mers, else 1."
+            ),
+        ] = None,
+    ) -> None:
         super().__init__()
         longest = modality.max_length - 3  # between the first and the last position of content
         self.shift = apart(modality) if shift is None else shift
-        if not 1 <= self.shift <= longest:
+        if self.shift > longest:
             raise SuiteError(f"objective.shift={shift} should be between 1 and {longest}, or null.")
         self.vocabulary = modality.vocabulary
         self.features = modality.frame.features if modality.frame is not None else spec.width

@@ -8,58 +8,53 @@ another in this order. BART's own recipe is the first two.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
+from ssl_suite.core.schema import Positive, Share
 from ssl_suite.data.arrange import Arranged, Contents
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import EncoderSpec
-from ssl_suite.objectives.seq2seq import Seq2Seq, framed, parts, replace_spans, share_of
+from ssl_suite.objectives.seq2seq import DecoderLayers, LabelSmoothing, Seq2Seq, framed, parts, replace_spans, share_of
 
 
 class Bart(Seq2Seq):
-    """Args:
-    modality, spec, decoder_layers, label_smoothing: see ``Seq2Seq``.
-    infill: share of the ids inside spans that become one [MASK] each.
-    mean_length: of those spans; their lengths are Poisson, and those of 0 insert a [MASK].
-    permute: share of the sentences that change places among themselves.
-    piece: ids of a piece on average, which stands for a sentence where a sequence has no sentence inside; 0 leaves
-        such a sequence in order.
-    mask_rate: share of the ids that become [MASK], one for one.
-    delete: share of the ids that vanish.
-    rotate: share of the sequences that begin at a random id, what stood before it following at the end.
+    """Denoising with any mixture of the five corruptions.
 
     Raises:
-        SuiteError: a share outside [0, 1], no corruption at all, a mean length not above 0, a negative piece.
+        SuiteError: no corruption at all.
     """
 
     def __init__(
         self,
         modality: Modality,
         spec: EncoderSpec,
-        infill: float = 0.3,
-        mean_length: float = 3.0,
-        permute: float = 1.0,
-        piece: int = 32,
-        mask_rate: float = 0.0,
-        delete: float = 0.0,
-        rotate: float = 0.0,
-        decoder_layers: int | None = None,
-        label_smoothing: float = 0.0,
+        infill: Annotated[Share, Field(description="Share of the ids inside spans that become one [MASK] each.")] = 0.3,
+        mean_length: Annotated[
+            Positive, Field(description="Of those spans (Poisson); those of 0 insert a [MASK].")
+        ] = 3.0,
+        permute: Annotated[Share, Field(description="Share of the sentences that change places.")] = 1.0,
+        piece: Annotated[
+            int,
+            Field(
+                ge=0,
+                description="Mean ids of the pieces that stand for sentences where there are none; 0 = no pieces.",
+            ),
+        ] = 32,
+        mask_rate: Annotated[Share, Field(description="Share of the ids that become [MASK], one for one.")] = 0.0,
+        delete: Annotated[Share, Field(description="Share of the ids that vanish.")] = 0.0,
+        rotate: Annotated[Share, Field(description="Share of the sequences that begin at a random id.")] = 0.0,
+        decoder_layers: DecoderLayers = None,
+        label_smoothing: LabelSmoothing = 0.0,
     ) -> None:
         super().__init__(modality, spec, decoder_layers, label_smoothing)
         shares = {"infill": infill, "permute": permute, "mask_rate": mask_rate, "delete": delete, "rotate": rotate}
-        for name, share in shares.items():
-            if not 0 <= share <= 1:
-                raise SuiteError(f"objective.{name}={share} must lie between 0 and 1.")
         if not any(shares.values()):
             raise SuiteError(f"objective=bart corrupts nothing: set one of {', '.join(shares)} above 0.")
-        if mean_length <= 0:
-            raise SuiteError(f"objective.mean_length={mean_length} must be above 0 (BART: 3).")
-        if piece < 0:
-            raise SuiteError(f"objective.piece={piece} must not be negative; 0 is for none.")
         self.arranger = Denoising(self.vocabulary, mean_length=mean_length, piece=piece, **shares)
 
 

@@ -7,36 +7,37 @@ negatives; that not everything becomes one vector is the work of the predictor a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count, Share
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.models.sync_norm import convert
 from ssl_suite.objectives import ema
 from ssl_suite.objectives.base import Metrics
-from ssl_suite.objectives.two_views import TwoViews, head_flops, project, sequences, spread
+from ssl_suite.objectives.ema import HalfLife
+from ssl_suite.objectives.two_views import (
+    DropoutShare,
+    Pooling,
+    TwoViews,
+    Views,
+    head_flops,
+    project,
+    sequences,
+    spread,
+)
 
 
 class Byol(TwoViews):
-    """Args:
-    modality, encoder, views, dropout, pooling: see ``TwoViews``.
-    tau: of the moving average at the first step; it rises to 1 by a cosine.
-    half_life: in its place, the share of the run's steps over which the target forgets half of what it was, at first.
-        BYOL's 0.996 forgets half in 173 steps, 0.0006 of its 310,000.
-    hidden: inner width of the heads; None is twice the encoder's width, as in the paper.
-    projection: E, the width of what is predicted.
-
-    Raises:
-        SuiteError: a tau or a half-life outside [0, 1], or a width that is not positive.
-    """
+    """Two networks of which the slow one is predicted, through a projection and a prediction head of E outputs."""
 
     selects: ClassVar[bool] = False  # the loss is lowest where everything is one vector
 
@@ -44,22 +45,20 @@ class Byol(TwoViews):
         self,
         modality: Modality,
         encoder: Any,
-        tau: float = 0.996,
-        half_life: float | None = None,
-        hidden: int | None = None,
-        projection: int = 256,
-        views: Literal["augment", "dropout"] = "augment",
-        dropout: float = 0.1,
-        pooling: Literal["mean", "cls"] = "mean",
+        tau: Annotated[
+            Share, Field(description="What the moving average keeps at the first step; rises to 1 by a cosine.")
+        ] = 0.996,
+        half_life: HalfLife = None,
+        hidden: Annotated[
+            Count | None,
+            Field(description="Inner width of the heads; null = twice the encoder's width, as in the paper."),
+        ] = None,
+        projection: Annotated[Count, Field(description="Width of the vectors that are predicted.")] = 256,
+        views: Views = "augment",
+        dropout: DropoutShare = 0.1,
+        pooling: Pooling = "mean",
     ) -> None:
         super().__init__(modality, encoder, views, dropout, pooling)
-        if not 0 <= tau <= 1:
-            raise SuiteError(f"objective.tau={tau} must lie between 0 and 1 (BYOL: 0.996).")
-        if half_life is not None and not 0 < half_life <= 1:
-            raise SuiteError(f"objective.half_life={half_life} must lie between 0 and 1 (a share of the steps).")
-        for key, value in (("hidden", hidden), ("projection", projection)):
-            if value is not None and value <= 0:
-                raise SuiteError(f"objective.{key}={value} must be above 0.")
         self.tau, self.half_life, width = tau, half_life, encoder.width
         inner = hidden or 2 * width
         self.projector = convert(BYOLProjectionHead(width, inner, projection))

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core import atomic
 from ssl_suite.core.batch import Batch
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder
 from ssl_suite.objectives import masking
@@ -28,27 +29,28 @@ VECTORS = "vectors.txt"  # of an exported folder
 
 
 class CBOW(Objective):
-    """Args:
-    modality: gives the vocabulary.
-    encoder: only its embedding table is trained. Its layers' branches are set to 0, so that its states are the
-        normed embeddings.
-    window: neighbours on each side that are averaged; fewer at a sequence's ends. Overlapping k-mers begin at the
-        nearest that shares no letter, k positions away.
-    rate: share of the tokens present that are predicted; 1 is every one, as in the paper.
+    """Two tables of vectors, of which the input one is the encoder's.
 
-    Raises:
-        SuiteError: a window below 1, or a rate outside (0, 1].
+    Only that is trained: the branches of the encoder's layers are 0, so that its states are the normed embeddings.
     """
 
     reads: ClassVar[Literal["frames", "ids"]] = "ids"
     layers: ClassVar[int | None] = 1  # transformers opens no model without one; its branches add nothing
 
-    def __init__(self, modality: Modality, encoder: Encoder, window: int = 5, rate: float = 1.0) -> None:
+    def __init__(
+        self,
+        modality: Modality,
+        encoder: Encoder,
+        window: Annotated[
+            Count,
+            Field(description="Neighbours on each side; of overlapping k-mers, those that share no letter."),
+        ] = 5,
+        rate: Annotated[
+            float,
+            Field(gt=0, le=1, description="Share of the tokens present that are predicted; less than 1 saves memory."),
+        ] = 1.0,
+    ) -> None:
         super().__init__()
-        if window < 1:
-            raise SuiteError(f"objective.window={window} should be at least 1 (word2vec: 5).")
-        if not 0 < rate <= 1:
-            raise SuiteError(f"objective.rate={rate} should be above 0 and at most 1 (1 predicts every position).")
         self.vocabulary = modality.vocabulary
         self.rate, self.masker = rate, masking.Masker(self.vocabulary, rate)
         table_VD = encoder.embeddings.table_VD

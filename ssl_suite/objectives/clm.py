@@ -46,10 +46,7 @@ class OpenEnd:
 
 
 class CausalLM(Objective):
-    """Args:
-    modality: gives the vocabulary.
-    spec: the encoder's shapes.
-    """
+    """The causal language model: a prediction head on a causal encoder."""
 
     causal: ClassVar[bool] = True
     reads: ClassVar[Literal["frames", "ids"]] = "ids"

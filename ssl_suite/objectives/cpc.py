@@ -18,15 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import forward_flops
@@ -36,34 +38,33 @@ from ssl_suite.objectives.base import Metrics, Objective
 
 
 class ContrastivePredictive(Objective):
-    """Args:
-    modality: of any kind.
-    spec: the encoder's shapes.
-    steps: S, how many positions ahead are predicted.
-    negatives: J, positions of a row that are drawn to be told from the true one.
-    code_width: Z.
+    """InfoNCE over S steps ahead, with J negatives a row and codes of Z numbers.
 
     Raises:
-        SuiteError: a setting out of its range.
+        SuiteError: steps so far ahead that no sequence has a pair.
     """
 
     causal: ClassVar[bool] = True
     predicts_ids: ClassVar[bool] = False
 
     def __init__(
-        self, modality: Modality, spec: EncoderSpec, steps: int = 6, negatives: int = 64, code_width: int = 128
+        self,
+        modality: Modality,
+        spec: EncoderSpec,
+        steps: Annotated[
+            Count,
+            Field(description="Positions ahead that are predicted, from the first that shares nothing (speech: 2)."),
+        ] = 6,
+        negatives: Annotated[
+            Count, Field(description="Other positions of the row that the true one is told from.")
+        ] = 64,
+        code_width: Annotated[Count, Field(description="Numbers in which they are compared.")] = 128,
     ) -> None:
         super().__init__()
         first = apart(modality)
         most = modality.max_length - 2 - first  # a later one would have no pair in any sequence
-        rules = (
-            (1 <= steps <= most, "steps", steps, f"between 1 and {most}"),
-            (negatives >= 1, "negatives", negatives, "at least 1"),
-            (code_width >= 1, "code_width", code_width, "at least 1"),
-        )
-        for right, key, value, expected in rules:
-            if not right:
-                raise SuiteError(f"objective.{key}={value} should be {expected}.")
+        if steps > most:
+            raise SuiteError(f"objective.steps={steps} should be between 1 and {most}.")
         self.vocabulary, self.signal = modality.vocabulary, modality.frame is not None
         self.steps, self.negatives, self.code_width = range(first, first + steps), negatives, code_width
         features = modality.frame.features if modality.frame is not None else spec.width

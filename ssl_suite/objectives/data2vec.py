@@ -11,43 +11,32 @@ shows [MASK] (BERT's 80 %), and the teacher's embedder is a moving average too (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count, Share
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.objectives import blocks, ema
 from ssl_suite.objectives.base import Metrics, Objective
+from ssl_suite.objectives.ema import HalfLife
 
 TOKENS, SIGNALS = (0.15, 1), (0.5, 10)  # mask_rate and span: BERT's, and wav2vec 2.0's (49 % in spans of 10)
 
 
 class Data2Vec(Objective):
-    """Args:
-    modality: gives the vocabulary.
-    spec: the encoder's shapes.
-    encoder: what the teacher starts as.
-    mask_rate: share of the tokens present that are predicted; None is 0.15 of tokens, 0.5 of signals.
-    span: 1 for single positions, k for spans of k, "geometric" for SpanBERT's lengths, "blocks" of a picture; None is
-        1 of tokens, 10 of signals.
-    top_layers: the teacher's upper layers whose mean is predicted; None is two thirds of them (the paper: 8 of 12 for
-        speech, 10 for text, 6 for images).
-    beta: where the smooth L1 loss turns from a square into a line; 0 is the squared error (the paper: 4 for text, 2
-        for images, 0 for speech).
-    tau_start, tau_end: of the moving average.
-    tau_steps: share of the steps over which tau rises from one to the other.
-    half_life: in their place, the share of the run's steps over which the teacher forgets half of what it was (the
-        paper's: 0.0007 to 0.007 of up to a million steps).
+    """The encoder's head predicts what a teacher, its moving average, makes of the whole sequence.
 
     Raises:
-        SuiteError: a setting out of its range.
+        SuiteError: more upper layers than the model has.
     """
 
     predicts_ids: ClassVar[bool] = False
@@ -58,14 +47,38 @@ class Data2Vec(Objective):
         modality: Modality,
         spec: EncoderSpec,
         encoder: Encoder,
-        mask_rate: float | None = None,
-        span: int | Literal["geometric", "blocks"] | None = None,
-        top_layers: int | None = None,
-        beta: float = 2.0,
-        tau_start: float = 0.999,
-        tau_end: float = 0.9999,
-        tau_steps: float = 0.1,
-        half_life: float | None = None,
+        mask_rate: Annotated[
+            float | None,
+            Field(gt=0, lt=1, description="Share of the tokens present that are predicted; null = 0.15, signals: 0.5."),
+        ] = None,
+        span: Annotated[
+            Count | Literal["geometric", "blocks"] | None,
+            Field(
+                description="Tokens (sub-words: words) hidden in a row, `geometric` or `blocks` of a picture; "
+                "null = 1, signals: 10."
+            ),
+        ] = None,
+        top_layers: Annotated[
+            Count | None,
+            Field(
+                description="Upper layers of the teacher whose mean is predicted; null = two thirds of them "
+                "(the paper: 8 of 12 for speech, 10 for text, 6 for images)."
+            ),
+        ] = None,
+        beta: Annotated[
+            float,
+            Field(
+                ge=0,
+                description="Where the smooth L1 loss turns from a square into a line; 0 = squared error "
+                "(the paper: 4 for text, 2 for images, 0 for speech).",
+            ),
+        ] = 2.0,
+        tau_start: Annotated[Share, Field(description="What the teacher keeps at the first step …")] = 0.999,
+        tau_end: Annotated[Share, Field(description="… and at the last.")] = 0.9999,
+        tau_steps: Annotated[
+            Share, Field(description="Share of the steps over which it rises from one to the other.")
+        ] = 0.1,
+        half_life: HalfLife = None,
     ) -> None:
         super().__init__()
         own_rate, own_span = TOKENS if modality.frame is None else SIGNALS
@@ -74,31 +87,13 @@ class Data2Vec(Objective):
         self.top_layers = max(1, round(spec.layers * 2 / 3)) if top_layers is None else top_layers
         self.beta, self.taus, self.tau_steps = beta, (tau_start, tau_end), tau_steps
         self.half_life = half_life
-        self._check(spec)
+        if self.top_layers > spec.layers:
+            raise SuiteError(f"objective.top_layers={top_layers} must lie between 1 and model.layers={spec.layers}.")
         self.masker = blocks.masker(modality, self.mask_rate, own_span if span is None else span)
         self.head = nn.Linear(spec.width, spec.width)
         nn.init.trunc_normal_(self.head.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
         nn.init.zeros_(self.head.bias)
         self.teacher = ema.copy_of(encoder, modality)
-
-    def _check(self, spec: EncoderSpec) -> None:
-        rules = (
-            (0 < self.mask_rate < 1, "mask_rate", self.mask_rate, "lie between 0 and 1"),
-            (
-                1 <= self.top_layers <= spec.layers,
-                "top_layers",
-                self.top_layers,
-                f"lie between 1 and model.layers={spec.layers}",
-            ),
-            (self.beta >= 0, "beta", self.beta, "not be negative"),
-            (0 <= self.taus[0] <= 1, "tau_start", self.taus[0], "lie between 0 and 1"),
-            (0 <= self.taus[1] <= 1, "tau_end", self.taus[1], "lie between 0 and 1"),
-            (self.half_life is None or 0 < self.half_life <= 1, "half_life", self.half_life, "lie between 0 and 1"),
-            (0 <= self.tau_steps <= 1, "tau_steps", self.tau_steps, "lie between 0 and 1"),
-        )
-        for right, key, value, expected in rules:
-            if not right:
-                raise SuiteError(f"objective.{key}={value} must {expected}.")
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """The loss of each predicted position, a mean over its D numbers, summed over positions, and their count.

@@ -9,37 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count, Positive
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.objectives.base import Metrics, Objective
+from ssl_suite.objectives.masking import MaskRate
 from ssl_suite.objectives.mlm import MaskedLM, beside
 
 UNIT = 8  # widths of heads are multiples of it: what flash kernels take, and even, as rotary positions need it
 
 
 class Electra(MaskedLM):
-    """Args:
-    modality, spec: vocabulary, and the shapes of the encoder, which is the discriminator.
-    mask_rate: share of the tokens present that the generator fills. It sees [MASK] at all of them.
-    generator_width: the generator's width, heads and inner width as shares of the encoder's.
-    generator_layers: its depth; None for the encoder's.
-    discriminator_weight: of the discriminator's loss beside the generator's (the paper's 50: a binary choice has far
-        smaller losses and gradients than one of thousands).
+    """A generator, which sees [MASK] at all hidden positions, and the encoder as the discriminator.
 
     Raises:
-        SuiteError: a share outside (0, 1], a depth outside 1 to the encoder's, a weight that is not positive,
-            or overlapping k-mers.
+        SuiteError: a generator deeper than the encoder, or overlapping k-mers.
     """
 
     wraps = False
@@ -50,10 +46,17 @@ class Electra(MaskedLM):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        mask_rate: float = 0.15,
-        generator_width: float = 0.25,
-        generator_layers: int | None = None,
-        discriminator_weight: float = 50.0,
+        mask_rate: MaskRate = 0.15,
+        generator_width: Annotated[
+            float,
+            Field(gt=0, le=1, description="Width, heads and inner width of the generator as shares of the encoder's."),
+        ] = 0.25,
+        generator_layers: Annotated[
+            Count | None, Field(description="The generator's transformer blocks; null = as many as the encoder's.")
+        ] = None,
+        discriminator_weight: Annotated[
+            Positive, Field(description="Of the loss of replaced or not, beside the generator's.")
+        ] = 50.0,
     ) -> None:
         super().__init__(modality, spec, mask_rate, mask_share=1.0, random_share=0.0)
         if self.vocabulary.reach > 1:
@@ -61,8 +64,6 @@ class Electra(MaskedLM):
                 "objective=electra with overlapping k-mers: a replaced one disagrees with the letters of its "
                 f"neighbours, which gives it away. Set modality.stride={self.vocabulary.reach}, or use objective=mlm."
             )
-        if not discriminator_weight > 0:
-            raise SuiteError(f"objective.discriminator_weight={discriminator_weight} must be above 0 (ELECTRA: 50).")
         self.weight = discriminator_weight
         small = generator_spec(spec, generator_width, generator_layers)
         self.generator = Encoder(small, _Projected(small, spec.width))
@@ -170,10 +171,8 @@ def generator_spec(spec: EncoderSpec, share: float, layers: int | None) -> Encod
     Raises:
         SuiteError: see ``Electra``.
     """
-    if not 0 < share <= 1:
-        raise SuiteError(f"objective.generator_width={share} must be above 0 and at most 1 (ELECTRA: 0.25).")
     depth = spec.layers if layers is None else layers
-    if not 1 <= depth <= spec.layers:
+    if depth > spec.layers:
         raise SuiteError(
             f"objective.generator_layers={layers} must be between 1 and the model's {spec.layers}; null takes them all."
         )

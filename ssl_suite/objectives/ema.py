@@ -6,14 +6,25 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Module = TypeVar("Module", bound=nn.Module)
+
+HalfLife = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1,
+        description="In place of tau, the share of train.steps in which the moving average forgets half of what it was "
+        "(tau=0.996: 173 steps, tau=0.999: 693).",
+    ),
+]
 
 
 def copy_of(online: Module, *shared: Any) -> Module:

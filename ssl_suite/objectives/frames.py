@@ -9,13 +9,15 @@ left out that the encoder's work shrinks.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import Count, Share
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
@@ -25,14 +27,10 @@ from ssl_suite.objectives.tera import Tera
 
 
 class Frames(Objective):
-    """Args:
-    modality: a signal; its ``frame.grid`` chooses the part.
-    spec: the encoder's shapes.
-    time_rate, time_width, frequency_width, noise_rate: on a line, see ``Tera``.
-    mask_ratio, decoder_layers, decoder_width: on a grid, see ``Mae``.
+    """``Tera`` or ``Mae``, by the ``frame.grid`` of a signal.
 
     Raises:
-        SuiteError: a modality of tokens, or a setting out of its range.
+        SuiteError: a modality of tokens, or settings that do not fit its frames.
     """
 
     predicts_ids: ClassVar[bool] = False
@@ -41,13 +39,31 @@ class Frames(Objective):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        time_rate: float = 0.15,
-        time_width: int = 4,
-        frequency_width: float = 0.2,
-        noise_rate: float = 0.0,
-        mask_ratio: float = 0.75,
-        decoder_layers: int = 2,
-        decoder_width: int | None = None,
+        time_rate: Annotated[
+            float, Field(gt=0, lt=1, description="Speech: share of the frames that are altered.")
+        ] = 0.15,
+        time_width: Annotated[
+            Count, Field(description="Speech: positions of 20 ms altered in a row (TERA: 7 frames of 10 ms).")
+        ] = 4,
+        frequency_width: Annotated[
+            float,
+            Field(
+                ge=0, lt=1, description="Speech: widest band that is blanked, share of the channels; 0 = Mockingjay."
+            ),
+        ] = 0.2,
+        noise_rate: Annotated[
+            Share, Field(description="Speech: probability that noise is added to a sequence's features (TERA: 0.15).")
+        ] = 0.0,
+        mask_ratio: Annotated[
+            float, Field(gt=0, lt=1, description="Images: share of patches that the encoder does not see.")
+        ] = 0.75,
+        decoder_layers: Annotated[
+            Count, Field(description="Images: depth of the decoder (MAE: 8 for an encoder of 24).")
+        ] = 2,
+        decoder_width: Annotated[
+            Count | None,
+            Field(multiple_of=64, description="Images: width of the decoder; null = half the encoder's, rounded up."),
+        ] = None,
     ) -> None:
         super().__init__()
         if not isinstance(modality, SignalModality):

@@ -41,6 +41,10 @@ Span = Annotated[
         "`blocks` = rectangles of a picture (BEiT)."
     ),
 ]
+LineSpan = Annotated[
+    Count | Literal["geometric"],
+    Field(description="Tokens (sub-words: words) hidden in a row; `geometric` = random, 3.8 on average (SpanBERT)."),
+]
 WholeWord = Annotated[
     bool,
     Field(description="Hide all tokens of a word together, where the tokeniser cuts words."),

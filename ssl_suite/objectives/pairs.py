@@ -10,7 +10,7 @@ two arrangers. ModernBERT has no segment embeddings: the [SEP] in between marks 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives.base import Metrics
+from ssl_suite.objectives.masking import LineSpan, MaskRate, MaskShare, RandomShare, WholeWord
 from ssl_suite.objectives.mlm import MaskedLM, beside
 
 TRUE, FALSE, NONE = 0, 1, -100  # labels, numbered as transformers numbers them for BERT and ALBERT
@@ -164,9 +165,7 @@ def stretch(contents: Contents, item: int, length: int, sentence: bool, draw: np
 
 
 class PairTask(MaskedLM):
-    """Args:
-    modality, spec, mask_rate, mask_share, random_share, span, whole_word: as in ``MaskedLM``. [SEP] is never hidden.
-    """
+    """Masked language modelling of a pair, in which [SEP] is never hidden, and a classifier on [CLS]."""
 
     arrange: type[PairArranger]
     compares = ""  # count models read windows as they are stored, not the pairs made of them
@@ -175,11 +174,11 @@ class PairTask(MaskedLM):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        mask_rate: float = 0.15,
-        mask_share: float = 0.8,
-        random_share: float = 0.1,
-        span: int | Literal["geometric"] = 1,
-        whole_word: bool = False,
+        mask_rate: MaskRate = 0.15,
+        mask_share: MaskShare = 0.8,
+        random_share: RandomShare = 0.1,
+        span: LineSpan = 1,
+        whole_word: WholeWord = False,
     ) -> None:
         super().__init__(modality, spec, mask_rate, mask_share, random_share, span, whole_word)
         self.arranger = self.arrange(self.vocabulary)

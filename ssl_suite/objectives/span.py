@@ -7,7 +7,7 @@ and from its place in the span: the span boundary objective. So those two states
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +19,16 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives.base import Metrics
 from ssl_suite.objectives.heads import PredictionHead
-from ssl_suite.objectives.masking import boundaries
+from ssl_suite.objectives.masking import LineSpan, MaskRate, MaskShare, RandomShare, boundaries
 from ssl_suite.objectives.mlm import MaskedLM
 
 LONGEST_RUN = 32  # places with an embedding of their own. Spans merge: 1 run in 1,000 is longer, 3 at mask_rate 0.3
 
 
 class SpanBERT(MaskedLM):
-    """Args:
-    modality, spec, mask_rate, mask_share, random_share: as in ``MaskedLM``. The three cases are drawn once a span: all
-        its tokens show [MASK], or random symbols, or themselves.
-    span: ``geometric``, SpanBERT's lengths, or a fixed number. They count words where the tokeniser cuts words.
+    """Masked language modelling of spans, and a boundary head.
+
+    A span's tokens all show [MASK], or random symbols, or themselves.
     """
 
     by_run: ClassVar[bool] = True
@@ -39,10 +38,10 @@ class SpanBERT(MaskedLM):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        mask_rate: float = 0.15,
-        mask_share: float = 0.8,
-        random_share: float = 0.1,
-        span: int | Literal["geometric"] = "geometric",
+        mask_rate: MaskRate = 0.15,
+        mask_share: MaskShare = 0.8,
+        random_share: RandomShare = 0.1,
+        span: LineSpan = "geometric",
     ) -> None:
         super().__init__(modality, spec, mask_rate, mask_share, random_share, span)
         self.boundary = BoundaryHead(spec)

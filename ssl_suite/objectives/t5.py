@@ -12,29 +12,22 @@ with a dropped one; here either may stand at either end, or a sequence with one 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
 from ssl_suite.data.arrange import Arranged, Contents
 from ssl_suite.modalities.base import Modality
 from ssl_suite.models.encoder import EncoderSpec
-from ssl_suite.objectives.seq2seq import Seq2Seq, framed, parts, replace_spans
+from ssl_suite.objectives.seq2seq import DecoderLayers, LabelSmoothing, Seq2Seq, framed, parts, replace_spans
 
 SENTINELS = 100  # T5's; the last span's end takes one, so a sequence has 99 spans at most
 
 
 class T5(Seq2Seq):
-    """Args:
-    modality, spec, decoder_layers, label_smoothing: see ``Seq2Seq``.
-    noise: share of the ids that are dropped.
-    mean_length: ids of a span on average. Where neighbouring tokens share symbols (overlapping k-mers) every span
-        gets k - 1 more, which its neighbours would spell out.
-
-    Raises:
-        SuiteError: noise outside (0, 1), spans shorter than 1.
-    """
+    """Span corruption. Every span of overlapping k-mers gets k - 1 ids more, which its neighbours would spell out."""
 
     extra_tokens = SENTINELS
 
@@ -42,16 +35,12 @@ class T5(Seq2Seq):
         self,
         modality: Modality,
         spec: EncoderSpec,
-        noise: float = 0.15,
-        mean_length: float = 3.0,
-        decoder_layers: int | None = None,
-        label_smoothing: float = 0.0,
+        noise: Annotated[float, Field(gt=0, lt=1, description="Share of the ids that are dropped.")] = 0.15,
+        mean_length: Annotated[float, Field(ge=1, description="Ids of a span on average.")] = 3.0,
+        decoder_layers: DecoderLayers = None,
+        label_smoothing: LabelSmoothing = 0.0,
     ) -> None:
         super().__init__(modality, spec, decoder_layers, label_smoothing)
-        if not 0 < noise < 1:
-            raise SuiteError(f"objective.noise={noise} must lie between 0 and 1 (T5: 0.15).")
-        if mean_length < 1:
-            raise SuiteError(f"objective.mean_length={mean_length} must be at least 1 (T5: 3).")
         self.arranger = SpanCorruption(self.vocabulary, noise, mean_length)
 
 

@@ -179,16 +179,6 @@ def test_the_generator_decides_alone():
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"infill": 1.1}, r"objective.infill=1.1"),
-        ({"rotate": -0.1}, r"objective.rotate=-0.1"),
-        ({"infill": 0.0, "permute": 0.0}, "corrupts nothing"),
-        ({"mean_length": 0.0}, r"objective.mean_length"),
-        ({"piece": -1}, r"objective.piece"),
-    ],
-)
-def test_wrong_settings_are_named(settings, word):
-    with pytest.raises(SuiteError, match=word):
-        Bart(modality(), SPEC, **settings)
+def test_at_least_one_corruption_is_needed():
+    with pytest.raises(SuiteError, match="corrupts nothing"):
+        Bart(modality(), SPEC, infill=0.0, permute=0.0)

@@ -13,7 +13,6 @@ from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
 
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image
 from ssl_suite.models.flops import encoder_flops
@@ -147,11 +146,3 @@ def test_flops_of_both_networks():
     projector, predictor = 2 * (16 * 24 + 24 * 8), 2 * (8 * 24 + 24 * 8)
     online, target = 3 * (projector + predictor), projector  # of one view of each of five sequences
     assert objective.flops(model, batch) == 8 * encoder_flops(model, batch) + 10 * (online + target)
-
-
-@pytest.mark.parametrize(
-    ("settings", "word"), [({"tau": 1.5}, "tau"), ({"half_life": 0.0}, "half_life"), ({"dropout": 0.0}, "dropout")]
-)
-def test_wrong_settings_are_named(settings, word):
-    with pytest.raises(SuiteError, match=rf"objective\.{word}="):
-        on_dna(**settings)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ssl_suite.core.batch import Batch
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Vocabulary
 from ssl_suite.core.rng import Rng
 from ssl_suite.models.encoder import Encoder, EncoderSpec
@@ -125,13 +124,6 @@ def test_the_exported_vectors_are_the_input_table_without_special_tokens(tmp_pat
     assert lines[0] == "15 8" and [line.split()[0] for line in lines[1:3]] == ["the", "a\\u0020b"]
     last = [float(x) for x in lines[-1].split()[1:]]
     assert last == pytest.approx(encoder.embeddings.tok_embeddings.weight[19].tolist(), rel=1e-5)
-
-
-@pytest.mark.parametrize("settings", [{"window": 0}, {"rate": 0.0}, {"rate": 1.5}])
-def test_settings_that_make_no_sense(settings):
-    (key,) = settings
-    with pytest.raises(SuiteError, match=f"objective.{key}={settings[key]}"):
-        parts(**settings)
 
 
 def test_flops_are_those_of_the_output_product():

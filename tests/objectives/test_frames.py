@@ -92,20 +92,6 @@ def test_what_a_frame_is_chooses_the_part() -> None:
         built(DNA(), Frames)
 
 
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        ({"time_rate": 0.0}, "time_rate=0.0"),
-        ({"time_width": 0}, "time_width=0"),
-        ({"frequency_width": 1.0}, "frequency_width=1.0"),
-        ({"noise_rate": 1.5}, "noise_rate=1.5"),
-    ],
-)
-def test_wrong_settings_are_named(settings: dict, word: str) -> None:
-    with pytest.raises(SuiteError, match=word):
-        built(Speech(), Frames, **settings)
-
-
 def test_what_is_shown_against_a_loop() -> None:
     """A cell is the original, blank, or (in a few sequences) another frame's; both mel halves lose one band."""
     encoder, tera, batch = speech()

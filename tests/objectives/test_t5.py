@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ssl_suite.core.errors import SuiteError
 from ssl_suite.models.encoder import EncoderSpec
-from ssl_suite.objectives.t5 import T5, SpanCorruption
-from tests.objectives.made_contents import Made, inside, modality, vocabulary
+from ssl_suite.objectives.t5 import SpanCorruption
+from tests.objectives.made_contents import Made, inside, vocabulary
 
 SIZE = 30
 SPEC = EncoderSpec(1, 32, 2, 48, SIZE + 100, windows=(None,), thetas=(100.0,))
@@ -120,11 +119,3 @@ def test_the_generator_decides_alone():
     first, again, other = (arranger(made, 0, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first.source, again.source) and np.array_equal(first.target, again.target)
     assert not np.array_equal(first.target, other.target)
-
-
-@pytest.mark.parametrize(
-    ("settings", "word"), [({"noise": 0.0}, "noise"), ({"noise": 1.0}, "noise"), ({"mean_length": 0.5}, "mean")]
-)
-def test_wrong_settings_are_named(settings, word):
-    with pytest.raises(SuiteError, match=f"objective.{word}"):
-        T5(modality(), SPEC, **settings)
