@@ -21,6 +21,23 @@ YamlLoader.add_implicit_resolver(
 )
 
 
+def read_yaml(path: Path, where: str | None = None) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        where: begins messages; default the path.
+
+    Raises:
+        SuiteError: no such file, not UTF-8, or not YAML.
+    """
+    try:
+        return yaml.load(path.read_text("utf-8"), YamlLoader)
+    except OSError as error:
+        raise SuiteError(f"{where or path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{where or path}: is not YAML ({' '.join(str(error).split())[:120]}).") from None
+
+
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """The object in a JSON file.
 

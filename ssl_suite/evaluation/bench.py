@@ -126,7 +126,7 @@ def row_of(
     task, data, budget = cell.task, found.data, settings.budget
     config = config_of(cell, settings)
     digest = rows.config_digest(config)
-    stored = {name: stored_part(task, found, name) for name in found.predictions}
+    stored = {name: trial.stored(task, data, name, by_seed) for name, by_seed in found.predictions.items()}
     commit, dirty = git_state()
     counts: dict[str, int] = {}
     for split, part in data.parts.items():
@@ -182,14 +182,6 @@ def row_of(
         **({"further": further} if further else {}),
     }
     return row, stored
-
-
-def stored_part(task: tasks.Task, found: Measurement, name: str) -> predictions.Predictions:
-    """The predictions of a part as its file will hold them."""
-    part = found.data.parts[name]
-    return predictions.stored(
-        part.labels_I, found.predictions[name], part.rows_I, found.data.classes, task.kind, part.clusters_I
-    )
 
 
 def scored(task: tasks.Task, stored: predictions.Predictions) -> list[dict[str, Any]]:

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from ssl_suite.core import resources
 from ssl_suite.core.errors import SuiteError, nearest
-from ssl_suite.core.files import YamlLoader
+from ssl_suite.core.files import read_yaml
 from ssl_suite.core.schema import parse
 from ssl_suite.evaluation import references, tasks
 
@@ -131,12 +130,7 @@ def load(name: str, own: str | Path | None = None) -> Benchmark:
         SuiteError: it does not exist, or a key or value is wrong; the nearest is offered.
     """
     path = path_of(name, own)
-    try:
-        content = yaml.load(path.read_text("utf-8"), YamlLoader)
-    except OSError as error:
-        raise SuiteError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path}: is not YAML ({' '.join(str(error).split())[:120]}).") from None
+    content = read_yaml(path)
     if isinstance(content, dict):
         content = {"name": path.stem, **content}
     found = parse(Benchmark, content, str(path))

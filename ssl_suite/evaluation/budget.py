@@ -13,8 +13,7 @@ import yaml
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from ssl_suite.core.errors import SuiteError
-from ssl_suite.core.files import YamlLoader
+from ssl_suite.core.files import YamlLoader, read_yaml
 from ssl_suite.core.schema import STRICT, parse
 from ssl_suite.settings import config
 
@@ -105,12 +104,7 @@ def load(name: str, overrides: Mapping[str, str] | None = None) -> Budget:
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
-        try:
-            content = yaml.load(path.read_text("utf-8"), YamlLoader)
-        except OSError as error:
-            raise SuiteError(f"budget={name}: cannot be read ({error.strerror}).") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SuiteError(f"budget={name}: is not YAML ({' '.join(str(error).split())[:120]}).") from None
+        content = read_yaml(path, f"budget={name}")
         content = {"name": path.stem, **content} if isinstance(content, dict) else content
     else:
         content = config.option("budget", name)

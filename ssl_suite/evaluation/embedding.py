@@ -10,7 +10,8 @@ import numpy as np
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
-from ssl_suite.evaluation.encode import AT_ONCE, FRAME, states
+from ssl_suite.data.loader import FRAME
+from ssl_suite.evaluation.encode import AT_ONCE, states
 from ssl_suite.evaluation.items import Sequence
 
 if TYPE_CHECKING:

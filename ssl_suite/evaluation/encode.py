@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.data.loader import FRAME
 from ssl_suite.evaluation.items import Sequence
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
@@ -25,7 +26,6 @@ from ssl_suite.models.pooling import mean_pool
 
 AT_ONCE = 8192  # positions of a forward pass; memory grows with it, the result does not depend on it
 POOL = 16  # forward passes whose sequences are sorted together
-FRAME = 2  # [CLS] and [SEP]
 
 Key = TypeVar("Key")
 Granularity = Literal["sequence", "position"]

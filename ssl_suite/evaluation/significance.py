@@ -22,10 +22,8 @@ import numpy as np
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import Metric, Undefined, find
 
-LEVEL = 0.95
 QUANTILES = (0.025, 0.975)
 ROUNDING = 1e-12  # a difference of two means of the same numbers, added in another order, is none
-Report = Callable[[str], None]
 
 
 class Interval(NamedTuple):
@@ -65,8 +63,8 @@ class Draws:
     values_DS: np.ndarray
 
 
-def wilson(correct: float, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's interval of a share (1927), without continuity correction.
+def wilson(correct: float, n: int) -> Interval:
+    """Wilson's 95 % interval of a share (1927), without continuity correction.
 
     Args:
         correct: items that are right; a mean over seeds may be fractional.
@@ -80,7 +78,7 @@ def wilson(correct: float, n: int, level: float = LEVEL) -> Interval:
         raise Undefined("There are no items: a share of them has no interval.")
     if not 0 <= correct <= n:
         raise SuiteError(f"{correct} of {n} items cannot be right.")
-    z = NormalDist().inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf(QUANTILES[1])
     share = float(correct / n)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -128,13 +126,11 @@ def _good(made: Sequence[Draws]) -> np.ndarray:
     return good_D
 
 
-def _enough(make: Callable[[int], tuple[Draws, ...]], draws: int, report: Report | None) -> tuple[Draws, ...]:
+def _enough(make: Callable[[int], tuple[Draws, ...]], draws: int) -> tuple[Draws, ...]:
     """Draws of which at least ``draws`` are defined."""
     asked = draws
     while (found := int(_good(made := make(asked)).sum())) < draws:
         asked = math.ceil(1.1 * asked * draws / found) + 10
-    if report is not None and (again := int(np.flatnonzero(_good(made))[draws - 1]) + 1 - draws):
-        report(f"{made[0].metric}: {again} resamples of the items were undefined and drawn again.")
     return made
 
 
@@ -144,22 +140,30 @@ def bootstrap(
     predictions_SI: np.ndarray,
     draws: int = 1000,
     seed: int = 0,
-    report: Report | None = None,
     clusters_I: np.ndarray | None = None,
 ) -> Interval:
     """95 % percentile interval, over resamples of the items, of the mean over seeds (Efron 1979).
 
-    A resample on which the metric is undefined (few items: all of one class) is drawn again, never counted as 0;
-    ``report`` gets a line that says how often. The interval is then one given that the metric is defined.
+    A resample on which the metric is undefined (few items: all of one class) is drawn again, never counted as 0.
+    The interval is then one given that the metric is defined.
 
     Raises:
         Undefined: on the items themselves, or on more than half of the resamples.
         SuiteError: as ``Metric.per_seed``.
     """
-    (made,) = _enough(lambda count: (draw(metric, labels_I, predictions_SI, count, seed, clusters_I),), draws, report)
-    values_DS = made.values_DS[_good([made])][:draws]
-    low, high = np.quantile(values_DS.mean(1), QUANTILES)
+    (made,) = _enough(lambda count: (draw(metric, labels_I, predictions_SI, count, seed, clusters_I),), draws)
+    return _percentiles(made.values_DS[_good([made])][:draws].mean(1))
+
+
+def _percentiles(values_D: np.ndarray) -> Interval:
+    low, high = np.quantile(values_D, QUANTILES)
     return Interval(float(low), float(high))
+
+
+def _over_seeds(values_DS: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(D,) in each draw the mean over a resample of the seeds."""
+    drawn_DS = rng.integers(values_DS.shape[1], size=values_DS.shape)
+    return np.take_along_axis(values_DS, drawn_DS, axis=1).mean(1)
 
 
 def interval(
@@ -178,19 +182,18 @@ def interval(
 
 
 def mcnemar(labels_I: np.ndarray, a_I: np.ndarray, b_I: np.ndarray) -> McNemar:
-    """McNemar's exact test of two classifiers on the same items: the binomial test of b against c, in whole numbers.
+    """McNemar's exact test of two classifiers on the same items: the binomial test of b against c.
 
     Raises:
         Undefined, SuiteError: as accuracy.
     """
+    from scipy.stats import binomtest
+
     labels_I, both_SI = find("accuracy").checked(labels_I, np.stack([np.asarray(a_I), np.asarray(b_I)]))
     right_a_I, right_b_I = both_SI == labels_I
     b, c = int((right_a_I & ~right_b_I).sum()), int((right_b_I & ~right_a_I).sum())
-    term = tail = 1  # of 2**(b + c) outcomes, those with at most min(b, c) on one side
-    for k in range(min(b, c)):
-        term = term * (b + c - k) // (k + 1)
-        tail += term
-    return McNemar(b, c, min(1.0, max(2 * tail / 2 ** (b + c), math.ulp(0.0))))  # too small for a float is not 0
+    p = float(binomtest(b, b + c).pvalue) if b + c else 1.0
+    return McNemar(b, c, max(p, math.ulp(0.0)))  # too small for a float is not 0
 
 
 def paired_bootstrap(
@@ -200,7 +203,6 @@ def paired_bootstrap(
     b_SI: np.ndarray,
     draws: int = 2000,
     seed: int = 0,
-    report: Report | None = None,
     clusters_I: np.ndarray | None = None,
 ) -> Paired:
     """Whether two models differ in the mean over seeds, on the same items: ``paired`` of both models' ``draw``.
@@ -219,7 +221,7 @@ def paired_bootstrap(
         both = draw(metric, labels_I, stacked_SI, count, seed, clusters_I)
         return tuple(Draws(both.metric, both.observed_S[half], both.values_DS[:, half]) for half in halves)
 
-    a, b = _enough(make, draws, report)
+    a, b = _enough(make, draws)
     return paired(a, b, draws, seed)
 
 
@@ -241,16 +243,11 @@ def paired(a: Draws, b: Draws, draws: int = 2000, seed: int = 0) -> Paired:
     if a.metric != b.metric or len(a.values_DS) != len(b.values_DS):
         raise SuiteError(f"{len(a.values_DS)} draws of {a.metric} and {len(b.values_DS)} of {b.metric} make no pair.")
     rows, rng = np.flatnonzero(_good([a, b]))[:draws], np.random.default_rng([seed, 1])
-    means = []
-    for values_DS in (a.values_DS[rows], b.values_DS[rows]):
-        drawn_DS = rng.integers(values_DS.shape[1], size=values_DS.shape)
-        means.append(np.take_along_axis(values_DS, drawn_DS, axis=1).mean(1))
-    differences_D = means[0] - means[1]
+    differences_D = _over_seeds(a.values_DS[rows], rng) - _over_seeds(b.values_DS[rows], rng)
     differences_D[np.abs(differences_D) < ROUNDING] = 0.0
-    low, high = np.quantile(differences_D, QUANTILES)
     rarer = min(int((differences_D <= 0).sum()), int((differences_D >= 0).sum()))
     p = min(1.0, 2 * (rarer + 1) / (len(rows) + 1))
-    return Paired(float(a.observed_S.mean() - b.observed_S.mean()), float(low), float(high), p)
+    return Paired(float(a.observed_S.mean() - b.observed_S.mean()), *_percentiles(differences_D), p)
 
 
 def both(made: Draws, seed: int = 0) -> Interval:
@@ -259,10 +256,7 @@ def both(made: Draws, seed: int = 0) -> Interval:
     Raises:
         Undefined: on more than half of the resamples.
     """
-    values_DS, rng = made.values_DS[_good([made])], np.random.default_rng([seed, 1])
-    drawn_DS = rng.integers(values_DS.shape[1], size=values_DS.shape)
-    low, high = np.quantile(np.take_along_axis(values_DS, drawn_DS, axis=1).mean(1), QUANTILES)
-    return Interval(float(low), float(high))
+    return _percentiles(_over_seeds(made.values_DS[_good([made])], np.random.default_rng([seed, 1])))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

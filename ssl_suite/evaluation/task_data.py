@@ -23,6 +23,7 @@ from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.core.records import Record
 from ssl_suite.core.wording import count
 from ssl_suite.data.cache import content_hash
+from ssl_suite.data.loader import FRAME
 from ssl_suite.data.sources import Sources, resolve_entry
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation import items, lookup
@@ -33,7 +34,6 @@ from ssl_suite.evaluation.tasks import FILE, PARTS, Task, entry
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.tables import ROW_NUMBERS
 
-FRAME = 2  # [CLS] and [SEP] around each sequence
 Reader = Callable[[str, Any], Iterator[tuple[int, Record]]]  # (column, fault) -> row numbers and records
 SYMBOLS = 0xF0000  # of the planes of Unicode for private use: room for 131,068 tokens of several letters
 

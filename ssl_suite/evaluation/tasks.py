@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field
 from pydantic.dataclasses import dataclass
 
 from ssl_suite.core import resources
 from ssl_suite.core.errors import SuiteError, nearest
-from ssl_suite.core.files import YamlLoader
+from ssl_suite.core.files import read_yaml
 from ssl_suite.core.registry import MODALITIES, build
 from ssl_suite.core.schema import STRICT, keys, parse
 from ssl_suite.evaluation import metrics
@@ -117,15 +116,8 @@ def load(path: Path) -> Task:
         SuiteError: it cannot be read, is too long, or has a key, name or value that is wrong; the nearest is offered.
     """
     path = Path(path)
-    try:
-        text = path.read_text("utf-8")
-        content = yaml.load(text, YamlLoader)
-    except OSError as error:
-        raise SuiteError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SuiteError(f"{path}: is not YAML ({' '.join(str(error).split())[:120]}).") from None
-    lines = len(text.splitlines())
-    if lines > MOST_LINES:
+    content = read_yaml(path)
+    if (lines := len(path.read_text("utf-8").splitlines())) > MOST_LINES:
         raise SuiteError(f"{path}: has {lines} lines; a task has at most {MOST_LINES}.")
     place = {"benchmark": path.absolute().parent.name, "path": path.absolute()}
     task = parse(Task, content | place if isinstance(content, dict) else content, str(path))
@@ -211,14 +203,14 @@ def entry(name: str) -> dict[str, Any] | None:
     path = resources.folder("conf") / "data" / f"{name}.yaml"
     if not re.fullmatch(r"\w+", name) or not path.is_file():
         return None
-    section = yaml.load(path.read_text("utf-8"), YamlLoader)
+    section = read_yaml(path)
     return section if section.get("source") is not None else None
 
 
 def _defaults(name: str) -> dict[str, Any]:
     """``conf/modality/NAME.yaml``; empty for the modality of another package."""
     path = resources.folder("conf") / "modality" / f"{name}.yaml"
-    return yaml.load(path.read_text("utf-8"), YamlLoader) if path.is_file() else {}
+    return read_yaml(path) if path.is_file() else {}
 
 
 def modality_section(task: Task) -> dict[str, Any]:

@@ -288,15 +288,16 @@ def predict_parts(plan: Plan, folder: Path, threads: int | None = None) -> dict[
             _load_chosen(learner, plan, folder, group.device)
             for part, path in files.items():
                 found = predict(learner, parts.data, parts.modality, part, group)
-                made = _stored(plan, parts.data, part, found)
+                made = stored(plan.task, parts.data, part, {plan.seed: found})
                 atomic.write(path, predictions.encode(made))
         discard(folder)
     return {part: predictions.decode(path.read_bytes()).by_seed[plan.seed] for part, path in files.items()}
 
 
-def _stored(plan: Plan, data: TaskData, split: str, found: np.ndarray) -> predictions.Predictions:
+def stored(task: tasks.Task, data: TaskData, split: str, by_seed: Mapping[int, np.ndarray]) -> predictions.Predictions:
+    """The predictions of a split as its file will hold them."""
     part = data.parts[split]
-    return predictions.stored(part.labels_I, {plan.seed: found}, part.rows_I, data.classes, plan.task.kind)
+    return predictions.stored(part.labels_I, by_seed, part.rows_I, data.classes, task.kind, part.clusters_I)
 
 
 def discard(folder: Path) -> None:

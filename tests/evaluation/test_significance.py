@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -90,12 +91,10 @@ def test_an_undefined_draw_is_drawn_again_and_never_zero(name: str) -> None:
     labels_I, predictions_SI = labels_I[items_I], predictions_SI[:, items_I]
     if METRICS[name].takes == "values":
         labels_I = np.repeat([3.0, 2.0], [6, 2])
-    lines: list[str] = []
-    low, high = bootstrap(name, labels_I, predictions_SI, draws=50, seed=1, report=lines.append)
+    low, high = bootstrap(name, labels_I, predictions_SI, draws=50, seed=1)
     expected_DS, again = naive(name, labels_I, predictions_SI, 50, seed=1)
     np.testing.assert_allclose([low, high], np.percentile(expected_DS.mean(1), [2.5, 97.5]), atol=1e-13)
     assert again > 3
-    assert lines == [f"{name}: {again} resamples of the items were undefined and drawn again."]
 
 
 def test_mostly_undefined_is_undefined() -> None:
@@ -136,10 +135,9 @@ def test_interval_of_a_row() -> None:
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 1), (1, 1), (0, 160), (156, 160), (160, 160), (1197, 1497), (7, 12)])
-@pytest.mark.parametrize("level", [0.95, 0.5, 0.999])
-def test_wilson_as_scipy_has_it(correct: int, n: int, level: float) -> None:
-    expected = scipy.stats.binomtest(correct, n).proportion_ci(level, method="wilson")
-    low, high = wilson(correct, n, level)
+def test_wilson_as_scipy_has_it(correct: int, n: int) -> None:
+    expected = scipy.stats.binomtest(correct, n).proportion_ci(method="wilson")
+    low, high = wilson(correct, n)
     assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
     assert 0 <= low <= correct / n <= high <= 1
 
@@ -159,15 +157,11 @@ def discordant(b: int, c: int, right: int = 3, wrong: int = 2) -> tuple[np.ndarr
     return np.ones(len(a_I), dtype=int), a_I, b_I
 
 
-def test_mcnemar_golden() -> None:
-    assert mcnemar(*discordant(8, 2)) == (8, 2, 0.109375)
-
-
-@pytest.mark.parametrize(("b", "c"), [(0, 1), (1, 1), (5, 5), (0, 12), (30, 11), (400, 500), (1, 900), (2100, 2000)])
-def test_mcnemar_as_the_binomial_test(b: int, c: int) -> None:
+@pytest.mark.parametrize(("b", "c"), [(0, 1), (1, 1), (8, 2), (0, 12), (30, 11)])
+def test_mcnemar_is_a_sum_of_binomials(b: int, c: int) -> None:
+    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1))
     found = mcnemar(*discordant(b, c))
-    assert found[:2] == (b, c)
-    assert found.p == pytest.approx(scipy.stats.binomtest(b, b + c).pvalue, rel=1e-9)
+    assert found[:2] == (b, c) and found.p == pytest.approx(min(1, 2 * tail / 2 ** (b + c)), rel=1e-12)
 
 
 def test_mcnemar_at_its_ends() -> None:
