@@ -11,22 +11,15 @@ EVERY = 10.0  # seconds between lines
 
 
 class Meter:
-    """Lines: what is said, and every ten seconds how far it is.
-
-    Args:
-        what: is on its way.
-        report: takes the lines.
-    """
+    """Takes ``begin`` and ``advance`` in bytes, and reports every ten seconds how far the transfer of ``what`` is."""
 
     def __init__(self, what: str, report: Callable[[str], None]) -> None:
         self.what, self.report = what, report
-        self.done, self.total = 0, 0
-        self.begun = self.last = time.monotonic()
-        self.start = 0
+        self.begin(0, None)
 
     def begin(self, done: int, total: int | None) -> None:
         """``done`` bytes of ``total`` are here already."""
-        self.done, self.total, self.start = done, total or 0, done
+        self.done, self.start, self.total = done, done, total
         self.begun = self.last = time.monotonic()
 
     def advance(self, count: int) -> None:
@@ -44,11 +37,11 @@ class Meter:
 
 
 class Bar(Meter):
-    """A ``rich`` progress bar; lines appear above it."""
+    """The same as a ``rich`` progress bar; lines appear above it."""
 
     def __init__(self, what: str, progress: Any) -> None:
-        super().__init__(what, progress.console.print)
         self.progress, self.task = progress, progress.add_task(what, total=None)
+        super().__init__(what, progress.console.print)
 
     def begin(self, done: int, total: int | None) -> None:
         self.progress.update(self.task, completed=done, total=total)
@@ -59,7 +52,7 @@ class Bar(Meter):
 
 @contextmanager
 def metering(report: Callable[[str], None], terminal: bool) -> Iterator[Callable[[str], Meter]]:
-    """Gives a function that makes a meter for a name: bars when ``terminal``, lines otherwise."""
+    """A function that makes a meter for a name: bars when ``terminal``, lines otherwise."""
     if not terminal:
         yield lambda what: Meter(what, report)
         return

@@ -33,13 +33,11 @@ class Sources:
     Attributes:
         paths: existing files, sorted, each once.
         described: what they are, for a user.
-        builtin: True for the sample that comes with the package.
         tags: by path, what the catalogue says of every record of a file; stronger than the records' own tags.
     """
 
     paths: list[Path]
     described: str
-    builtin: bool = False
     tags: dict[Path, dict[str, str]] = field(default_factory=dict)
 
     def labels(self) -> list[str]:
@@ -104,7 +102,7 @@ def resolve_path(
 
 def resolve_folder(text: str, path: Path, suffixes: tuple[str, ...]) -> Sources:
     """The files in a folder and below it that the modality reads; the others are counted."""
-    files = [file for file in sorted(path.rglob("*")) if not hidden(file, path) and file.is_file()]
+    files = files_in(path)
     found = [file.absolute() for file in files if file.name.lower().endswith(suffixes)]
     if not found:
         raise SuiteError(f"data.path={text}: {nothing(files, suffixes)}")
@@ -113,14 +111,24 @@ def resolve_folder(text: str, path: Path, suffixes: tuple[str, ...]) -> Sources:
     return Sources(found, f"{count(len(found), 'file')} in {path}{also}")
 
 
+def files_in(base: Path) -> list[Path]:
+    """The files in a folder and below it, sorted, without those that are hidden or in a hidden folder."""
+    found = (file for file in sorted(base.rglob("*")) if file.is_file())
+    return [file for file in found if not any(part.startswith(".") for part in file.relative_to(base).parts)]
+
+
 def nothing(files: list[Path], suffixes: tuple[str, ...]) -> str:
     """What to say of a folder without files for a modality: what it reads, and which modality reads what is there."""
-    plain = [suffix for suffix in suffixes if not suffix.endswith(PACKED)]
     counts = {name: sum(file.name.lower().endswith(ends) for file in files) for name, ends in readers().items()}
     most = max(counts.values(), default=0)
     best = [f"modality={name}" for name, count in counts.items() if count == most]
     hint = f" {most} of its {count(len(files), 'file')} can be read with {' or '.join(best)}." if most else ""
-    return f"the folder holds no file that ends in {', '.join(plain)}.{hint}"
+    return f"the folder holds no file that ends in {plain(suffixes)}.{hint}"
+
+
+def plain(suffixes: tuple[str, ...]) -> str:
+    """Suffixes for a message, without those of packed files."""
+    return ", ".join(suffix for suffix in suffixes if not suffix.endswith(PACKED))
 
 
 def readers() -> dict[str, tuple[str, ...]]:
@@ -141,11 +149,6 @@ def is_there(path: Path) -> bool:
         return os.path.lexists(path)
     except (OSError, ValueError):
         return False
-
-
-def hidden(file: Path, base: Path) -> bool:
-    """Whether a file below ``base``, or a folder on the way to it, is hidden."""
-    return any(part.startswith(".") for part in file.relative_to(base).parts)
 
 
 def nearest_file(path: Path) -> str:
@@ -182,10 +185,9 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
         tags |= {path: {key: str(value) for key, value in item.tags.items()} for path in found if item.tags}
     alien = next((path for path in paths if not path.name.lower().endswith(modality.suffixes)), None)
     if alien is not None:
-        kinds = ", ".join(suffix for suffix in modality.suffixes if not suffix.endswith(PACKED))
         raise SuiteError(
-            f"data={name}: {alien.name} is of a kind that modality={modality.name} does not read ({kinds}); "
-            f"the entry is for tasks, or for reading it elsewhere."
+            f"data={name}: {alien.name} is of a kind that modality={modality.name} does not read "
+            f"({plain(modality.suffixes)}); the entry is for tasks, or for reading it elsewhere."
         )
     return Sources(sorted(set(paths)), f"{name}: {source.title}", tags=tags)
 
@@ -193,14 +195,9 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
 def builtin(modality: Modality) -> Sources:
     """The sample in ``samples/NAME``."""
     base = folder("samples") / modality.name
-    found = sorted(base.rglob("*")) if base.is_dir() else []
-    files = [
-        file
-        for file in found
-        if not hidden(file, base) and file.is_file() and file.name.lower().endswith(modality.suffixes)
-    ]
+    files = [file for file in files_in(base) if file.name.lower().endswith(modality.suffixes)]
     if not files:
         raise SuiteError(f"modality={modality.name} has no built-in sample; set data.path=FILE.")
     names = [file.name for file in files]
     shown = ", ".join(names) if len(names) <= 4 else f"{len(names)} files: {names[0]} to {names[-1]}"
-    return Sources(files, f"the built-in {modality.name} sample ({shown})", True)
+    return Sources(files, f"the built-in {modality.name} sample ({shown})")

@@ -48,7 +48,6 @@ def test_labels_are_short_and_unique(files: Path) -> None:
 
 def test_the_built_in_sample_is_what_its_page_says() -> None:
     sample = resolve(DNA(), {"path": None})
-    assert sample.builtin
     assert sample.described == f"the built-in dna sample ({sample.paths[0].name})"
     content = sample.paths[0].read_bytes()
     assert len(content) < 200_000
