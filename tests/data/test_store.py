@@ -16,18 +16,17 @@ from ssl_suite.data import cache, seals
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import WINDOW_FIELDS, Store
 from ssl_suite.modalities.dna import DNA
+from tests.data.fasta import random_bases, write
 
 WORDS = dict(zip("ACGTN", range(5, 10), strict=True))
 
 
 @pytest.fixture
 def genome(tmp_path: Path) -> dict[str, str]:
-    draw = np.random.default_rng(0)
-    texts = {f"chr{i}": "".join(draw.choice(list("ACGT"), n)) for i, n in enumerate((5000, 3333, 90, 9))}
+    texts = {f"chr{i}": random_bases(n, i) for i, n in enumerate((5000, 3333, 90, 9))}
     texts["chr1"] = texts["chr1"][:1000] + "N" * 400 + texts["chr1"][1400:]
-    (tmp_path / "in").mkdir()
-    for name in texts:
-        (tmp_path / "in" / f"{name}.fa").write_text(f">{name} x\n{texts[name]}\n")
+    for name, text in texts.items():
+        write(tmp_path / "in" / f"{name}.fa", **{name: text})
     return texts
 
 
@@ -48,11 +47,7 @@ def test_values_windows_and_names(tmp_path: Path, genome: dict[str, str], overla
     covered = {}
     for name in ("train", "valid"):
         windows = store.split(name)
-        assert (windows.starts_S.dtype, windows.lengths_S.dtype, windows.records_S.dtype) == (
-            np.int64,
-            np.int32,
-            np.int32,
-        )
+        assert [x.dtype for x in vars(windows).values()] == [np.int64, np.int32, np.int32]
         assert len(windows) == store.report["windows"][name] > 0
         assert windows.lengths_S.max() == 100
         assert windows.lengths_S.min() >= 8
@@ -104,11 +99,8 @@ def test_a_pickled_store_is_opened_again(tmp_path: Path, genome: dict[str, str])
     content = pickle.dumps(store)
     assert len(content) < 500
     assert pickle.loads(content).values.tolist() == store.values.tolist()
-
-
-def test_a_split_that_does_not_exist(tmp_path: Path, genome: dict[str, str]) -> None:
     with pytest.raises(SuiteError, match=r"no split 'vald'\. Did you mean 'valid'\?"):
-        built(tmp_path).split("vald")
+        store.split("vald")
 
 
 def flip(path: Path, place: int, bit: int) -> None:
@@ -168,11 +160,8 @@ def test_files_are_hashed_again_when_they_have_changed(
     [
         ("train/lengths", 3, 100 + (1 << 20), "train"),
         ("train/lengths", 3, 0, "train"),
-        ("train/lengths", 3, -5, "train"),
         ("train/records", 3, 4, "train"),
-        ("train/records", 0, -1, "train"),
         ("train/starts", -1, 8432, "train"),
-        ("train/starts", 2, -1, "train"),
         ("valid/starts", 1, 1 << 62, "valid"),
         ("valid/starts", 1, 0, "valid"),
         ("valid/starts", 0, 7, "train"),

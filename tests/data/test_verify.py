@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from Bio.Seq import Seq
+from rich.console import Console
 
 from ssl_suite.core.records import Encoded, Frame, Record
 from ssl_suite.data.near_copies import Index, near_copies
@@ -20,17 +21,27 @@ from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.protein import Protein
 from ssl_suite.modalities.signals import SignalModality
+from tests.data.fasta import random_bases
 
 
-def random_bases(length: int, seed: int) -> str:
-    return "".join(np.random.default_rng(seed).choice(list("ACGT"), length))
+def csv_store(tmp_path: Path, modality: Modality, rows: list[dict[str, str]]) -> Store:
+    path = tmp_path / "x.csv"
+    lines = [",".join(rows[0])] + [",".join(row.values()) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return prepare(modality, {"path": str(path), "cache": str(tmp_path / "c")}, report=lambda line: None)
 
 
 def store_of(tmp_path: Path, rows: list[tuple[str, str]], **settings: object) -> tuple[Store, DNA]:
-    path = tmp_path / "x.csv"
-    path.write_text("sequence,split\n" + "".join(f"{text},{split}\n" for text, split in rows))
     dna = DNA(**{"max_length": 52, **settings})  # type: ignore[arg-type]
-    return prepare(dna, {"path": str(path), "cache": str(tmp_path / "c")}, report=lambda line: None), dna
+    return csv_store(tmp_path, dna, [{"sequence": text, "split": split} for text, split in rows]), dna
+
+
+def shown(result: dict[str, Any]) -> dict[str, list[str]]:
+    """The cells of the printed table, by the first of a line."""
+    out = io.StringIO()
+    Console(file=out, width=120).print(table(result))
+    lines = ([cell.strip() for cell in line.split("│")[1:-1]] for line in out.getvalue().splitlines() if "│" in line)
+    return {first: cells for first, *cells in lines}
 
 
 def canonical(text: str) -> str:
@@ -99,18 +110,12 @@ def test_quantiles_are_lengths_that_occur() -> None:
 
 
 def test_the_table_shows_the_numbers(tmp_path: Path) -> None:
-    from rich.console import Console
-
     store, dna = store_of(tmp_path, [(random_bases(5000, 3), "")])
     result = verify(store, dna)
-    out = io.StringIO()
-    Console(file=out, width=120).print(table(result))
-    rows = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in out.getvalue().splitlines() if "│" in line}
-    assert [cell.strip() for cell in rows["tokens"]] == ["5,000"] + [
-        f"{result[name]['tokens']:,}" for name in ("train", "valid")
-    ]
-    assert rows["tokens also in training"][-1].strip() == "0"
-    assert rows["near copies in training (shared 16-mers of either strand, 30%)"][-1].strip() == "0 (0.00%)"
+    rows = shown(result)
+    assert rows["tokens"] == ["5,000", *(f"{result[name]['tokens']:,}" for name in ("train", "valid"))]
+    assert rows["tokens also in training"][-1] == "0"
+    assert rows["near copies in training (shared 16-mers of either strand, 30%)"][-1] == "0 (0.00%)"
 
 
 def jaccard(one: set[int], two: set[int]) -> float:
@@ -146,13 +151,6 @@ def changed(text: str, share: float, letters: str, seed: int) -> str:
     draw = np.random.default_rng(seed)
     hit = draw.random(len(text)) < share
     return "".join(str(draw.choice(list(letters))) if hit[i] else letter for i, letter in enumerate(text))
-
-
-def csv_store(tmp_path: Path, modality: Modality, rows: list[dict[str, str]]) -> Store:
-    path = tmp_path / "x.csv"
-    lines = [",".join(rows[0])] + [",".join(row.values()) for row in rows]
-    path.write_text("\n".join(lines) + "\n")
-    return prepare(modality, {"path": str(path), "cache": str(tmp_path / "c")}, report=lambda line: None)
 
 
 def test_planted_homologs_are_found(tmp_path: Path) -> None:
@@ -209,11 +207,7 @@ def test_speakers_of_both_splits(tmp_path: Path) -> None:
     dna = DNA(max_length=52)
     result = verify(csv_store(tmp_path, dna, rows), dna)
     assert result["overlap"]["speakers"] == {"train": 4, "valid": 4, "shared": 2, "shared_records": 3}
-    out = io.StringIO()
-    from rich.console import Console
-
-    Console(file=out, width=120).print(table(result))
-    assert [line.split()[-2] for line in out.getvalue().splitlines() if "speakers also" in line] == ["2"]
+    assert shown(result)["speakers also in training"][-1] == "2"
 
 
 class Beats(SignalModality):
