@@ -78,7 +78,7 @@ class Contents:
         end = int(self._store.record_starts[record]) + int(self._store.record_lengths[record])
         return int(windows.starts_S[item]) + int(windows.lengths_S[item]) == end
 
-    def stranger(self, item: int, draw: np.random.Generator) -> int:
+    def random_other_record(self, item: int, draw: np.random.Generator) -> int:
         """A random window of another record; where there is one record only, one that does not touch this one."""
         records = self._windows.records_S
         first, last = np.searchsorted(records, [records[item], records[item] + 1])  # windows stand in record order

@@ -30,7 +30,7 @@ from ssl_suite.objectives.mlm import MaskedLM, beside
 
 TRUE, FALSE, NONE = 0, 1, -100  # labels, numbered as transformers numbers them for BERT and ALBERT
 SHORTEST = 3  # ids that can be parted: the second [SEP] takes the place of one
-TRIES = 4  # strangers looked at for a sentence that leaves room for a segment of the wanted length
+TRIES = 4  # other records looked at for a sentence that leaves room for a segment of the wanted length
 
 
 class PairArranger:
@@ -80,7 +80,7 @@ class NextArranger(PairArranger):
 
     Both classes are cut alike. The other window is looked for whatever the label, and where it is too short the true
     second part is shortened as well, so the length says nothing. Where the true one begins with a sentence, so does the
-    other. The id in excess is dropped from the end of the second part: a stranger's text stops anywhere, so the full
+    other. The id in excess is dropped from the end of the second part: the other text stops anywhere, so the full
     stop that ends a document would give the true one away.
     """
 
@@ -149,7 +149,7 @@ def stretch(contents: Contents, item: int, length: int, sentence: bool, draw: np
     """
     best = np.zeros(0, np.int64)
     for _ in range(TRIES):
-        other = contents.stranger(item, draw)
+        other = contents.random_other_record(item, draw)
         if other == item:
             break
         ids = contents.ids(other)

@@ -1,4 +1,4 @@
-"""Laying out sequences on the host: contents of windows, strangers, and batches with targets."""
+"""Laying out sequences on the host: contents of windows, other records, and batches with targets."""
 
 import types
 
@@ -54,20 +54,20 @@ def test_contents_of_a_window():
     assert contents.bounds(4).tolist() == []
 
 
-def test_strangers_come_from_other_records_evenly():
+def test_windows_come_from_other_records_evenly():
     contents, draw = Contents(store(), "train"), np.random.default_rng(1)
     for item in range(6):
-        drawn = np.array([contents.stranger(item, draw) for _ in range(6000)])
+        drawn = np.array([contents.random_other_record(item, draw) for _ in range(6000)])
         allowed = np.flatnonzero(RECORDS[item] != RECORDS)
         counts = np.bincount(drawn, minlength=6)
         assert counts[allowed].sum() == 6000
         np.testing.assert_allclose(counts[allowed], 6000 / len(allowed), rtol=0.15)
 
 
-def test_of_one_record_a_stranger_does_not_touch():
+def test_of_one_record_another_window_does_not_touch():
     contents, draw = Contents(store(np.zeros(6, int)), "train"), np.random.default_rng(1)
-    assert {contents.stranger(0, draw) for _ in range(200)} == {2, 3, 4, 5}
-    assert {contents.stranger(3, draw) for _ in range(200)} == {0, 1, 5}
+    assert {contents.random_other_record(0, draw) for _ in range(200)} == {2, 3, 4, 5}
+    assert {contents.random_other_record(3, draw) for _ in range(200)} == {0, 1, 5}
 
 
 @pytest.mark.parametrize("rows", [[[1, 0], [], [4, 5, 2]], [[3]]])

@@ -279,7 +279,7 @@ class Genome:
     def bounds(self, item: int) -> np.ndarray:
         return np.zeros(0, np.int64)
 
-    def stranger(self, item: int, draw: np.random.Generator) -> int:
+    def random_other_record(self, item: int, draw: np.random.Generator) -> int:
         return (item + 1 + int(draw.integers(len(self.windows) - 1))) % len(self.windows)
 
 

@@ -46,7 +46,7 @@ class Windows:
         first = max(1, self.sentence // 2)
         return np.arange(first, len(self.windows[item]), self.sentence) if self.sentence else np.zeros(0, np.int64)
 
-    def stranger(self, item: int, draw: np.random.Generator) -> int:
+    def random_other_record(self, item: int, draw: np.random.Generator) -> int:
         others = self.others[item]
         return others[draw.integers(len(others))] if others else item
 
@@ -100,7 +100,7 @@ def test_labels_are_even(arranger, sentence):
 
 @pytest.mark.parametrize("sentence", [0, 7])
 def test_lengths_do_not_tell_the_label(sentence):
-    """Lengths of both parts under both labels, by chi-squared; the strangers are often too short for the true part."""
+    """Lengths of both parts under both labels, by chi-squared; other records are often too short for the true part."""
     contents, draw, arrange = Windows(MIXED, sentence), np.random.default_rng(2), NextArranger(VOCABULARY)
     made = [arrange(contents, item, draw) for _ in range(4000) for item in (0, 5)]
     pairs = [(*map(len, parts(m)), m.label) for m in made]
