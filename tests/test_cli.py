@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,15 +91,6 @@ def test_interrupt_is_one_line_and_130(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(argv: list[str]) -> int:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(cli, "_dispatch", broken)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["run"])
-
-
 def torch_on_a_cpu() -> None:
     torch.empty(1 << 60, dtype=torch.uint8)
 
@@ -161,17 +150,3 @@ def test_no_heavy_import(words: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *words.split()], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("loaded []\n")
-
-
-@pytest.mark.parametrize("words", [["-c", "import ssl_suite"], ["-m", "ssl_suite", "--help"]])
-def test_import_and_help_take_under_a_second(words: list[str]) -> None:
-    def seconds() -> float:
-        # The processor time of the child, which a busy machine does not lengthen as it does the clock's.
-        before = os.times()
-        subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, check=True, timeout=60)
-        after = os.times()
-        return after.children_user + after.children_system - before.children_user - before.children_system
-
-    began = time.perf_counter()
-    assert statistics.median(seconds() for _ in range(3)) < 1.0
-    assert time.perf_counter() - began < 30

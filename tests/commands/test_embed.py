@@ -68,16 +68,6 @@ def test_vectors_are_those_of_transformers(
         assert vectors[name] == pytest.approx(by_transformers(reference, text, pooling, layer), rel=1e-4, abs=1e-4)
 
 
-def test_layers_and_checkpoints_differ(run_folder: Path, fasta: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    found = []
-    for number, words in enumerate([[], ["layer=1"], ["pooling=cls"], ["checkpoint=10"]]):
-        out = tmp_path / f"{number}.parquet"
-        assert embed(f"encoder={run_folder}", f"input={fasta[0]}", f"output={out}", *words) == 0
-        found.append(read(out)["r2"])
-    for number, vector in enumerate(found[1:], 1):
-        assert np.abs(found[0] - vector).max() > 1e-3, number
-
-
 def test_batch_size_and_order_of_input_do_not_matter(run_folder: Path) -> None:
     loaded = restore.load_run(str(run_folder))
     rng = np.random.default_rng(1)

@@ -24,7 +24,6 @@ from ssl_suite.models.convnet import Convnet, ConvnetSpec
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.objectives.base import Objective
 from ssl_suite.settings import config
-from ssl_suite.settings import schema as settings
 from ssl_suite.training import build, checkpoint
 from ssl_suite.training.restore import load_run
 from ssl_suite.training.trainer import train
@@ -132,7 +131,6 @@ def test_the_card_names_the_library_that_opens_it() -> None:
     [
         {"layout": "resnet18", "stem": "cifar", "channels": 64},
         {"layout": "resnet18", "stem": "imagenet", "channels": 64},
-        {"layout": "resnet50", "stem": "imagenet", "channels": 64},
         {"layout": "resnet50", "stem": "cifar", "channels": 8},
         SMALL,
     ],
@@ -185,12 +183,6 @@ def test_what_does_not_fit_is_one_line(words: list[str], message: str) -> None:
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_configuration_from_before_there_were_kinds() -> None:
-    cfg = config.compose(["model=tiny"])
-    assert "kind" not in cfg["model"]
-    settings.validate(cfg)
-
-
 WORDS = (
     "modality=image modality.size=12 modality.patch=4 objective=simclr model=resnet10 model.channels=2 "
     "train.tokens_per_batch=176 train.tokens_per_row=44 train.steps=6 train.log_every=1 train.eval_every=6 "
@@ -211,13 +203,12 @@ def weights(out: Path, step: int = 6) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_is_the_same_on_two_processes_and_opens_again(tmp_path: Path) -> None:
-    """DDP and FSDP2, LARS, batch norms over both; then: resumed to the bit, restored, embedded, exported."""
+    """FSDP2, LARS, batch norms over both; then: resumed to the bit, restored, embedded, exported."""
     work(tmp_path / "one")
     one = weights(tmp_path / "one")
-    for parallel in ("ddp", "fsdp"):
-        children.run_group(work, tmp_path / parallel, parallel, folder=tmp_path / "logs", world=2)
-        for name, x in weights(tmp_path / parallel).items():
-            torch.testing.assert_close(x, one[name], atol=2e-5, rtol=1e-4, msg=f"{parallel} {name}")
+    children.run_group(work, tmp_path / "two", "fsdp", folder=tmp_path / "logs", world=2)
+    for name, x in weights(tmp_path / "two").items():
+        torch.testing.assert_close(x, one[name], atol=2e-5, rtol=1e-4, msg=name)
 
     newest = tmp_path / "one" / "checkpoints" / "step_00000006"
     newest.rename(tmp_path / "kept")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel
 
-from ssl_suite.core.batch import Batch
 from ssl_suite.core.records import SPECIAL_TOKENS, Vocabulary
 from ssl_suite.models import wrapped as wrapped_module
 from ssl_suite.models.flops import encoder_flops
@@ -73,44 +71,6 @@ def test_states_are_the_models_own(folders: dict[str, Path], kind: str, mode: st
         mean = inside.mean(0) if len(inside) else torch.zeros(WIDTH)
         torch.testing.assert_close(vectors[i], mean, atol=1e-5, rtol=0)
     assert int((~seen).sum()) > 0 and not any(bool(state[~seen].any()) for state in (*states, last))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_sequence_does_not_know_its_neighbours(folders: dict[str, Path], kind: str) -> None:
-    wrapped, given = tabled(folders[kind]), text_models.batch([40, 33, 21, 50], V, n=170)
-    changed, kept = given.values.clone(), spans(given)[1]
-    changed[spans(given)[2]] = 9
-    changed[spans(given)[0]] = V.mask
-    with torch.no_grad():
-        before, after = wrapped(given), wrapped(given.with_values(changed))
-    torch.testing.assert_close(before[kept], after[kept], atol=1e-6, rtol=0)
-    assert not torch.allclose(before, after, atol=0.1)
-
-
-def test_batches_of_1_7_and_64_are_alike(folders: dict[str, Path]) -> None:
-    lengths = [2 + 7 * i % 61 for i in range(64)]
-    whole = text_models.batch(lengths, V)
-    for kind in ("bert", "esm"):
-        wrapped = tabled(folders[kind])
-        with torch.no_grad():
-            expected = wrapped.pooled(whole)[:64]
-            for count in (1, 7):
-                parts = [spans(whole)[i : i + count] for i in range(0, 64, count)]
-                found = [wrapped.pooled(part(whole, group)) for group in parts]
-                torch.testing.assert_close(torch.cat(found), expected, atol=1e-5, rtol=0)
-
-
-def part(given: Batch, places: list[slice]) -> Batch:
-    """Some neighbouring sequences of a batch as one of their own."""
-    lengths = [place.stop - place.start for place in places]
-    return replace(
-        given,
-        values=given.values[places[0].start : places[-1].stop],
-        offsets_B1=torch.tensor([0, *lengths]).cumsum(0).int(),
-        lengths=tuple(lengths),
-        real_B=torch.ones(len(lengths), dtype=torch.bool),
-        keys_B=torch.arange(len(lengths)),
-    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

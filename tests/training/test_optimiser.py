@@ -15,9 +15,7 @@ from ssl_suite.settings import config
 from ssl_suite.training import build, checkpoint
 from ssl_suite.training.distributed import DistributedContext, processes, reduce_gradients
 from ssl_suite.training.optimiser import (
-    OPTIMISERS,
     adamw,
-    groups,
     lars,
     learning_rate,
     make_optimiser,
@@ -30,30 +28,24 @@ TRAIN = {"lr": 1e-3, "steps": 200, "warmup": 0.1, "final_lr": 0.0, "schedule": "
 ALONE = DistributedContext()
 
 
-def test_cosine_follows_the_library():
-    """From the end of the warm-up on; ours begins one step in, so that no step has rate 0."""
+@pytest.mark.parametrize("schedule", ["cosine", "wsd"])
+def test_schedules_follow_the_library(schedule):
+    """From the end of the warm-up on; ours begins one step in, so that no step has rate 0.
+
+    ``wsd``: a plateau to step 150 of 200, and a fall by the square root to a tenth of the rate.
+    """
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
-    reference = get_cosine_schedule_with_warmup(optimiser, 20, 200)
+    if schedule == "cosine":
+        reference, settings = get_cosine_schedule_with_warmup(optimiser, 20, 200), TRAIN
+    else:
+        reference = get_wsd_schedule(optimiser, 20, 50, 200, decay_type="1-sqrt", min_lr_ratio=0.1)
+        settings = TRAIN | {"schedule": "wsd", "decay_share": 0.25, "final_lr": 0.1}
     rates = []
     for _ in range(200):
         rates.append(reference.get_last_lr()[0])
         optimiser.step()
         reference.step()
-    assert [learning_rate(s, TRAIN) for s in range(20, 200)] == pytest.approx(rates[20:], abs=1e-12)
-
-
-def test_wsd_follows_the_library():
-    """Warm-up, a plateau to step 150 of 200, and a fall by the square root to a tenth of the rate."""
-    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1e-3)
-    reference = get_wsd_schedule(optimiser, 20, 50, 200, decay_type="1-sqrt", min_lr_ratio=0.1)
-    rates = []
-    for _ in range(200):
-        rates.append(reference.get_last_lr()[0])
-        optimiser.step()
-        reference.step()
-    settings = TRAIN | {"schedule": "wsd", "decay_share": 0.25, "final_lr": 0.1}
-    ours = [learning_rate(s, settings) for s in range(200)]
-    assert ours[20:] == pytest.approx(rates[20:], abs=1e-12) and ours[20:150] == [1e-3] * 130
+    assert [learning_rate(s, settings) for s in range(20, 200)] == pytest.approx(rates[20:], abs=1e-12)
 
 
 def test_warm_up_rises_evenly_to_the_peak():
@@ -195,15 +187,6 @@ def test_lars_takes_a_gradient_as_it_is_where_a_norm_is_zero():
     assert module.weight.tolist() == [[-0.5, -1.0], [-1.5, -2.0]]
 
 
-def test_every_optimiser_has_the_same_groups():
-    for name in OPTIMISERS:
-        decayed, others = make_optimiser(network(), SECTION | {"optimiser": name}).param_groups
-        assert (decayed["weight_decay"], others["weight_decay"]) == (1e-2, 0.0)
-        assert [p.dim() for p in decayed["params"]] == [4, 2]
-        assert sorted(p.dim() for p in others["params"]) == [1, 1, 1, 1, 2]
-    assert len(groups(torch.nn.LayerNorm(3), SECTION)) == 1  # torch refuses a group without parameters
-
-
 def test_an_older_run_has_adamw_and_its_rate():
     old = {key: x for key, x in SECTION.items() if key not in ("optimiser", "momentum")} | {"tokens_per_batch": 8192}
     assert isinstance(make_optimiser(network(), old), torch.optim.AdamW)
@@ -218,11 +201,6 @@ def test_rates_that_grow_with_the_batch(rule, sequences, rate):
     """Goyal et al. 2017: 0.1 at 256 is 1.6 at 4,096. SimCLR, appendix B.1: base * sqrt(4096) is 64 times the base."""
     train = {"lr": 0.1, "lr_scaling": rule, "tokens_per_batch": sequences * 66}
     assert scaled(train, 66)["lr"] == pytest.approx(rate, rel=1e-12)
-
-
-def test_simclr_recipe_has_the_rate_of_the_paper():
-    cfg = config.compose(["modality=image", "train=lars", f"train.tokens_per_batch={4096 * 66}"])
-    assert scaled(cfg["train"], cfg["modality"]["max_length"])["lr"] == pytest.approx(4.8)
 
 
 @pytest.mark.parametrize(
