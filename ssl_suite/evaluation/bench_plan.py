@@ -13,7 +13,6 @@ import numpy as np
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.files import read_metrics
-from ssl_suite.data.loader import FRAME
 from ssl_suite.evaluation import references, rows, trial
 from ssl_suite.evaluation.bench import Cell, Settings, device_name, row_path
 
@@ -64,12 +63,12 @@ def size(cell: Cell, settings: Settings) -> Size:
     if cell.protocol not in (*TRAINED, *PASSED) or kind in references.NETLESS:
         return Size()
     try:
-        modality, data = trial.opened_data(plan)
+        modality, data = trial.load_data(plan)
         train = trial.settings(plan, data, modality)
     except UNKNOWN as error:
         return Size(fault=" ".join(str(error).split()))
     seeds, rates = len(plan.budget.seeds), len(plan.budget.lr)
-    passed = sum(int((data.split(part).lengths_S.astype(np.int64) + FRAME).sum()) for part in data.parts)
+    passed = sum(int(data.sizes(part).sum()) for part in data.parts)
     if cell.protocol in PASSED:
         return Size(passed=passed * (seeds if references.parse(cell.encoder).varies else 1))
     trials = rates * min(seeds, plan.budget.rate_seeds) + max(0, seeds - plan.budget.rate_seeds)

@@ -47,7 +47,7 @@ class Causal(nn.Module):
         device, first = encode.device_of(self), len(start)
         found: list[Any] = [None] * len(sequences)
         order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i]))
-        for some in encode.passes(order, [first + len(ids) for ids in sequences], AT_ONCE):
+        for some in encode.split_by_size(order, [first + len(ids) for ids in sequences], AT_ONCE):
             longest = first + len(sequences[some[0]])
             ids_JT, mask_JT = torch.zeros(2, len(some), longest, dtype=torch.int64, device=device)
             for j, i in enumerate(some):
@@ -64,7 +64,7 @@ class Causal(nn.Module):
         return found
 
 
-def opened(reference: Reference, modality: Modality) -> tuple[Causal, int | None, str]:
+def open_model(reference: Reference, modality: Modality) -> tuple[Causal, int | None, str]:
     """The model, the step of its checkpoint, and a note.
 
     Raises:

@@ -44,7 +44,7 @@ def sequences_of(data: TaskData, split: str, once: bool = False) -> Iterator[tup
 
 
 @torch.no_grad()
-def over(
+def run_batches(
     sequences: Iterable[tuple[Key, Sequence]],
     modality: Modality,
     device: torch.device,
@@ -64,7 +64,7 @@ def over(
     for pool in _pools(sequences, POOL * at_once):
         found: dict[int, np.ndarray] = {}
         order = sorted(range(len(pool)), key=lambda i: -len(pool[i][1].values))
-        for some in passes(order, [len(sequence.values) + FRAME for _, sequence in pool], at_once):
+        for some in split_by_size(order, [len(sequence.values) + FRAME for _, sequence in pool], at_once):
             given = [pool[i][1] for i in some]
             pairs = [sequence.segments for sequence in given if sequence.segments is not None]
             values = [np.asarray(sequence.values) for sequence in given]
@@ -94,7 +94,7 @@ def _pools(sequences: Iterable[tuple[Key, Sequence]], most: int) -> Iterator[lis
         yield pool
 
 
-def passes(order: list[int], sizes: list[int], most: int) -> Iterator[list[int]]:
+def split_by_size(order: list[int], sizes: list[int], most: int) -> Iterator[list[int]]:
     """``order`` in pieces whose sizes add up to at most ``most``, or of one that is larger."""
     some: list[int] = []
     size = 0
@@ -127,7 +127,7 @@ def states(
     """
     encoder.eval()
     device = device_of(encoder)
-    ready, pad = reader(encoder, modality, device), modality.vocabulary.pad
+    ready, pad = input_mapper(encoder, modality, device), modality.vocabulary.pad
 
     def compute(batch: Batch) -> Tensor:
         batch = ready(batch)
@@ -135,7 +135,7 @@ def states(
             if not hasattr(encoder, "layer_states"):
                 return encoder.pooled(batch)[:, None] if layer is None else encoder.pooled(batch)
             last = layer is not None and layer in (-1, len(getattr(encoder, "layers", ())))
-            found = [encoder(batch)] if last else every(encoder, batch) if layer is None else [layer_of(batch)]
+            found = [encoder(batch)] if last else all_layers(encoder, batch) if layer is None else [layer_of(batch)]
         found = [state.float() for state in found]
         if granularity == "sequence":
             starts = batch.offsets_B1[:-1].long()
@@ -145,7 +145,7 @@ def states(
     def layer_of(batch: Batch) -> Tensor:
         return encoder.layer_states(batch)[layer]
 
-    yield from over(sequences, modality, device, compute, granularity, at_once, report)
+    yield from run_batches(sequences, modality, device, compute, granularity, at_once, report)
 
 
 def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once: int = AT_ONCE) -> np.ndarray:
@@ -154,7 +154,7 @@ def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once
     return np.stack([vectors for _, vectors in found])
 
 
-def every(encoder: Any, batch: Batch) -> list[Tensor]:
+def all_layers(encoder: Any, batch: Batch) -> list[Tensor]:
     """The L + 1 hidden states, the last one as the encoder gives it, after its final norm."""
     found = list(encoder.layer_states(batch))
     norm = getattr(encoder, "final_norm", None)
@@ -162,7 +162,7 @@ def every(encoder: Any, batch: Batch) -> list[Tensor]:
     return found
 
 
-def reader(encoder: Any, modality: Modality, device: torch.device) -> Callable[[Batch], Batch]:
+def input_mapper(encoder: Any, modality: Modality, device: torch.device) -> Callable[[Batch], Batch]:
     """What makes a batch ready for the encoder: units in the place of frames where it was trained on those."""
     from ssl_suite.modalities.signals import SignalModality
     from ssl_suite.training.units import identified, points_of
@@ -182,10 +182,12 @@ def with_units(encoder: Any, data: TaskData, modality: Modality, device: torch.d
     """The data with each frame's unit, where the encoder reads units: a trainer's batches take their ids from it."""
     if not reads_units(encoder, modality):
         return data
-    ready, units = reader(encoder, modality, device), np.zeros(len(data.values), np.int32)
+    ready, units = input_mapper(encoder, modality, device), np.zeros(len(data.values), np.int32)
     for part in data.parts:
         windows, sequences = data.split(part), sequences_of(data, part)
-        for s, ids_T1 in over(sequences, modality, device, lambda batch: ready(batch).values[:, None], "position"):
+        for s, ids_T1 in run_batches(
+            sequences, modality, device, lambda batch: ready(batch).values[:, None], "position"
+        ):
             start = int(windows.starts_S[s])
             units[start : start + len(ids_T1)] = ids_T1[:, 0]
     return replace(data, units=units)

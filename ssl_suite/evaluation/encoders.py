@@ -39,6 +39,10 @@ class Opened:
     pretrain_step: int | None
     note: str = ""
 
+    def facts(self) -> dict[str, Any]:
+        """What a row says of it."""
+        return {key: value for key, value in vars(self).items() if key != "encoder"}
+
 
 def modality_for(reference: Reference, section: Mapping[str, Any], task: str) -> Modality:
     """What encodes the task's records for this encoder: of a run its own modality, else that of the task.
@@ -103,7 +107,7 @@ def open_causal(reference: Reference, modality: Modality) -> Opened:
     """
     from ssl_suite.evaluation import causal
 
-    model, step, note = causal.opened(reference, modality)
+    model, step, note = causal.open_model(reference, modality)
     return _opened(model, digest(model.model), step, note)
 
 

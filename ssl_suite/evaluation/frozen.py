@@ -74,7 +74,7 @@ class PositionMix(nn.Module):
         count: L + 1.
         width: D.
         encoder: runs in each step, without gradient; None where batches carry the hidden states as their frames.
-        ready: what makes a batch ready for the encoder, see ``encode.reader``.
+        ready: what makes a batch ready for the encoder, see ``encode.input_mapper``.
     """
 
     def __init__(self, count: int, width: int, encoder: Any = None, ready: Any = None) -> None:
@@ -98,11 +98,11 @@ class PositionMix(nn.Module):
             states_NLD = batch.frames_NF.float().unflatten(1, (len(self.weights_L), self.spec.width))
         else:
             with torch.no_grad():
-                states_NLD = torch.stack([state.float() for state in encode.every(encoder, ready(batch))], 1)
+                states_NLD = torch.stack([state.float() for state in encode.all_layers(encoder, ready(batch))], 1)
         return torch.einsum("nld,l->nd", F.layer_norm(states_NLD, states_NLD.shape[-1:]), self.weights_L.softmax(0))
 
 
-def of_sequences(
+def sequence_features(
     encoder: Any, data: TaskData, modality: Modality, splits: tuple[str, ...], at_once: int = encode.AT_ONCE
 ) -> tuple[TaskData, LayerMix]:
     """The task's data with every sequence's vectors in the place of its positions, and what reads them.
@@ -125,7 +125,7 @@ def of_sequences(
     return made, LayerMix(train_SLD.mean(0), deviation_LD)
 
 
-def of_positions(
+def position_features(
     encoder: Any, data: TaskData, modality: Modality, splits: tuple[str, ...], folder: Path, most: int = CACHE
 ) -> tuple[TaskData, PositionMix]:
     """The task's data with the hidden states of every position in its place, in float16 in a file below ``folder``; or,
@@ -135,7 +135,7 @@ def of_positions(
     count = len(encoder.layers) + 1
     size = 2 * len(data.values) * count * width
     if size > most:
-        return data, PositionMix(count, width, encoder, encode.reader(encoder, modality, device))
+        return data, PositionMix(count, width, encoder, encode.input_mapper(encoder, modality, device))
     folder.mkdir(parents=True, exist_ok=True)
     values_TF = np.lib.format.open_memmap(folder / "states.npy", "w+", np.float16, (len(data.values), count * width))
     for split in splits:

@@ -81,7 +81,7 @@ def _fitted(
     learner.eval()
     vectors, labels = {}, {}
     for split in ("train", "dev"):
-        found = encode.over(encode.sequences_of(data, split), modality, group.device, read)
+        found = encode.run_batches(encode.sequences_of(data, split), modality, group.device, read)
         vectors[split] = np.stack([vector for _, vector in found])
         labels[split] = head.start_targets(data.parts[split])
     learner.train()

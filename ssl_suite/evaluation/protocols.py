@@ -97,7 +97,7 @@ def check(plan: Plan) -> None:
 
 def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
     task, budget = plan.task, plan.budget
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     done: dict[tuple[float, int], dict[str, Any]] = {}
     folders: dict[tuple[float, int], Path] = {}
 
@@ -154,7 +154,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
             "lr": chosen,
             "lr_grid": list(budget.lr),
             "steps": told["steps"],
-            **{key: value for key, value in budget.facts().items() if key in TOLD},
+            **{key: value for key, value in budget.facts().items() if key in RECORDED},
             "head_init": budget.head,
             **({"keep_special": plan.keep_special} if references.parse(plan.encoder).map else {}),
         },
@@ -173,7 +173,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
     )
 
 
-TOLD = (
+RECORDED = (  # of the budget, in a row's protocol
     *("batch", "epochs", "tokens", "schedule", "warmup", "weight_decay", "layer_decay", "dropout"),
     *("evaluations", "choose"),
 )
@@ -196,29 +196,24 @@ def _parts(data: TaskData) -> list[str]:
 
 
 def _majority(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     head, seed = head_class(plan.task.head["name"]), plan.budget.seeds[0]
     answers = {part: {seed: head.majority(data, data.parts[part])} for part in _parts(data)}
     return Measurement(plan, modality, data, answers, {"name": "majority"})
 
 
 def _zero_shot(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     kind, reference, seed = head_class(plan.task.head["name"]), references.parse(plan.encoder), plan.budget.seeds[0]
     if kind.causal:
         opened = encoders.open_causal(reference, modality)
     else:
         opened = encoders.open_encoder(reference, modality, seed, keep_special=plan.keep_special)
-    import torch
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = {key: value for key, value in plan.task.head.items() if key != "name"}
-    head = kind(opened.encoder, data, **settings)
-    found, chosen = head.answer(opened.encoder.to(device), modality, data, plan.task)
+    head = kind(opened.encoder, data, **plan.task.head_settings)
+    found, chosen = head.answer(opened.encoder.to(_device()), modality, data, plan.task)
     answers = {part: {seed: predictions} for part, predictions in found.items()}
-    facts = {key: value for key, value in vars(opened).items() if key != "encoder"}
-    told = {"name": plan.task.head["name"], "version": head.version, **head.settings()}
-    return Measurement(plan, modality, data, answers, {"name": "zero_shot", "head": told}, chosen, facts)
+    protocol = {"name": "zero_shot", "head": head.described(plan.task.head["name"])}
+    return Measurement(plan, modality, data, answers, protocol, chosen, opened.facts())
 
 
 def _linear(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
@@ -238,7 +233,7 @@ def _linear(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement
 def _kmer(plan: Plan) -> Measurement:
     """n-grams, or the symbol at each position where sequences are aligned: what does better on dev."""
     task, seed = plan.task, plan.budget.seeds[0]
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     texts = {split: symbols(data, modality, split) for split in data.parts}
     train, dev = data.parts["train"].labels_I, data.parts["dev"].labels_I
     tried: dict[tuple[str, str], baselines.Control] = {}
@@ -277,19 +272,16 @@ def _knn(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
 
 def _frozen(plan: Plan, judge: Callable[[dict[str, np.ndarray], TaskData, str], tuple[np.ndarray, dict, dict]]) -> Any:
     """Vectors of the last layer, and what a model that needs no steps makes of them, for every seed that matters."""
-    import torch
-
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     reference = references.parse(plan.encoder)
     seeds = plan.budget.seeds if reference.varies else plan.budget.seeds[:1]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     predictions: dict[str, dict[int, np.ndarray]] = {}
     protocol: dict[str, Any] = {}
     chosen: dict[str, Any] = {}
     for seed in seeds:
         opened = encoders.open_encoder(reference, modality, seed, keep_special=plan.keep_special)
         before = encoders.digest(opened.encoder)
-        encoder = opened.encoder.to(device)
+        encoder = opened.encoder.to(_device())
         vectors = {}
         for split, part in data.parts.items():
             found = encode.states(encoder, modality, encode.sequences_of(data, split), layer=-1)
@@ -299,10 +291,14 @@ def _frozen(plan: Plan, judge: Callable[[dict[str, np.ndarray], TaskData, str], 
             raise SuiteError(f"encoder={reference.short} moved while it was frozen; this is a fault of the suite.")
         for name in _parts(data):
             predictions.setdefault(name, {})[seed], protocol, chosen = judge(vectors, data, name)
-    facts = {key: value for key, value in vars(opened).items() if key != "encoder"}
-    task = plan.task
-    selection = {"split": "dev", "metric": task.select, "value": dev_score(chosen)} if chosen else None
-    return Measurement(plan, modality, data, predictions, protocol, selection, facts)
+    selection = {"split": "dev", "metric": plan.task.select, "value": dev_score(chosen)} if chosen else None
+    return Measurement(plan, modality, data, predictions, protocol, selection, opened.facts())
+
+
+def _device() -> Any:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def dev_score(chosen: Mapping[str, Any]) -> float:

@@ -250,7 +250,7 @@ def paired(a: Draws, b: Draws, draws: int = 2000, seed: int = 0) -> Paired:
     return Paired(float(a.observed_S.mean() - b.observed_S.mean()), *_percentiles(differences_D), p)
 
 
-def both(made: Draws, seed: int = 0) -> Interval:
+def interval_over_seeds(made: Draws, seed: int = 0) -> Interval:
     """95 % percentile interval of the mean over seeds, over resamples of the items and, in each, of the seeds.
 
     Raises:

@@ -39,7 +39,7 @@ SYMBOLS = 0xF0000  # of the planes of Unicode for private use: room for 131,068 
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """One split.
 
     Attributes:
@@ -90,7 +90,7 @@ class TaskData:
 
     task: str
     values: np.ndarray
-    parts: dict[str, Part]
+    parts: dict[str, Split]
     classes: tuple[str, ...]
     data_sha256: str
     split_sha256: str
@@ -113,6 +113,10 @@ class TaskData:
         if name not in self.parts:
             raise SuiteError(f"a task has no split '{name}'.{nearest(name, self.parts)}")
         return self.parts[name].windows
+
+    def sizes(self, split: str) -> np.ndarray:
+        """(S,) int64: positions of a part's sequences with the [CLS] and [SEP] around them."""
+        return self.split(split).lengths_S.astype(np.int64) + FRAME
 
     def shortened(self, longest: int) -> TaskData:
         """The same data, each sequence cut to its first ``longest`` positions."""
@@ -332,7 +336,7 @@ def lay_out(
                 made.append(sequence)
                 end += len(sequence.values)
             starts_S[s] = begins[key]
-        parts[name] = Part(
+        parts[name] = Split(
             rows.positions[mine],
             labels.values_R[mine],
             Windows(starts_S, lengths_S, items_S),

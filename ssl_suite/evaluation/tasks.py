@@ -96,16 +96,21 @@ class Task:
         """What its predictions are, a key of ``predictions.KINDS``."""
         return kind_of(self.head["name"])
 
+    @property
+    def head_settings(self) -> dict[str, Any]:
+        """Of ``head``, without its name."""
+        return {key: value for key, value in self.head.items() if key != "name"}
+
     def identity(self) -> dict[str, Any]:
         """The keys that change a number, as a trial's hash and a row's take them: no title, caveat or metric list."""
-        return {key: value for key in KEYS if key not in TOLD and (value := getattr(self, key)) is not None}
+        return {key: value for key in KEYS if key not in DESCRIPTIVE and (value := getattr(self, key)) is not None}
 
     def digest(self) -> str:
         """SHA-256 of ``identity``."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
 
-TOLD = ("title", "reference", "caveat", "metrics")
+DESCRIPTIVE = ("title", "reference", "caveat", "metrics")
 KEYS = [key for key in keys(Task) if key not in ("benchmark", "path")]
 
 

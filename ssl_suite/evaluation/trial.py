@@ -31,7 +31,7 @@ from ssl_suite.core import atomic
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import Diverged, SuiteError
 from ssl_suite.core.files import read_metrics
-from ssl_suite.data.loader import FRAME, Collator, RowOrder, StepRows
+from ssl_suite.data.loader import Collator, RowOrder, StepRows
 from ssl_suite.evaluation import encode, encoders, frozen, head_init, metrics, predictions, references, task_data, tasks
 from ssl_suite.evaluation.budget import Budget
 from ssl_suite.evaluation.heads import head_class
@@ -107,17 +107,17 @@ class TrialComponents:
     digest: str | None = None
 
 
-def opened_data(plan: Plan) -> tuple[Modality, TaskData]:
+def load_data(plan: Plan) -> tuple[Modality, TaskData]:
     """The task's modality for this encoder, and its data; the last ones used are kept."""
     reference = references.parse(plan.encoder)
     own = references.modality_source(reference)
     budget = plan.budget
     sizes = json.dumps({"limits": budget.limits, "length": budget.length, "chunks": budget.chunks})
-    return _opened_data(str(plan.task.path), plan.task.digest(), own, sizes, json.dumps(dict(plan.place)))
+    return _load_data(str(plan.task.path), plan.task.digest(), own, sizes, json.dumps(dict(plan.place)))
 
 
 @lru_cache(maxsize=4)
-def _opened_data(path: str, digest: str, encoder: str, sizes: str, place: str) -> tuple[Modality, TaskData]:
+def _load_data(path: str, digest: str, encoder: str, sizes: str, place: str) -> tuple[Modality, TaskData]:
     task, budget = tasks.load(Path(path)), json.loads(sizes)
     reference = references.parse(encoder) if encoder else references.Reference("none")
     section = tasks.modality_section(task)
@@ -137,7 +137,7 @@ def build(
         folder: of the trial, where a probe of positions keeps its features.
         splits: of which a probe's features are computed; no others can be asked for.
     """
-    modality, data = opened_data(plan)
+    modality, data = load_data(plan)
     scratch, budget, kind = plan.protocol == "scratch", plan.budget, head_class(plan.task.head["name"])
     opened = encoders.open_encoder(
         references.parse(plan.encoder), modality, plan.seed, scratch, budget.dropout, plan.keep_special
@@ -147,17 +147,16 @@ def build(
         digest = encoders.digest(encoder)
         encoder = encoder.to(device)
         if kind.granularity in ("token", "frame"):
-            read, encoder = frozen.of_positions(encoder, data, modality, splits, folder / "features")
+            read, encoder = frozen.position_features(encoder, data, modality, splits, folder / "features")
         else:
-            read, encoder = frozen.of_sequences(encoder, data, modality, splits)
+            read, encoder = frozen.sequence_features(encoder, data, modality, splits)
     else:
         read = encode.with_units(encoder, data, modality, device)
     torch.manual_seed(plan.seed)
-    settings = {key: value for key, value in plan.task.head.items() if key != "name"}
     if plan.protocol == "probe":  # which standardises its features and stays linear in them
-        settings |= {"pooling": "mean", "norm": False}
+        settings = {**plan.task.head_settings, "pooling": "mean", "norm": False}
     else:
-        settings = {"pooling": budget.pooling, "noisy": budget.dropout is None, **settings}
+        settings = {"pooling": budget.pooling, "noisy": budget.dropout is None, **plan.task.head_settings}
     head = kind(encoder, replace(data, values=read.values) if kind.positions else data, **settings)
     return TrialComponents(read, modality, opened, encoder, head, digest)
 
@@ -169,7 +168,7 @@ def folder_of(plan: Plan, out: Path) -> Path:
 
 def settings(plan: Plan, data: TaskData, modality: Modality, threads: int | None = None) -> dict[str, Any]:
     """The ``train`` section of a trial: the suite's defaults, the budget's values, and a batch of whole rows."""
-    budget, lengths_S = plan.budget, data.split("train").lengths_S.astype(np.int64) + FRAME
+    budget, lengths_S = plan.budget, data.sizes("train")
     wanted = max(int(lengths_S.max()), round(budget.batch * float(lengths_S.mean())))
     row = max(int(lengths_S.max()), min(ROW, wanted))
     batch = row * max(1, round(wanted / row))
@@ -210,7 +209,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text("utf-8"))
     began = time.monotonic()
-    opened_data(plan)
+    load_data(plan)
     with StopSignals() as stop, processes({"threads": threads, "precision": "auto"}) as group:
         # Build: what cannot be opened leaves no folder.
         parts = build(plan, group.device, folder)
@@ -241,9 +240,9 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     result = {"dev": dev_scores(folder, step), "best_step": step, "steps": train["steps"]}
     result |= {"tokens": facts["tokens"], "train_seconds": facts["seconds"], "seconds": time.monotonic() - began}
     result |= {"lost": lost} if lost else {}
-    result["head"] = {"name": plan.task.head["name"], "version": parts.head.version, **parts.head.settings()}
+    result["head"] = parts.head.described(plan.task.head["name"])
     result["curve"] = curve(folder)
-    result["encoder"] = {key: value for key, value in vars(parts.opened).items() if key != "encoder"}
+    result["encoder"] = parts.opened.facts()
     atomic.write_json(folder / RESULT, result)
     return result
 
@@ -322,11 +321,11 @@ def predict(
         with group.autocast():
             return head.read(learner.encoder, batch)
 
-    ready = encode.reader(learner.encoder, modality, group.device)
+    ready = encode.input_mapper(learner.encoder, modality, group.device)
     rows: encode.Granularity = "position" if head.positions else "sequence"
     _, first_U, which_S = np.unique(data.split(split).starts_S, return_index=True, return_inverse=True)
     sequences = encode.sequences_of(data, split, once=True)
-    found = dict(encode.over(sequences, modality, group.device, lambda batch: read(ready(batch)), rows, at_once))
+    found = dict(encode.run_batches(sequences, modality, group.device, lambda batch: read(ready(batch)), rows, at_once))
     return head.decode([found[first] for first in first_U[which_S].tolist()], data, data.parts[split])
 
 
@@ -343,7 +342,7 @@ def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) ->
 
 def job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, Any], group: DistributedContext) -> Job:
     data, modality, row, task = parts.data, parts.modality, train["tokens_per_row"], plan.task
-    order = RowOrder(data.split("train").lengths_S.astype(np.int64) + FRAME, row, plan.seed)
+    order = RowOrder(data.sizes("train"), row, plan.seed)
     collator = Collator(data, "train", modality.vocabulary, row, order.slots, modality.max_length, seed=plan.seed)  # type: ignore[arg-type]
     count = train["tokens_per_batch"] // row
     at_once = 1 if group.device.type == "cpu" else count // group.world

@@ -113,7 +113,7 @@ def _intervals(section: Section, column: Column, draws: DrawsByLine) -> None:
     for line, of_line in draws.items():
         cell = section.cells[line, column]
         if len(cell.row["seeds"]) > 1 or column.clustered:
-            found_interval = significance.both(of_line)
+            found_interval = significance.interval_over_seeds(of_line)
             cell = replace(cell, low=found_interval.low, high=found_interval.high)
         if not column.small:
             shared = sum(count == ahead[line] for count in ahead.values()) > 1

@@ -12,7 +12,7 @@ from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.encode import states, with_units
 from ssl_suite.evaluation.items import Sequence
-from ssl_suite.evaluation.task_data import Part, TaskData
+from ssl_suite.evaluation.task_data import Split, TaskData
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.training import units
 from tests.modalities.waves import Waves, write
@@ -39,7 +39,7 @@ def test_frames_are_given_their_units_first(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.abs(found[0] - found[1]).max() > 1e-3
     windows = Windows(np.array(starts), np.array(lengths), np.arange(3))
-    part = Part(np.arange(3), np.arange(3), windows, 3)
+    part = Split(np.arange(3), np.arange(3), windows, 3)
     made = with_units(encoder, TaskData("t", store.values, {"train": part}, (), "", "", {}), waves, torch.device("cpu"))
     for start, length in zip(starts, lengths, strict=True):
         np.testing.assert_array_equal(made.ids[start : start + length], store.units[start : start + length])

@@ -17,10 +17,10 @@ from ssl_suite.data.loader import Collator
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.encode import pooled
 from ssl_suite.evaluation.encoders import digest, open_encoder
-from ssl_suite.evaluation.frozen import LayerMix, of_sequences
+from ssl_suite.evaluation.frozen import LayerMix, sequence_features
 from ssl_suite.evaluation.heads.classification import Classification
 from ssl_suite.evaluation.references import parse
-from ssl_suite.evaluation.task_data import Part, TaskData
+from ssl_suite.evaluation.task_data import Split, TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.image import Image
@@ -42,7 +42,7 @@ def made(modality: Modality, counts: dict[str, int] = COUNTS, longest: int = 58)
         starts = begin + np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         windows = Windows(starts, lengths, np.arange(count, dtype=np.int32))
         labels = draw.permutation(np.arange(count) % 3).astype(np.int64)
-        parts[name] = Part(np.arange(count, dtype=np.int32), labels, windows, count)
+        parts[name] = Split(np.arange(count, dtype=np.int32), labels, windows, count)
         begin += int(lengths.sum())
     low, high = modality.vocabulary.targets if modality.frame is None else (0, 256)
     shape = (begin,) if modality.frame is None else (begin, modality.frame.width)
@@ -133,7 +133,7 @@ def test_a_convnet_has_one_vector_a_picture_and_stands_still(encoders: dict[str,
 def test_a_mix_is_a_weighted_sum_of_standardised_layers(encoders: dict[str, Any]) -> None:
     encoder, data = encoders["text"], made(DNA_60)
     vectors = {split: pooled(encoder, data, DNA_60, split, 2000).astype(np.float64) for split in COUNTS}
-    frozen, mix = of_sequences(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
+    frozen, mix = sequence_features(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
     weights = np.array([0.3, -1.0, 2.0])
     with torch.no_grad():
         mix.weights_L.copy_(torch.from_numpy(weights))
@@ -158,7 +158,7 @@ def test_a_mix_is_a_weighted_sum_of_standardised_layers(encoders: dict[str, Any]
 def test_an_unused_number_is_no_division_by_nothing() -> None:
     mix = LayerMix(torch.ones(1, 2), torch.tensor([[0.0, 2.0]]).clamp(min=1e-6))
     data = TaskData("mine", np.array([[1.0, 5.0]], np.float32), {}, (), "", "", {})
-    data.parts = {"test": Part(np.zeros(1), np.zeros(1), Windows(np.zeros(1, int), np.ones(1, int), np.zeros(1)), 1)}
+    data.parts = {"test": Split(np.zeros(1), np.zeros(1), Windows(np.zeros(1, int), np.ones(1, int), np.zeros(1)), 1)}
     batch = Collator(data, "test", DNA_60.vocabulary, 3, 1, 60).rows([np.array([0])])  # type: ignore[arg-type]
     assert mix.pooled(batch)[0].tolist() == [0.0, 2.0]
 
@@ -167,7 +167,9 @@ def test_units_of_the_frames_before_are_not_read() -> None:
     """Speech has units beside its frames; the vectors that take the frames' place have none."""
     data = made(PICTURE, {"train": 6, "dev": 3, "test": 3})
     data.units = np.full(len(data.values), 7, np.int32)
-    frozen, _ = of_sequences(open_encoder(parse("random:resnet10"), PICTURE, 0).encoder, data, PICTURE, tuple(COUNTS))
+    frozen, _ = sequence_features(
+        open_encoder(parse("random:resnet10"), PICTURE, 0).encoder, data, PICTURE, tuple(COUNTS)
+    )
     assert frozen.units is None and len(frozen.values) == 12
 
 
@@ -175,7 +177,7 @@ def test_the_trainer_takes_it(encoders: dict[str, Any]) -> None:
     """A probe is a learner as any other: its loss falls, every weight has a gradient, the encoder has none."""
     encoder, data = encoders["own"], made(DNA_60)
     before = digest(encoder)
-    frozen, mix = of_sequences(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
+    frozen, mix = sequence_features(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
     part = frozen.parts["train"]
     labels_I = np.array([int((values == 5).sum() > (values == 6).sum()) for values in sequences(data, "train")])
     head = Classification(mix, replace(frozen, parts={"train": replace(part, labels_I=labels_I)}, classes=("a", "b")))

@@ -34,7 +34,7 @@ def test_the_start_is_scikit_learn_on_frozen_features(plan: trial.Plan, tmp_path
         learner = Learner(parts.encoder, parts.head)
         head_init.linear(learner, parts.data, parts.modality, "accuracy", group, StopSignals(), tmp_path / "start.npz")
         given = encode.sequences_of(parts.data, "dev")
-        outputs = encode.over(given, parts.modality, group.device, lambda b: parts.head.read(parts.encoder, b))
+        outputs = encode.run_batches(given, parts.modality, group.device, lambda b: parts.head.read(parts.encoder, b))
         found = np.stack([row for _, row in outputs]).argmax(1)
         vectors = {s: encode.pooled(parts.encoder, parts.data, parts.modality, s)[:, -1] for s in ("train", "dev")}
     normed = {s: (v - v.mean(1, keepdims=True)) / np.sqrt(v.var(1, keepdims=True) + 1e-5) for s, v in vectors.items()}

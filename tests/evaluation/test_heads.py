@@ -20,7 +20,7 @@ from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.heads.classification import Classification
 from ssl_suite.evaluation.heads.regression import Regression
-from ssl_suite.evaluation.task_data import Part, TaskData
+from ssl_suite.evaluation.task_data import Split, TaskData
 from ssl_suite.models.pooling import mean_pool
 from ssl_suite.objectives.base import Objective
 from tests.evaluation.text_models import batch, spans
@@ -33,7 +33,7 @@ KEYS = [6, 2, 0, 5]  # the training sequences of a batch
 def data_of(labels_I: np.ndarray, items_S: np.ndarray = ITEMS_S, classes: int = 0) -> TaskData:
     """A task's data with these training labels; the sequences have no content."""
     none = np.zeros(len(items_S), np.int64)
-    part = Part(np.arange(len(labels_I)), labels_I, Windows(none, none, items_S), len(labels_I))
+    part = Split(np.arange(len(labels_I)), labels_I, Windows(none, none, items_S), len(labels_I))
     names = tuple(f"c{i}" for i in range(classes))
     return TaskData("mine@made", np.zeros(0, np.uint8), {"train": part}, names, "", "", {})
 

@@ -81,7 +81,7 @@ def test_the_best_on_dev_is_what_is_tested(plan: trial.Plan, tmp_path: Path, mon
     result = trial.run(plan, tmp_path / "a", threads=1)
     assert 0 < result["best_step"] < result["steps"] and result["dev"] == {"accuracy": 0.9}
     monkeypatch.setattr(trial, "scores", real)
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     best = tmp_path / "a" / "checkpoints" / f"step_{result['best_step']:08d}" / checkpoint.WEIGHTS
     with processes(TRAIN) as group:
         parts = trial.build(plan, group.device, tmp_path)
@@ -94,7 +94,7 @@ def test_the_best_on_dev_is_what_is_tested(plan: trial.Plan, tmp_path: Path, mon
 @pytest.mark.parametrize("name", ["voice", "gc"])
 def test_batch_size_does_not_change_predictions(plan: trial.Plan, name: str, tmp_path: Path) -> None:
     plan = replace(plan, task=tasks.find("sample", name))
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     longest = int(data.split("test").lengths_S.max()) + FRAME
     with processes(TRAIN) as group:
         parts = trial.build(plan, group.device, tmp_path)
@@ -122,7 +122,7 @@ def test_a_probe_reads_test_when_it_is_tested_and_no_sooner(
     probe = replace(plan, protocol="probe")
     trial.run(probe, tmp_path / "p", threads=1)
     assert read == ["train", "dev"]
-    modality, _ = trial.opened_data(probe)
+    modality, _ = trial.load_data(probe)
     best = checkpoint.best(tmp_path / "p" / "checkpoints")
     with processes(TRAIN) as group:  # as if test had been there all along: the scale is still train's
         parts = trial.build(probe, group.device, tmp_path, ("train", "test"))
@@ -141,7 +141,7 @@ def test_what_cannot_be_opened_leaves_no_folder(plan: trial.Plan, tmp_path: Path
 
 
 def test_a_trial_has_whole_rows_and_the_asked_passes(plan: trial.Plan) -> None:
-    modality, data = trial.opened_data(plan)
+    modality, data = trial.load_data(plan)
     train = trial.settings(plan, data, modality)
     assert train["tokens_per_batch"] % train["tokens_per_row"] == 0
     positions = int((data.split("train").lengths_S + FRAME).sum())
@@ -158,7 +158,7 @@ def test_a_budget_makes_windows_shorter_and_never_longer(plan: trial.Plan) -> No
     gc = tasks.find("sample", "gc")
     lengths = {}
     for length in (None, 52, 4096):
-        modality, data = trial.opened_data(replace(plan, task=gc, budget=replace(plan.budget, length=length)))
+        modality, data = trial.load_data(replace(plan, task=gc, budget=replace(plan.budget, length=length)))
         lengths[length] = modality.max_length, int(data.split("test").lengths_S.max()), data.parts["test"].truncated
     assert lengths[52] == (52, 50, 16) and lengths[None] == lengths[4096] and lengths[None][1:] == (100, 0)
 

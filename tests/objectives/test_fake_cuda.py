@@ -25,7 +25,7 @@ from ssl_suite.data.store import Store, Windows
 from ssl_suite.evaluation import encoders, frozen, references
 from ssl_suite.evaluation.heads import HEADS, head_class, kind_of
 from ssl_suite.evaluation.predictions import objects
-from ssl_suite.evaluation.task_data import Part, TaskData
+from ssl_suite.evaluation.task_data import Split, TaskData
 from ssl_suite.modalities import speech_features
 from ssl_suite.modalities.base import Modality
 from ssl_suite.objectives.base import Objective
@@ -188,7 +188,7 @@ def task_data_of(store: Store, kind: str) -> TaskData:
         "texts": objects(["ab a"[: 2 + i % 3].strip() for i in items_S]),
     }
     names = {"slots": ("a=0", "a=1", "b=0", "b=1", "b=2"), "texts": (" ", "a", "b")}.get(kind, ("a", "b", "c"))
-    part = Part(items_S, labels[kind], Windows(np.array(windows.starts_S), lengths_S, items_S), len(windows))
+    part = Split(items_S, labels[kind], Windows(np.array(windows.starts_S), lengths_S, items_S), len(windows))
     part = dataclasses.replace(part, contexts=("ABAB",) * len(part), more=(0,) * len(part))
     marks_T2 = np.stack([places_T, places_T + 1], 1).astype(np.int32)
     return TaskData("made@once", store.values, {"train": part}, names, "", "", {}, None, None, marks_T2)

@@ -26,7 +26,7 @@ from ssl_suite.objectives.base import Metrics, Objective
 
 if TYPE_CHECKING:
     from ssl_suite.evaluation.tables import Rows
-    from ssl_suite.evaluation.task_data import Part, TaskData
+    from ssl_suite.evaluation.task_data import Split, TaskData
     from ssl_suite.evaluation.tasks import Task
     from ssl_suite.modalities.base import Modality
 
@@ -128,7 +128,7 @@ class Head(Objective):
             )
 
     @classmethod
-    def majority(cls, data: TaskData, part: Part) -> np.ndarray:
+    def majority(cls, data: TaskData, part: Split) -> np.ndarray:
         """(I,) predictions that need no input: what is commonest in train.
 
         Raises:
@@ -136,7 +136,7 @@ class Head(Objective):
         """
         raise SuiteError(f"task {data.task}: there is no answer without an input; leave out protocol=majority.")
 
-    def start_targets(self, part: Part) -> np.ndarray:
+    def start_targets(self, part: Split) -> np.ndarray:
         """(S,) what a linear model is fitted to where a budget starts heads from one.
 
         Raises:
@@ -162,7 +162,7 @@ class Head(Objective):
         """The sum over targets, their count, and metrics, from float32 outputs; training sequences are ``keys_B``."""
         raise NotImplementedError
 
-    def decode(self, outputs_S: Sequence[np.ndarray], data: TaskData, part: Part) -> np.ndarray:
+    def decode(self, outputs_S: Sequence[np.ndarray], data: TaskData, part: Split) -> np.ndarray:
         """(I,) predictions of a part's items.
 
         Args:
@@ -192,6 +192,10 @@ class Head(Objective):
         weights = sum(p.numel() for p in self.parameters() if p.dim() == 2)
         return 3 * (encoder_flops(model, batch) + 2.0 * count * weights)
 
+    def described(self, name: str) -> dict[str, Any]:
+        """What a row says of the head."""
+        return {"name": name, "version": self.version, **self.settings()}
+
     def settings(self) -> dict[str, Any]:
         """What a row says of the head beside its name and version."""
         return {"pooling": self.pooling, "norm": not isinstance(self.norm, nn.Identity)}
@@ -209,7 +213,7 @@ def encoder_pooler(encoder: Any) -> nn.Linear:
     return dense
 
 
-def of_sequences(values_I: np.ndarray, part: Part) -> np.ndarray:
+def of_sequences(values_I: np.ndarray, part: Split) -> np.ndarray:
     """(S,): the value of each sequence's item."""
     return values_I[part.windows.records_S]
 

@@ -18,7 +18,7 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.heads.ctc import Ctc
 from ssl_suite.evaluation.predictions import objects
-from ssl_suite.evaluation.task_data import Part, TaskData
+from ssl_suite.evaluation.task_data import Split, TaskData
 from tests.evaluation.heads.planted import measured, task
 from tests.evaluation.test_heads import Table, rng, rows_of
 
@@ -30,7 +30,7 @@ TAKEN = ["ca", "cc", "aab", "ab"]
 def data_of(texts: list[str]) -> TaskData:
     sizes_S = np.full(len(texts), 30)
     windows = Windows(np.zeros(len(texts), np.int64), sizes_S, np.arange(len(texts)))
-    part = Part(np.arange(len(texts)), objects(texts), windows, len(texts))
+    part = Split(np.arange(len(texts)), objects(texts), windows, len(texts))
     return TaskData("mine@made", np.zeros(0, np.uint8), {"train": part}, tuple("abc"), "", "", {})
 
 

@@ -17,7 +17,7 @@ from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.heads.frame_multilabel import FrameMultilabel
 from ssl_suite.evaluation.metrics import METRICS
 from ssl_suite.evaluation.predictions import objects
-from ssl_suite.evaluation.task_data import Part, TaskData
+from ssl_suite.evaluation.task_data import Split, TaskData
 from tests.evaluation.heads.planted import measured, task
 from tests.evaluation.test_heads import KEYS, Table, rng, rows_of
 
@@ -47,7 +47,7 @@ def test_a_label_is_the_speakers_of_each_middle() -> None:
 def data_of(labels: list[np.ndarray]) -> TaskData:
     sizes_S = np.array([len(label) for label in labels])
     windows = Windows(np.cumsum(sizes_S) - sizes_S, sizes_S, np.arange(len(labels)))
-    part = Part(np.arange(len(labels)), objects(labels), windows, len(labels))
+    part = Split(np.arange(len(labels)), objects(labels), windows, len(labels))
     return TaskData("mine@made", np.zeros(sizes_S.sum(), np.uint8), {"train": part}, (), "", "", {})
 
 

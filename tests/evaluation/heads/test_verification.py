@@ -132,7 +132,7 @@ def test_it_tells_speakers_apart_that_it_never_heard(tmp_path, recordings) -> No
 
     spelled = [{**row, **{k: recordings[row[k]][1] if row[k] else None for k in ("enrol", "test")}} for row in rows]
     whole = task(tmp_path / "whole", spelled, **FACTS)
-    same = trial.opened_data(trial.Plan(whole, "random:tiny", "finetune", budget(), 1, 0.0, {}))[1]
+    same = trial.load_data(trial.Plan(whole, "random:tiny", "finetune", budget(), 1, 0.0, {}))[1]
     assert np.array_equal(same.values, data.values)
     assert all(np.array_equal(same.split(p).starts_S, data.split(p).starts_S) for p in data.parts)
     found, _ = measured(named, tmp_path / "out", "probe", probe_steps=3)
