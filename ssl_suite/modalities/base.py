@@ -7,7 +7,7 @@ among the entry points of a package of its own.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,21 +18,6 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Encoded, Frame, Record, Vocabulary
 from ssl_suite.core.rng import Rng
 
-
-def check_ranges(rules: Iterable[tuple[bool, str, Any, str]]) -> None:
-    """Hold settings against their limits.
-
-    Args:
-        rules: (whether it holds, key, value, what is expected).
-
-    Raises:
-        SuiteError: naming the key, its value and what is expected, for the first rule that does not hold.
-    """
-    for right, key, value, expected in rules:
-        if not right:
-            raise SuiteError(f"modality.{key}={value} should be {expected}.")
-
-
 Fault = Callable[[SuiteError], None]
 """Called with each bad record. It raises (``data.on_error=stop``) or counts and returns (``skip``)."""
 
@@ -40,7 +25,8 @@ Fault = Callable[[SuiteError], None]
 class Modality:
     """The base of all modalities: what the suite asks of one, with what most of them answer.
 
-    ``name`` is the registry key; the constructor's keywords are the keys of ``conf/modality/NAME.yaml``. Token
+    ``name`` is the registry key; the fields of the class, a checked dataclass, are the keys of
+    ``conf/modality/NAME.yaml``. Token
     modalities also follow ``modalities.tokens``, images and speech ``modalities.signals``.
 
     Attributes:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Encoded, Frame, Record
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import STRICT, Count, Share
 from ssl_suite.modalities import image_files, image_hash, image_layout, image_views
-from ssl_suite.modalities.signals import SignalModality
+from ssl_suite.modalities.signals import Codes, SignalModality
 
 MARKS = 2  # [CLS] and [SEP]
 LARGEST_SIZE = 1024  # pixels a side
@@ -21,90 +24,67 @@ FEWEST = 3  # patches a side: a store holds no sequence of fewer than 8 position
 BLUR_FROM = 64  # pixels a side: SimCLR blurs half of its views, those of CIFAR not (appendix B.9)
 
 
+@dataclass(config=STRICT, eq=False)
 class Image(SignalModality):
-    """Pictures, cut to a square and into patches, row after row.
+    """Pictures, cut to a square and into patches, row after row."""
 
-    Args:
-        size: side of the square that every picture is resized and cropped to, in pixels.
-        patch: side of a patch, in pixels; divides ``size``.
-        max_length: positions of a picture, [CLS] and [SEP] included: follows from size and patch; None, or that number.
-        codes: entries of the codebook that gives patches their units.
-        units: ``signal`` clusters patches, ``run:PATH@LAYER`` the states of a pre-trained encoder.
-        min_side: pictures with a shorter side are faults, in pixels.
-        max_pixels: larger pictures are faults: a small file may unpack to gigabytes.
-        crop: of ``augment``: the smallest share of a picture's area that a view keeps.
-        flip: probability of a mirrored view.
-        jitter: probability of colour jitter.
-        strength: of colour jitter: SimCLR's s, 1 for ImageNet and 0.5 for CIFAR.
-        grey: probability of a grey view.
-        blur: probability of a Gaussian blur; None is SimCLR's: 0.5, and 0 below 64 pixels a side.
-        solarise: probability that bright pixels are inverted (BYOL: 0.2 for its second view).
-    """
+    size: Annotated[int, Field(ge=FEWEST, le=LARGEST_SIZE)] = 32
+    """Side of the square that pictures are cropped and resized to, in pixels."""
+    patch: Annotated[int, Field(ge=1, le=LARGEST_SIZE // FEWEST)] = 4
+    """Side of a patch, in pixels; divides ``size``."""
+    max_length: int | None = None  # type: ignore[assignment]  # a number once it is built
+    """Positions of a picture, [CLS] and [SEP] included: follows from size and patch, (size / patch)² + 2; null, or that
+    number."""
+    codes: Codes = 512
+    """Entries of the codebook: how many units patches are told apart by."""
+    units: str = "signal"
+    """What is clustered: ``signal`` (patches) or ``run:PATH@LAYER`` (states of a pre-trained encoder)."""
+    min_side: Count = 8
+    """Pictures with a shorter side are faults, in pixels."""
+    max_pixels: Annotated[int, Field(ge=1, le=image_files.LARGEST)] = 100_000_000
+    """Larger pictures are faults: a small file may unpack to gigabytes."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Views: smallest share of the area that is kept."""
+    flip: Share = 0.5
+    """Views: probability of a mirror image."""
+    jitter: Share = 0.8
+    """Views: probability of colour jitter."""
+    strength: Annotated[float, Field(ge=0, le=image_views.STRONGEST)] = 0.5
+    """Views: of the jitter, SimCLR's s: 1 for ImageNet, 0.5 for CIFAR."""
+    grey: Share = 0.2
+    """Views: probability of a grey picture."""
+    blur: Share | None = None
+    """Views: probability of a Gaussian blur; null is SimCLR's: 0.5, and 0 below 64 pixels a side."""
+    solarise: Share = 0.0
+    """Views: probability that bright pixels are inverted (BYOL: 0.2 in its second view)."""
 
     name = "image"
     suffixes = image_files.SUFFIXES
     near_duplicate_kind = "perceptual hash"
     near_duplicate_similarity = image_hash.SHARE
 
-    def __init__(
-        self,
-        size: int = 32,
-        patch: int = 4,
-        max_length: int | None = None,
-        codes: int = 512,
-        units: str = "signal",
-        min_side: int = 8,
-        max_pixels: int = 100_000_000,
-        crop: float = 0.08,
-        flip: float = 0.5,
-        jitter: float = 0.8,
-        strength: float = 0.5,
-        grey: float = 0.2,
-        blur: float | None = None,
-        solarise: float = 0.0,
-    ) -> None:
-        self.size, self.patch, self.min_side, self.max_pixels = size, patch, min_side, max_pixels
-        blur = blur if blur is not None else 0.5 if size >= BLUR_FROM else 0.0
-        self.recipe = image_views.Recipe(crop, flip, jitter, strength, grey, blur, solarise)
-        self._check()
-        self.cells = size // patch
-        self.max_length = self.cells**2 + MARKS
-        if max_length not in (None, self.max_length):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        size, patch = self.size, self.patch
+        if size < FEWEST * patch or size % patch:
             raise SuiteError(
-                f"modality.max_length={max_length} should be null or {self.max_length}: a picture of {size} × {size} "
+                f"modality.size={size} should be a multiple of modality.patch={patch}, at least {FEWEST} times it "
+                f"and at most {LARGEST_SIZE}."
+            )
+        self.cells = size // patch
+        positions = self.cells**2 + MARKS
+        if self.max_length not in (None, positions):
+            raise SuiteError(
+                f"modality.max_length={self.max_length} should be null or {positions}: a picture of {size} × {size} "
                 f"pixels has {self.cells**2} patches of {patch} × {patch}, [CLS] and [SEP]."
             )
+        self.max_length = positions
+        blur = self.blur if self.blur is not None else 0.5 if size >= BLUR_FROM else 0.0
+        self.recipe = image_views.Recipe(
+            self.crop, self.flip, self.jitter, self.strength, self.grey, blur, self.solarise
+        )
         width = 3 * patch * patch
         self.frame = Frame("uint8", width, width, (self.cells, self.cells))
-        self._units(codes, units)
-
-    def _check(self) -> None:
-        size, patch, recipe = self.size, self.patch, self.recipe
-        rules = (
-            (1 <= patch <= LARGEST_SIZE // FEWEST, "patch", patch, f"between 1 and {LARGEST_SIZE // FEWEST}"),
-            (
-                FEWEST * patch <= size <= LARGEST_SIZE and not size % max(1, patch),
-                "size",
-                size,
-                f"a multiple of modality.patch={patch}, at least {FEWEST} times it and at most {LARGEST_SIZE}",
-            ),
-            (self.min_side >= 1, "min_side", self.min_side, "at least 1"),
-            (
-                1 <= self.max_pixels <= image_files.LARGEST,
-                "max_pixels",
-                self.max_pixels,
-                f"between 1 and {image_files.LARGEST:,}",
-            ),
-            (0 < recipe.crop <= 1, "crop", recipe.crop, "above 0 and at most 1"),
-            (0 <= recipe.strength <= image_views.STRONGEST, "strength", recipe.strength, "between 0 and 2.5"),
-        )
-        chances = ("flip", "jitter", "grey", "blur", "solarise")
-        rules += tuple(
-            (0 <= getattr(recipe, key) <= 1, key, getattr(recipe, key), "between 0 and 1") for key in chances
-        )
-        for right, key, value, expected in rules:
-            if not right:
-                raise SuiteError(f"modality.{key}={value} should be {expected}.")
 
     read = staticmethod(image_files.read)
 
@@ -152,7 +132,7 @@ class Image(SignalModality):
 
     def sequences(self, batch: Batch) -> Tensor:
         """(I,) int64: the sequence of ``batch`` that holds each picture of ``pixels``."""
-        return image_layout.sequences(batch, self.max_length)
+        return image_layout.sequences(batch, self.cells**2 + MARKS)
 
     def real(self, batch: Batch) -> Tensor:
         """(I,) bool: which of ``pixels`` are pictures."""

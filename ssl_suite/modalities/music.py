@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from ssl_suite.core import atomic
 from ssl_suite.core.batch import Batch
@@ -16,90 +18,73 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import Encoded, Record, Vocabulary
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import STRICT, Share
 from ssl_suite.modalities import music_decode, music_files, music_grid, music_tokens, music_views
-from ssl_suite.modalities.base import Modality, check_ranges
+from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.music_bpe import Bpe
 
 FIRST = music_tokens.FIRST
 WRITERS = {"remi": music_tokens.remi, "tsd": music_tokens.tsd}
-RESOLUTIONS = (4, 8, 12, 16, 24)  # steps of a beat; all multiples of the coarse grid of long notes
 GRAM = 8  # intervals of a near-duplicate feature: two pieces by one composer share few, two copies most
 FEWEST = 16  # intervals by which a piece is known; below, all of its tokens count
 
 
+@dataclass(config=STRICT, eq=False)
 class Music(Modality):
-    """Symbolic music.
+    """Symbolic music."""
 
-    Args:
-        tokenizer: ``remi`` (bars and positions), ``tsd`` (time shifts) or ``pitch`` (one token a note, percussion left
-            out).
-        resolution: grid steps of a beat; 12 holds sixteenths and triplets. Not for ``pitch``.
-        programs: a Program token where the instrument ``change``s or before every ``note``; ``none`` reads all
-            instruments as one and leaves percussion out.
-        velocities: levels of loudness, 0 to leave it out.
-        tempos: levels of tempo, 0 to leave it out.
-        vocab_size: tokens of a BPE that miditok trains on the input (remi, tsd), special tokens included; None for no
-            BPE.
-        max_length: positions of a window, [CLS] and [SEP] included.
-        overlap: tokens that neighbouring windows of a record share.
-        transpose_down, transpose_up: of ``augment``: semitones at most; not for BPE.
-        tempo, velocity: of ``augment``: by how much more (or less) than once they are scaled; not for BPE.
-        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
-    """
+    tokenizer: Literal["remi", "tsd", "pitch"] = "remi"
+    """``remi`` (bars and positions), ``tsd`` (time shifts) or ``pitch`` (one token a note, percussion left out)."""
+    resolution: Literal[4, 8, 12, 16, 24] = 12
+    """Grid steps of a beat; 12 holds sixteenths and triplets. Not for ``pitch``."""
+    programs: Literal["change", "note", "none"] = "change"
+    """A Program token where the instrument ``change``s or before every ``note``; ``none`` reads all instruments as one
+    and leaves percussion out."""
+    velocities: Annotated[int, Field(ge=0, le=127)] = 32
+    """Levels of loudness; 0 leaves it out."""
+    tempos: Annotated[int, Field(ge=0, le=256)] = 32
+    """Levels of tempo between 20 and 250 a minute; 0 leaves it out."""
+    vocab_size: int | None = None
+    """Tokens of a BPE that miditok trains on the training split (remi, tsd), special tokens included; null for
+    none."""
+    max_length: int = 256
+    """Positions of a window, [CLS] and [SEP] included."""
+    overlap: int = 0
+    """Tokens that neighbouring windows of a long piece share."""
+    transpose_down: Annotated[int, Field(ge=0, le=60)] = 6
+    """Views: semitones at most (not for BPE)."""
+    transpose_up: Annotated[int, Field(ge=0, le=60)] = 5
+    """Views: semitones at most (not for BPE)."""
+    tempo: Share = 0.2
+    """Views: the tempo is scaled by 1/1.2 to 1.2 (not for BPE)."""
+    velocity: Share = 0.2
+    """Views: the loudness is scaled by 1/1.2 to 1.2 (not for BPE)."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Views: smallest share of a sequence that is kept; 1 keeps all."""
 
     name = "music"
     suffixes = music_files.SUFFIXES
     parallel_from = 8 << 20  # bytes: two seconds of work
     near_duplicate_kind = f"runs of {GRAM} intervals"
 
-    def __init__(
-        self,
-        tokenizer: Literal["remi", "tsd", "pitch"] = "remi",
-        resolution: int = 12,
-        programs: Literal["change", "note", "none"] = "change",
-        velocities: int = 32,
-        tempos: int = 32,
-        vocab_size: int | None = None,
-        max_length: int = 256,
-        overlap: int = 0,
-        transpose_down: int = 6,
-        transpose_up: int = 5,
-        tempo: float = 0.2,
-        velocity: float = 0.2,
-        crop: float = 0.5,
-    ) -> None:
-        self.tokenizer, self.resolution, self.programs = tokenizer, resolution, programs
-        self.velocities, self.tempos, self.vocab_size = velocities, tempos, vocab_size
-        self.max_length, self.overlap = max_length, overlap
-        self.transpose_down, self.transpose_up, self.crop = transpose_down, transpose_up, crop
-        self.tempo, self.velocity = tempo, velocity
-        self._check()
+    def __post_init__(self) -> None:
+        if self.tempos == 1:
+            raise SuiteError("modality.tempos=1 should be 0, or 2 to 256.")
         self._miditok: Any = None
-        if tokenizer != "pitch":
-            self._miditok = music_grid.tokenizer(tokenizer, resolution, velocities, tempos, programs)
+        if self.tokenizer != "pitch":
+            self._miditok = music_grid.tokenizer(
+                self.tokenizer, self.resolution, self.velocities, self.tempos, self.programs
+            )
         self._ids = music_tokens.ids_of(self._miditok)
         self._bpe: Bpe | None = None
         self._vocabulary: Vocabulary | None = None
-        if vocab_size is None:
+        if self.vocab_size is None:
             self._vocabulary = Vocabulary(self._ids.tokens, (FIRST, len(self._ids.tokens)))
-        elif tokenizer not in ("remi", "tsd"):
-            raise SuiteError(f"modality.vocab_size={vocab_size} is for tokenizer=remi or tsd; set it to null.")
-        elif vocab_size < len(self._ids.tokens) + 2:
+        elif self.tokenizer not in ("remi", "tsd"):
+            raise SuiteError(f"modality.vocab_size={self.vocab_size} is for tokenizer=remi or tsd; set it to null.")
+        elif self.vocab_size < len(self._ids.tokens) + 2:
             least = len(self._ids.tokens) + 2  # the base tokens, the mark of a bar, and a merge
-            raise SuiteError(f"modality.vocab_size={vocab_size} should be at least {least}, or null for no BPE.")
-
-    def _check(self) -> None:
-        rules = (
-            (self.resolution in RESOLUTIONS, "resolution", self.resolution, f"one of {RESOLUTIONS}"),
-            (0 <= self.velocities <= 127, "velocities", self.velocities, "0 to 127"),
-            (self.tempos == 0 or 2 <= self.tempos <= 256, "tempos", self.tempos, "0, or 2 to 256"),
-            (0 <= self.transpose_down <= 60, "transpose_down", self.transpose_down, "0 to 60"),
-            (0 <= self.transpose_up <= 60, "transpose_up", self.transpose_up, "0 to 60"),
-            (0 <= self.tempo <= 1, "tempo", self.tempo, "between 0 and 1"),
-            (0 <= self.velocity <= 1, "velocity", self.velocity, "between 0 and 1"),
-            (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
-        )
-        check_ranges(rules)
+            raise SuiteError(f"modality.vocab_size={self.vocab_size} should be at least {least}, or null for no BPE.")
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
@@ -15,8 +17,8 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import SPECIAL_TOKENS, Encoded, Record, Vocabulary
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import STRICT, Share
 from ssl_suite.modalities import kmers, protein_views, sequence_files, views
-from ssl_suite.modalities.base import check_ranges
 from ssl_suite.modalities.dna_letters import byte_table
 from ssl_suite.modalities.letters import FIRST, LetterModality
 from ssl_suite.modalities.protein_letters import CODES, GAP, LETTERS, RESIDUES, STOP, checked_letters, spelling
@@ -29,25 +31,34 @@ FILES = (".fa", ".fasta", ".fas", ".faa", ".pep", ".gp", ".gpff", *sequence_file
 RESIDUE_CODES = bytes(RESIDUES.find(chr(i)) % 256 for i in range(256))  # 255 for what is no residue
 
 
+@dataclass(config=STRICT, eq=False)
 class Protein(LetterModality):
-    """Amino acid sequences.
+    """Amino acid sequences."""
 
-    Args:
-        tokenizer: ``residue`` (one token a residue) or ``bpe`` (trained on the input).
-        vocab_size: of BPE, special tokens, codes, stop and gap included.
-        max_length: positions of a window, [CLS] and [SEP] included.
-        overlap: tokens that neighbouring windows of a record share.
-        ambiguous: of B, Z, J, X and the rare residues U and O: ``keep`` gives each its own token, ``x`` reads all as
-            X, ``error`` refuses them.
-        soft_mask: lower case is read as upper case, or as X.
-        stops: of ``*`` inside a protein: ``keep`` gives it a token, ``cut`` ends the protein there, as the ribosome
-            does, ``error`` refuses it. A final one is always left out.
-        gaps: of ``-`` and ``.``: ``drop``, ``keep`` (their own token) or ``error``.
-        max_ambiguous: windows with a larger share of tokens that are none of the 20 residues are left out.
-        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
-        substitution: of ``augment``: the probability that a residue is replaced by another, drawn by BLOSUM62; BPE
-            tokens are left alone.
-    """
+    tokenizer: Literal["residue", "bpe"] = "residue"
+    """``residue`` (one token a residue) or ``bpe`` (trained on the training split)."""
+    vocab_size: Annotated[int, Field(gt=FIRST + len(LETTERS))] = 1024
+    """Of BPE, special tokens, codes, stop and gap included."""
+    max_length: int = 512
+    """Positions of a window, [CLS] and [SEP] included."""
+    overlap: int = 0
+    """Tokens that neighbouring windows of a long record share."""
+    ambiguous: Literal["keep", "x", "error"] = "keep"
+    """B, Z, J, X and the rare residues U and O: ``keep`` gives each its own token, ``x`` reads all as X, ``error``
+    refuses them."""
+    soft_mask: Literal["upper", "x"] = "upper"
+    """Lower case is read as upper case, or as X."""
+    stops: Literal["keep", "cut", "error"] = "keep"
+    """``*`` inside a protein: ``keep`` gives it a token, ``cut`` ends the protein there, as the ribosome does,
+    ``error`` refuses it. A final one is always left out."""
+    gaps: Literal["drop", "keep", "error"] = "drop"
+    """``-`` and ``.``: ``drop``, ``keep`` (their own token) or ``error``."""
+    max_ambiguous: Share = 0.5
+    """Windows with a larger share of tokens that are none of the 20 residues are left out."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Views: smallest share of a sequence that is kept; 1 keeps all."""
+    substitution: Share = 0.1
+    """Views: probability that a residue is replaced by another, drawn by BLOSUM62; BPE tokens are left alone."""
 
     name = "protein"
     example = "MKTAYIAKQRQISFVKSHFSRQ[MASK]EERLGLIEVQAPILSRVGDGTQDNLSG"
@@ -56,44 +67,16 @@ class Protein(LetterModality):
     near_duplicate_kind = "shared 6-mers"
     near_duplicate_similarity = 0.5
 
-    def __init__(
-        self,
-        tokenizer: Literal["residue", "bpe"] = "residue",
-        vocab_size: int = 1024,
-        max_length: int = 512,
-        overlap: int = 0,
-        ambiguous: Literal["keep", "x", "error"] = "keep",
-        soft_mask: Literal["upper", "x"] = "upper",
-        stops: Literal["keep", "cut", "error"] = "keep",
-        gaps: Literal["drop", "keep", "error"] = "drop",
-        max_ambiguous: float = 0.5,
-        crop: float = 0.5,
-        substitution: float = 0.1,
-    ) -> None:
-        self.tokenizer, self.vocab_size = tokenizer, vocab_size
-        self.max_length, self.overlap, self.max_ambiguous = max_length, overlap, max_ambiguous
-        self.ambiguous, self.soft_mask, self.stops, self.gaps = ambiguous, soft_mask, stops, gaps
-        self.crop, self.substitution = crop, substitution
-        self._check()
-        self._spelling = spelling(ambiguous, soft_mask, gaps)
+    def __post_init__(self) -> None:
+        self._spelling = spelling(self.ambiguous, self.soft_mask, self.gaps)
         self._thresholds_on: dict[torch.device, Tensor] = {}
         one_letter = {letter: read for letter, read in self._spelling.items() if read}
-        if tokenizer == "residue":
+        if self.tokenizer == "residue":
             ids = {letter: FIRST + i for i, letter in enumerate(LETTERS)}
             self._table = byte_table({letter: ids[read] for letter, read in one_letter.items()})
             self._vocabulary = Vocabulary((*SPECIAL_TOKENS, *LETTERS), (FIRST, FIRST + len(RESIDUES)))
         else:
             self._table = byte_table({letter: ord(read) for letter, read in one_letter.items()})
-
-    def _check(self) -> None:
-        smallest = FIRST + len(LETTERS) + 1
-        rules = (
-            (self.vocab_size >= smallest, "vocab_size", self.vocab_size, f"at least {smallest}"),
-            (0 <= self.max_ambiguous <= 1, "max_ambiguous", self.max_ambiguous, "between 0 and 1"),
-            (0 < self.crop <= 1, "crop", self.crop, "above 0 and at most 1"),
-            (0 <= self.substitution <= 1, "substitution", self.substitution, "between 0 and 1"),
-        )
-        check_ranges(rules)
 
     def fit(self, records: Iterator[Record]) -> None:
         """Train the BPE, unless it has been trained or loaded; ``residue`` does not touch ``records``."""

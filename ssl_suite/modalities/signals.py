@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
@@ -22,11 +23,12 @@ from ssl_suite.core.wording import count
 from ssl_suite.modalities.base import Modality
 
 FIRST = len(SPECIAL_TOKENS)
+Codes = Annotated[int, Field(ge=2, le=1 << 16)]
 RUN = "run:"  # units from the layer of a pre-trained encoder: run:PATH@LAYER
 
 
 class SignalModality(Modality):
-    """The base of signal modalities. A subclass sets ``frame`` and calls ``_units`` in its constructor.
+    """The base of signal modalities. A subclass sets ``frame`` in ``__post_init__`` and calls that of this class.
 
     Attributes:
         frame: what a position holds.
@@ -40,13 +42,10 @@ class SignalModality(Modality):
     units: str
     codebook: Codebook | None = None
 
-    def _units(self, codes: int, units: str) -> None:
-        """Check and take the settings of the codebook."""
-        if not 2 <= codes <= 1 << 16:
-            raise SuiteError(f"modality.codes={codes} should be between 2 and 65,536.")
+    def __post_init__(self) -> None:
+        units = self.units
         if units != "signal" and not (units.startswith(RUN) and "@" in units):
             raise SuiteError(f"modality.units={units} should be signal, or run:PATH@LAYER such as run:runs/first@2.")
-        self.codes, self.units = codes, units
 
     @property
     def vocabulary(self) -> Vocabulary:

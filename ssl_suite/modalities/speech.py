@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
@@ -14,85 +16,65 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import FaultCounter
 from ssl_suite.core.records import Encoded, Frame, Record
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import STRICT, Share
 from ssl_suite.modalities import speech_features, speech_files, speech_views
-from ssl_suite.modalities.signals import SignalModality
+from ssl_suite.modalities.signals import Codes, SignalModality
 from ssl_suite.modalities.speech_features import BANDS, HOP, POSITION, WINDOW
 from ssl_suite.modalities.speech_files import RATE, Peak
 
 NOISE_MINUTES = 10  # of noise files held on the device: 38 MB
 
 
+@dataclass(config=STRICT, eq=False)
 class Speech(SignalModality):
-    """Recorded speech.
+    """Recorded speech."""
 
-    Args:
-        peak: samples beyond full scale are cut (``clip``), or every recording is scaled to it (``normalise``).
-        max_hours: a longer recording is a fault: a small file may decode to gigabytes.
-        max_length: positions of a window, [CLS] and [SEP] included; 50 a second.
-        overlap: positions that neighbouring windows of a long recording share.
-        codes: entries of the codebook.
-        units: what it is fitted to, see ``SignalModality``; ``signal`` means MFCC.
-        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
-        gain: of ``augment``: decibels by which a sequence becomes at most louder or quieter.
-        noise: of ``augment``: a folder of noise recordings, or None for generated noise.
-        noise_rate: of ``augment``: the probability that noise is added to a sequence.
-        snr_low, snr_high: of ``augment``: bounds of the signal-to-noise ratio in decibels.
-        time_masks, time_width: of ``augment``: how many stretches are silenced, each at most this share of a sequence.
-        frequency_masks, frequency_width: of ``augment``: how many bands are filtered out, each at most this wide in
-            80ths of the mel scale up to 8 kHz.
-    """
+    peak: Peak = "clip"
+    """Samples beyond full scale are cut (``clip``), or every recording is scaled to it (``normalise``)."""
+    max_hours: float = speech_files.HOURS
+    """Longer recordings are faults: a small file may decode to gigabytes."""
+    max_length: int = 512
+    """Positions of a window, [CLS] and [SEP] included; 50 a second."""
+    overlap: int = 0
+    """Positions that neighbouring windows of a long recording share."""
+    codes: Codes = 100
+    """Entries of the codebook of units."""
+    units: str = "signal"
+    """k-means on: ``signal`` (MFCC) or ``run:PATH@LAYER`` (states of a run's encoder)."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Views: smallest share of a sequence that is kept; 1 keeps all."""
+    gain: Annotated[float, Field(ge=0, le=60)] = 6.0
+    """Views: at most this much louder or quieter, dB."""
+    noise: str | None = None
+    """Views: folder of noise recordings; null for generated noise, white and pink."""
+    noise_rate: Share = 0.5
+    """Views: probability of noise for each sequence."""
+    snr_low: Annotated[float, Field(ge=-30, le=100)] = 5.0
+    """Views: lowest signal-to-noise ratio, dB."""
+    snr_high: Annotated[float, Field(le=100)] = 20.0
+    """Views: highest signal-to-noise ratio, dB."""
+    time_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    """Views: stretches that are silenced."""
+    time_width: Share = 0.1
+    """Views: longest such stretch, share of the sequence."""
+    frequency_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    """Views: bands that are filtered out."""
+    frequency_width: Annotated[int, Field(ge=0, le=BANDS)] = 27
+    """Views: widest such band, in 80ths of the mel scale up to 8 kHz."""
 
     name = "speech"
     suffixes = speech_files.SUFFIXES
     parallel_from = 8 << 20  # an hour of Opus, 10 s of decoding
 
-    def __init__(
-        self,
-        peak: Peak = "clip",
-        max_hours: float = speech_files.HOURS,
-        max_length: int = 512,
-        overlap: int = 0,
-        codes: int = 100,
-        units: str = "signal",
-        crop: float = 0.5,
-        gain: float = 6.0,
-        noise: str | None = None,
-        noise_rate: float = 0.5,
-        snr_low: float = 5.0,
-        snr_high: float = 20.0,
-        time_masks: int = 2,
-        time_width: float = 0.1,
-        frequency_masks: int = 2,
-        frequency_width: int = 27,
-    ) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.snr_high < self.snr_low:
+            raise SuiteError(
+                f"modality.snr_high={self.snr_high} should be between snr_low = {self.snr_low} and 100 dB."
+            )
         self.frame = Frame("int16", POSITION, features=2 * BANDS)
-        self._units(codes, units)
-        self.peak: Peak = peak
-        self.max_hours = max_hours
-        self.max_length, self.overlap, self.noise = max_length, overlap, noise
-        self.views = speech_views.ViewSettings(
-            crop, gain, noise_rate, snr_low, snr_high, time_masks, time_width, frequency_masks, frequency_width
-        )
-        self._check()
         self._noise: Tensor | None = None
         self._noise_on: dict[torch.device, Tensor] = {}
-
-    def _check(self) -> None:
-        use = self.views
-        rules = (
-            (0 < use.crop <= 1, "crop", "above 0 and at most 1"),
-            (0 <= use.gain <= 60, "gain", "between 0 and 60 dB"),
-            (0 <= use.noise_rate <= 1, "noise_rate", "between 0 and 1"),
-            (-30 <= use.snr_low <= 100, "snr_low", "between -30 and 100 dB"),
-            (use.snr_low <= use.snr_high <= 100, "snr_high", f"between snr_low = {use.snr_low} and 100 dB"),
-            (0 <= use.time_masks <= 20, "time_masks", "between 0 and 20"),
-            (0 <= use.time_width <= 1, "time_width", "between 0 and 1"),
-            (0 <= use.frequency_masks <= 20, "frequency_masks", "between 0 and 20"),
-            (0 <= use.frequency_width <= BANDS, "frequency_width", f"between 0 and {BANDS}"),
-        )
-        for right, key, expected in rules:
-            if not right:
-                raise SuiteError(f"modality.{key}={getattr(use, key)} should be {expected}.")
 
     read = staticmethod(speech_files.read)
 
@@ -117,7 +99,7 @@ class Speech(SignalModality):
 
     def augment(self, batch: Batch, rng: Rng) -> Batch:
         """Crop, noise, gain, time and frequency masks, see ``speech_views``."""
-        return speech_views.view(batch, rng, self.vocabulary, self.views, self._noise_tensor(batch.values.device))
+        return speech_views.view(batch, rng, self.vocabulary, self, self._noise_tensor(batch.values.device))
 
     def _noise_tensor(self, device: torch.device) -> Tensor:
         if device not in self._noise_on:  # copied once: a copy from pageable memory would wait for the device
@@ -145,7 +127,8 @@ class Speech(SignalModality):
     def fingerprint(self) -> dict[str, Any]:
         """The settings that change samples."""
         found = {"name": self.name, "rate": RATE, "position": POSITION, "peak": self.peak, "zeros": speech_files.ZEROS}
-        return found if self.max_hours == speech_files.HOURS else found | {"max_hours": self.max_hours}
+        hours = int(self.max_hours) if self.max_hours.is_integer() else self.max_hours  # as it is mostly written
+        return found if hours == speech_files.HOURS else found | {"max_hours": hours}
 
     def settings(self) -> dict[str, Any]:
         """How samples become features, in the words of ``transformers``' feature extractors where it has them."""

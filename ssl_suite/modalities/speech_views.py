@@ -11,7 +11,7 @@ Shapes: N positions, B sequences, F = 320 samples, A frames of noise, C = 321 fr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,34 +22,22 @@ from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import views
 from ssl_suite.modalities.speech_features import BANDS, POSITION
 
+if TYPE_CHECKING:
+    from ssl_suite.modalities.speech import Speech
+
 FULL = 32768  # int16 full scale
 NOISE_SECONDS = 20  # of each colour of generated noise
 
 
-@dataclass(frozen=True)
-class ViewSettings:
-    """What a view may change; the meanings and units of ``conf/modality/speech.yaml``."""
-
-    crop: float
-    gain: float
-    noise_rate: float
-    snr_low: float
-    snr_high: float
-    time_masks: int
-    time_width: float
-    frequency_masks: int
-    frequency_width: int
-
-
 @torch.no_grad()
-def view(batch: Batch, rng: Rng, vocabulary: Vocabulary, use: ViewSettings, noise_AF: Tensor) -> Batch:
+def view(batch: Batch, rng: Rng, vocabulary: Vocabulary, use: Speech, noise_AF: Tensor) -> Batch:
     """One random view: same N, B and offsets.
 
     Args:
         batch: sequences of the form [CLS] … [SEP] [PAD]*; all-padding and empty sequences stay as they are.
         rng: of the batch's rows.
         vocabulary: for the special tokens.
-        use: the settings.
+        use: for its settings of views.
         noise_AF: noise of about unit power, frames that follow each other in time.
     """
     assert batch.frames_NF is not None
@@ -86,7 +74,7 @@ def crop(batch: Batch, rng: Rng, vocabulary: Vocabulary, share: float) -> tuple[
 
 
 def noise_draws(
-    x_NF: Tensor, batch: Batch, rng: Rng, use: ViewSettings, kept_B: Tensor, frames: int
+    x_NF: Tensor, batch: Batch, rng: Rng, use: Speech, kept_B: Tensor, frames: int
 ) -> tuple[Tensor, Tensor]:
     """(B,) the amplitude of each sequence's noise, 0 for those without, and (B,) the frame of the noise to begin with.
 
@@ -103,7 +91,7 @@ def noise_draws(
     return scale_B, rng.integers(each, 0, frames)
 
 
-def time_masks(rng: Rng, each: int, use: ViewSettings, kept_B: Tensor, ids_N: Tensor, place_N: Tensor) -> Tensor:
+def time_masks(rng: Rng, each: int, use: Speech, kept_B: Tensor, ids_N: Tensor, place_N: Tensor) -> Tensor:
     """(N,) bool, True where a time mask lies: widths uniform up to a share of the stretch, whole positions."""
     masked_N = torch.zeros_like(place_N, dtype=torch.bool)
     for _ in range(use.time_masks):
@@ -113,7 +101,7 @@ def time_masks(rng: Rng, each: int, use: ViewSettings, kept_B: Tensor, ids_N: Te
     return masked_N
 
 
-def frequency_masks(rng: Rng, each: int, use: ViewSettings) -> Tensor:
+def frequency_masks(rng: Rng, each: int, use: Speech) -> Tensor:
     """(B, C) float, 0 where a frequency mask lies and 1 elsewhere; places and widths are uniform in mel bands."""
     first = None
     for _ in range(use.frequency_masks):

@@ -7,42 +7,56 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import SPECIAL_TOKENS, Encoded, Record, Vocabulary
 from ssl_suite.core.rng import Rng
+from ssl_suite.core.schema import STRICT, Share
 from ssl_suite.modalities import text_letters, text_read, text_sentences, text_shingles, text_views, text_words, views
 from ssl_suite.modalities.base import Fault, Modality
 
 TRAINED = {"bpe": "BPE", "wordpiece": "WordPiece", "unigram": "Unigram"}
 PREFIX = "hf:"
-SMALLEST, LARGEST = 64, 1 << 20  # vocab_size
 AT_ONCE = 1 << 18  # letters tokenised at a time: some 40 MB
 SPACE = re.compile(r"\s")
 
 
+@dataclass(config=STRICT, eq=False)
 class Text(Modality):
-    """Text in any language that UTF-8 holds.
+    """Text in any language that UTF-8 holds."""
 
-    Args:
-        tokenizer: ``bpe``, ``wordpiece`` or ``unigram``, trained on the input, or ``hf:NAME_OR_FOLDER``, any that
-            ``transformers.AutoTokenizer`` opens (see ``text_pretrained`` for its special tokens).
-        vocab_size: of a trained tokeniser, special tokens included.
-        lower_case, strip_accents: of a trained tokeniser; a pretrained one has its own rules.
-        documents: how a plain file is cut: ``file`` (not at all), ``blank`` (at blank lines), ``line``.
-        language: tag of records that have none; ``file`` takes it from the file's name.
-        max_length: positions of a window, [CLS] and [SEP] included.
-        overlap: tokens that neighbouring windows of a document share.
-        max_ambiguous: windows with a larger share of [UNK] are left out.
-        crop: of ``augment``: the smallest share of a sequence that is kept; 1 keeps all.
-        drop: of ``augment``: the probability that a token is left out.
-        swap: of ``augment``: the probability that a token changes places with the next one.
-    """
+    tokenizer: str = "bpe"
+    """``bpe``, ``wordpiece`` or ``unigram``, trained on the training split, or ``hf:NAME_OR_FOLDER``, any that
+    ``transformers.AutoTokenizer`` opens."""
+    vocab_size: Annotated[int, Field(ge=64, le=1 << 20)] = 8192
+    """Of a trained tokeniser, special tokens included."""
+    lower_case: bool = False
+    """Trained tokenisers: read capitals as small letters."""
+    strip_accents: bool = False
+    """Trained tokenisers: read é as e."""
+    documents: text_read.Cut = "file"
+    """A plain file is one document (``file``), or one a paragraph (``blank``: between blank lines) or ``line``."""
+    language: str | None = None
+    """Of records that do not name theirs: a code such as en; ``file`` takes the file's name up to its first _ - ."""
+    max_length: int = 128
+    """Positions of a window, [CLS] and [SEP] included."""
+    overlap: int = 0
+    """Tokens that neighbouring windows of a long document share."""
+    max_ambiguous: Share = 0.5
+    """Windows with a larger share of [UNK] are left out."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Views: smallest share of a sequence that is kept; 1 keeps all."""
+    drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Views: probability that a token is left out."""
+    swap: Share = 0.05
+    """Views: probability that a token changes places with the next one."""
 
     name = "text"
     suffixes = text_read.SUFFIXES
@@ -51,49 +65,20 @@ class Text(Modality):
     example = "She opened the [MASK] and went into the house."
     parallel_from = 32 << 20  # bytes: 11 MB took 6 to 7 s alone, and 9 to 13 with a helper where one core was busy
 
-    def __init__(
-        self,
-        tokenizer: str = "bpe",
-        vocab_size: int = 8192,
-        lower_case: bool = False,
-        strip_accents: bool = False,
-        documents: text_read.Cut = "file",
-        language: str | None = None,
-        max_length: int = 128,
-        overlap: int = 0,
-        max_ambiguous: float = 0.5,
-        crop: float = 0.5,
-        drop: float = 0.1,
-        swap: float = 0.05,
-    ) -> None:
-        self.tokenizer, self.vocab_size = tokenizer, vocab_size
-        self.lower_case, self.strip_accents = lower_case, strip_accents
-        self.documents, self.language = documents, language
-        self.max_length, self.overlap, self.max_ambiguous = max_length, overlap, max_ambiguous
-        self.crop, self.drop, self.swap = crop, drop, swap
-        self._check()
+    def __post_init__(self) -> None:
+        pretrained = self.tokenizer.startswith(PREFIX)
+        if not pretrained and self.tokenizer not in TRAINED:
+            raise SuiteError(
+                f"modality.tokenizer={self.tokenizer} should be {', '.join(TRAINED)} or hf:NAME_OR_FOLDER."
+            )
+        for key in ("lower_case", "strip_accents"):
+            if pretrained and getattr(self, key):
+                raise SuiteError(f"modality.{key}=True should be false with a pretrained tokeniser, which decides.")
         self._words: text_words.Words | None = None  # the tokeniser, once fitted, fetched or loaded
         self._special: tuple[str, ...] = SPECIAL_TOKENS
         self._vocabulary: Vocabulary | None = None
         self._digest: str | None = None
         self._written: tuple[np.ndarray, text_shingles.Shingles] | None = None
-
-    def _check(self) -> None:
-        sizes = f"{SMALLEST} to {LARGEST:,}"
-        pretrained = self.tokenizer.startswith(PREFIX)
-        rules = (
-            (self.tokenizer in TRAINED or pretrained, "tokenizer", f"{', '.join(TRAINED)} or hf:NAME_OR_FOLDER"),
-            (SMALLEST <= self.vocab_size <= LARGEST, "vocab_size", sizes),
-            (not (pretrained and self.lower_case), "lower_case", "false with a pretrained tokeniser, which decides"),
-            (not (pretrained and self.strip_accents), "strip_accents", "false with a pretrained tokeniser"),
-            (0 <= self.max_ambiguous <= 1, "max_ambiguous", "between 0 and 1"),
-            (0 < self.crop <= 1, "crop", "above 0 and at most 1"),
-            (0 <= self.drop < 1, "drop", "at least 0 and below 1"),
-            (0 <= self.swap <= 1, "swap", "between 0 and 1"),
-        )
-        for right, key, expected in rules:
-            if not right:
-                raise SuiteError(f"modality.{key}={getattr(self, key)} should be {expected}.")
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -11,13 +11,11 @@ from Bio.Seq import Seq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import SPECIAL_TOKENS, Record
 from ssl_suite.modalities.dna import DNA, PIECE
 from ssl_suite.modalities.dna_letters import AMBIGUOUS, BASES, LETTERS
-from ssl_suite.settings.config import compose
 from tests.modalities.made import encoded, fitted_bpe, random_bases
 
 IUPAC = st.text(alphabet=LETTERS + "U" + (LETTERS + "U").lower(), max_size=200)
@@ -172,20 +170,6 @@ def test_ambiguity_codes_can_be_refused() -> None:
     assert encoded(dna, "ACGT") == [5, 6, 7, 8]
     with pytest.raises(BadRecord, match="N at position 3 is an ambiguity code"):
         encoded(dna, "ACnTR")
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"k": 9}, {"stride": 2}, {"vocab_size": 10}, {"max_ambiguous": 2.0}, {"crop": 0.0}, {"mutation": -1.0}]
-)
-def test_settings_out_of_range(wrong: dict) -> None:
-    with pytest.raises(SuiteError, match=f"modality.{next(iter(wrong))}="):
-        registry.build(registry.MODALITIES, "modality", {"name": "dna", **wrong})
-
-
-def test_the_configuration_builds_the_class_with_its_defaults() -> None:
-    section = compose(["modality=dna", "objective=mlm"])["modality"]
-    built = registry.build(registry.MODALITIES, "modality", section)
-    assert pickle.dumps(built.__dict__) == pickle.dumps(DNA().__dict__)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
 import math
@@ -12,14 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image as Pillow
 from scipy.fft import dctn
 
 from ssl_suite.core import codebook
 from ssl_suite.core.batch import ragged
-from ssl_suite.core.errors import SuiteError
-from ssl_suite.core.resources import folder
 from ssl_suite.modalities.image import Image
 from ssl_suite.modalities.image_layout import LUMA
 from tests.modalities.pictures import SAMPLE, encoded, laid_out, noise, record, sample_records, stop, tiles
@@ -28,42 +24,6 @@ from tests.modalities.pictures import SAMPLE, encoded, laid_out, noise, record, 
 def patches_by_loop(pixels: np.ndarray, p: int) -> np.ndarray:
     side = len(pixels)
     return np.stack([pixels[y : y + p, x : x + p].reshape(-1) for y in range(0, side, p) for x in range(0, side, p)])
-
-
-def test_settings_are_those_of_the_configuration_file() -> None:
-    settings = yaml.safe_load((folder("conf") / "modality" / "image.yaml").read_text())
-    assert settings.pop("name") == Image.name
-    assert settings == {name: p.default for name, p in inspect.signature(Image).parameters.items()}
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            {"size": 30},
-            "modality.size=30 should be a multiple of modality.patch=4, at least 3 times it and at most 1024.",
-        ),
-        ({"size": 8}, "modality.size=8 should be a multiple of modality.patch=4, at least 3 times it"),
-        ({"size": 2048}, "modality.size=2048 should be a multiple of"),
-        ({"patch": 0}, "modality.patch=0 should be between 1 and 341."),
-        (
-            {"max_length": 512},
-            "modality.max_length=512 should be null or 66: a picture of 32 × 32 pixels has 64 patches of 4 × 4, "
-            "[CLS] and [SEP].",
-        ),
-        ({"min_side": 0}, "modality.min_side=0 should be at least 1."),
-        ({"max_pixels": 10**9}, "modality.max_pixels=1000000000 should be between 1 and 178,956,970."),
-        ({"crop": 0.0}, "modality.crop=0.0 should be above 0 and at most 1."),
-        ({"strength": 3.0}, "modality.strength=3.0 should be between 0 and 2.5."),
-        ({"blur": 1.5}, "modality.blur=1.5 should be between 0 and 1."),
-        ({"solarise": -0.1}, "modality.solarise=-0.1 should be between 0 and 1."),
-        ({"codes": 1}, "modality.codes=1 should be between 2 and 65,536."),
-    ],
-)
-def test_settings_out_of_range(settings: dict, message: str) -> None:
-    with pytest.raises(SuiteError) as caught:
-        Image(**settings)
-    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(("size", "patch"), [(32, 4), (224, 16), (24, 8), (3, 1)])

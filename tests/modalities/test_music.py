@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 from symusic import Score
 
-from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import SPECIAL_TOKENS, Record
 from ssl_suite.core.resources import folder
 from ssl_suite.modalities.music import Music
-from ssl_suite.settings.config import compose
 from tests.modalities.fuzz import stop
 from tests.modalities.made_music import midi, note, piece, record
 
@@ -299,29 +297,6 @@ def test_kin_of_near_copies(kind: str) -> None:
     assert not one & other
     assert not of(midi(note(0, 60, 240) + note(0, 64, 240)))
     assert "interval" in music.near_duplicate_kind
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"resolution": 10}, {"velocities": 128}, {"tempos": 1}, {"transpose_up": -1}, {"transpose_down": 61},
-        {"tempo": 2.0}, {"velocity": -0.1}, {"crop": 0.0}, {"vocab_size": 500},
-        {"vocab_size": 2000, "tokenizer": "pitch"},
-    ],
-)  # fmt: skip
-def test_settings_out_of_range(wrong: dict) -> None:
-    with pytest.raises(SuiteError, match=f"modality.{next(iter(wrong))}="):
-        Music(**wrong)
-
-
-def test_the_configuration_builds_the_class_with_its_defaults() -> None:
-    section = compose(["modality=music", "objective=mlm"])["modality"]
-    built = registry.build(registry.MODALITIES, "modality", section)
-    settings = {key: value for key, value in built.__dict__.items() if not key.startswith("_")}
-    assert settings == {key: value for key, value in Music().__dict__.items() if not key.startswith("_")}
-    assert built.fingerprint() == Music().fingerprint()
-    assert Music(resolution=8).fingerprint() != Music().fingerprint()
-    assert Music(crop=1.0).fingerprint() == Music().fingerprint()
 
 
 def test_the_sample() -> None:

@@ -14,13 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_suite.core import registry, resources
+from ssl_suite.core import resources
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.core.records import SPECIAL_TOKENS, Record
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.protein import PIECE, Protein
-from ssl_suite.settings.config import compose
 from tests.modalities.fuzz import stop, survive
 
 RESIDUES, CODES = "ACDEFGHIKLMNPQRSTVWY", "XBZJUO"
@@ -157,20 +156,6 @@ def test_genpept_is_read(tmp_path: Path) -> None:
     )
     (record,) = Protein().read(path, stop)
     assert (record.name, encoded(Protein(), record.data)) == ("NP_1.1", encoded(Protein(), "MKTAYIAKQRQI"))
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"vocab_size": 33}, {"max_ambiguous": 2.0}, {"crop": 0.0}, {"substitution": -1.0}], ids=str
-)
-def test_settings_out_of_range(wrong: dict) -> None:
-    with pytest.raises(SuiteError, match=f"modality.{next(iter(wrong))}="):
-        Protein(**wrong)
-
-
-def test_the_configuration_builds_the_class_with_its_defaults() -> None:
-    section = compose(["modality=protein", "objective=mlm"])["modality"]
-    built = registry.build(registry.MODALITIES, "modality", section)
-    assert built.__dict__ == Protein().__dict__
 
 
 def test_bpe_spells_its_input_and_is_shorter() -> None:

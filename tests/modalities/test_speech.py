@@ -13,13 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord, FaultCounter
 from ssl_suite.core.resources import folder
 from ssl_suite.modalities import speech_files
 from ssl_suite.modalities.speech import Speech
-from ssl_suite.settings.config import compose
 from tests.modalities.made_speech import FORMATS, encoded, record, sound_file, tone
 
 
@@ -235,26 +233,6 @@ def test_rows_without_sound_are_counted(tmp_path: Path) -> None:
     faults = FaultCounter("skip")
     assert len(list(Speech().read(tmp_path / "t.parquet", faults))) == 1
     assert dict(faults.counts) == {"no sound": 2}
-
-
-def test_settings_are_checked_and_match_the_configuration() -> None:
-    section = compose(["modality=speech"])["modality"]
-    modality = registry.build(registry.MODALITIES, "modality", section)
-    assert isinstance(modality, Speech)
-    assert set(section) - {"name"} == set(registry.inspect.signature(Speech).parameters)
-    plain = Speech()
-    assert {key: value for key, value in vars(modality).items() if not key.startswith("_")} == {
-        key: value for key, value in vars(plain).items() if not key.startswith("_")
-    }
-    wrong = {"crop": 0, "gain": -1, "noise_rate": 2, "snr_low": 30, "time_masks": -1, "time_width": 1.5}
-    for key, value in (wrong | {"frequency_masks": 99, "frequency_width": 81, "codes": 1, "units": "layer"}).items():
-        with pytest.raises(SuiteError, match=f"modality.{'snr_high' if key == 'snr_low' else key}="):
-            Speech(**{key: value})
-
-
-def test_what_changes_samples_is_in_the_fingerprint_and_what_does_not_is_not() -> None:
-    assert Speech(peak="normalise").fingerprint() != Speech().fingerprint()
-    assert Speech(crop=0.9, codes=7, max_length=64).fingerprint() == Speech().fingerprint()
 
 
 def test_pickles_and_writes_what_a_reader_needs(tmp_path: Path) -> None:

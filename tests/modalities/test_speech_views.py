@@ -163,7 +163,7 @@ def test_frequency_masks_filter_each_sequence_by_its_own_band() -> None:
         draws = rng(step)
         for _ in range(6):  # two of the crop, three of the noise, one of the gain come first
             draws.uniform(each)
-        kept = speech_views.frequency_masks(draws, each, modality.views).numpy()[batch.real_B.numpy()]
+        kept = speech_views.frequency_masks(draws, each, modality).numpy()[batch.real_B.numpy()]
         kept = kept[[0, 1, 3]]  # the sequences; the others are padding
         for frames, mask, (_, got) in zip(FLAT, kept, views_of(modality, batch, step), strict=True):
             assert np.abs(naive_band_stop(frames, mask) - got).max() < 0.51

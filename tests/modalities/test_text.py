@@ -11,14 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import SPECIAL_TOKENS
 from ssl_suite.modalities import text as text_module
 from ssl_suite.modalities import text_letters
 from ssl_suite.modalities.text import Text
-from ssl_suite.settings.config import compose
 from tests.modalities.made_text import OTHERS, english, fitted, ids, record
 
 KINDS = ("bpe", "wordpiece", "unigram")
@@ -228,26 +226,3 @@ def test_load_restores_and_refuses_another_kind(tmp_path: Path) -> None:
         Text(tokenizer="wordpiece").load(tmp_path)
     with pytest.raises(SuiteError, match="does not exist"):
         Text().load(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"tokenizer": "char"},
-        {"vocab_size": 10},
-        {"max_ambiguous": 2.0},
-        {"crop": 0.0},
-        {"drop": 1.0},
-        {"swap": -0.1},
-        {"lower_case": True, "tokenizer": "hf:x"},
-    ],
-)
-def test_settings_out_of_range(wrong: dict) -> None:
-    with pytest.raises(SuiteError, match=f"modality.{next(iter(wrong))}="):
-        Text(**wrong)
-
-
-def test_the_configuration_builds_the_class_with_its_defaults() -> None:
-    section = compose(["modality=text", "objective=mlm"])["modality"]
-    built = registry.build(registry.MODALITIES, "modality", section)
-    assert pickle.dumps(built.__dict__) == pickle.dumps(Text().__dict__)
