@@ -16,7 +16,7 @@ from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.text_pretrained import refuse_code
-from ssl_suite.models.fingerprint import digest
+from ssl_suite.models.weights import digest
 from ssl_suite.settings import config
 from ssl_suite.settings.run_reference import CONFIG, split
 

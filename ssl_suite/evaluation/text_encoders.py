@@ -19,7 +19,7 @@ from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.text_pretrained import refuse_code
 from ssl_suite.models import hub, weights
-from ssl_suite.models.fingerprint import digest
+from ssl_suite.models.weights import digest
 from ssl_suite.models.wrapped import Wrapped, dropouts, native_ids, positions_of, quiet, specials, unread, untrained
 
 FIRST_WORD = 1000  # ids below are special or [unused] in BERT's vocabulary; Kao & Lee leave them out

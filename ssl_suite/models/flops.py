@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def forward_flops(
-    model: Mapping[str, Any], *, lengths_squared_sum: float, positions: float, predicted: float, vocabulary: int
+    model: Mapping[str, Any], *, lengths_squared_sum: float, positions: float, predicted: float, vocabulary: float
 ) -> float:
     """FLOPs of one forward pass over a ragged batch.
 
@@ -55,15 +55,6 @@ def encoder_flops(model: Mapping[str, Any], batch: Batch) -> float:
     return forward_flops(model, lengths_squared_sum=squares, positions=batch.tokens, predicted=0, vocabulary=0)
 
 
-def training_flops(
-    model: Mapping[str, Any], *, lengths_squared_sum: float, positions: float, predicted: float, vocabulary: int
-) -> float:
+def training_flops(model: Mapping[str, Any], **shapes: float) -> float:
     """FLOPs of one forward and backward pass: three times ``forward_flops``, whose arguments it takes."""
-    forward = forward_flops(
-        model,
-        lengths_squared_sum=lengths_squared_sum,
-        positions=positions,
-        predicted=predicted,
-        vocabulary=vocabulary,
-    )
-    return 3 * forward
+    return 3 * forward_flops(model, **shapes)

@@ -15,22 +15,31 @@ from ssl_suite.core.batch import Batch
 BUCKET = 64  # on the CPU sequences whose lengths lie in one multiple of it are padded to the longest of them
 
 
-def groups(batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+def groups(batch: Batch, bucket: int = BUCKET, least: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
     """Sequences to pad together: (J, T) int64 places in the batch, and (J, T) bool which of these are theirs.
 
-    On the CPU sequences of similar length, and none that carries no data. On a GPU all of them in one group.
+    On the CPU those whose lengths lie in one bucket, and none that carries no data. On a GPU all of them in one group;
+    with a bucket of 1, where none may be padded, those of one length. There the host does not know which sequence is
+    the row's padding: it is in a group, cut to what a sequence may have.
+
+    Args:
+        least: positions; shorter sequences are left out.
     """
-    if batch.values.device.type != "cpu":
+    on_cpu = batch.values.device.type == "cpu"
+    if not on_cpu and bucket > 1:
         yield one_group(batch)
         return
-    buckets: dict[int, list[int]] = {}
-    for i, (length, real) in enumerate(zip(batch.lengths, batch.real_B.tolist(), strict=True)):
-        if real and length:
-            buckets.setdefault(-(-length // BUCKET), []).append(i)
-    if not buckets:  # a batch of padding alone: one position, so that every weight has a gradient, of zero
+    members: dict[int, list[int]] = {}
+    real = batch.real_B.tolist() if on_cpu else [True] * len(batch.lengths)
+    lengths = batch.lengths if on_cpu else [min(length, batch.max_length) for length in batch.lengths]
+    for i, (length, used) in enumerate(zip(lengths, real, strict=True)):
+        if used and length >= least:
+            members.setdefault(-(-length // bucket), []).append(i)
+    if not members and least == 1:  # padding alone: one position, so that every weight has a gradient, of zero
         yield _places(batch, torch.tensor([0]), 1)
-    for _, members in sorted(buckets.items()):
-        yield _places(batch, torch.tensor(members), max(batch.lengths[i] for i in members))
+    for _, some in sorted(members.items()):
+        numbers = torch.tensor(some).to(batch.values.device, non_blocking=True)
+        yield _places(batch, numbers, max(lengths[i] for i in some))
 
 
 def one_group(batch: Batch) -> tuple[Tensor, Tensor]:

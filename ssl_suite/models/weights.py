@@ -1,14 +1,15 @@
-"""Files of weights that others have written: read, and held against the module that they should fill."""
+"""Weights that others have written: read, held against the module that they should fill, and told apart."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_suite.core.errors import SuiteError
 
@@ -72,3 +73,12 @@ def implausible(sizes: Mapping[str, Any], found: Mapping[str, Tensor]) -> str | 
         if type(value) is not int or not 1 <= value <= (len(found) if name == "layers" else most):
             return f"{name}={str(value)[:40]}"
     return None
+
+
+def digest(module: nn.Module) -> str:
+    """SHA-256 of all weights and buffers, by name."""
+    total = hashlib.sha256()
+    for name, x in sorted(module.state_dict().items()):
+        total.update(name.encode())
+        total.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -10,7 +10,6 @@ Shapes: J sequences of one length, T positions of each, A samples; N, D and V as
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
-from ssl_suite.models.padded import scattered
+from ssl_suite.models.padded import groups, scattered
 from ssl_suite.models.wrapped import WrappedEncoder, WrappedSpec, counted_mlp, leaves
 
 POSITION, RATE = 320, 16_000  # samples of a position, and of a second
@@ -91,12 +90,13 @@ class WrappedSpeech(WrappedEncoder):
     def _run(self, batch: Batch, every: bool) -> list[Tensor]:
         assert batch.frames_NF is not None
         places, parts = [], []
-        for place_JT in groups(batch):
+        # None is padded: what stands beside a sequence would change it, for group norms and attention know no mask.
+        for place_JT, seen_JT in groups(batch, bucket=1, least=3):
             sound_JA = batch.frames_NF[place_JT[:, 1:-1]].flatten(1).float() / 32768
             states = self._states(sound_JA, batch.values[place_JT[:, 1:-1]] == self.mask, every)
             ends = [(state.mean(1, keepdim=True), torch.zeros_like(state[:, :1])) for state in states]
             parts.append([torch.cat((a, state, z), 1) for state, (a, z) in zip(states, ends, strict=True)])
-            places.append((place_JT, torch.ones_like(place_JT, dtype=torch.bool)))
+            places.append((place_JT, seen_JT))
         if not places:  # a batch of padding alone: every weight has a gradient, of zero
             states = self._silence(every)
             return [state.new_zeros((len(batch.values), self.width)) + 0 * state.sum() for state in states]
@@ -190,20 +190,3 @@ def receptive(settings: dict[str, Any]) -> int:
     for kernel, stride in zip(settings["conv_kernel"], settings["conv_stride"], strict=True):
         reach, step = reach + (kernel - 1) * step, step * stride
     return reach
-
-
-def groups(batch: Batch) -> Iterator[Tensor]:
-    """(J, T + 2) int64 places of sequences of one length, [CLS] and [SEP] included: none is padded, for what stands
-    beside a sequence would change it (group norms and attention know no mask). Those that hold no frame are left out.
-
-    The host knows the lengths but not, of a batch on a GPU, which sequence is the row's padding: that is run as well,
-    cut to what a sequence may have.
-    """
-    real = batch.real_B.tolist() if batch.values.device.type == "cpu" else [True] * len(batch.lengths)
-    members: dict[int, list[int]] = {}
-    for i, (length, used) in enumerate(zip(batch.lengths, real, strict=True)):
-        if used and length > 2:
-            members.setdefault(min(length, batch.max_length), []).append(i)
-    for length, some in sorted(members.items()):
-        numbers = torch.tensor(some).to(batch.values.device, non_blocking=True)
-        yield batch.offsets_B1[numbers].long()[:, None] + torch.arange(length, device=batch.values.device)

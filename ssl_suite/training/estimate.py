@@ -33,7 +33,6 @@ from ssl_suite.training.trainer import batches, training_rows, warn_of_few
 PROBE_SECONDS = 2.0
 BUSY = 0.5  # of a large matrix product's FLOP/s, a pass reaches half at least (benchmarks/RESULTS.md: 65 to 76 %)
 SHORTEST = 130  # positions: with 66, `base` comes out 1.4 times as slow as with 512, for weights are read and written
-UPDATED = 1 << 25  # parameters that the optimiser's step is timed on
 STATE = 2  # numbers that AdamW keeps for each parameter
 FORWARD_SHARE = 1 / 3  # of a training pass: the backward pass costs twice the forward one
 FLOAT = 4  # bytes; weights, gradients and optimiser state are float32 in every precision
@@ -237,7 +236,7 @@ def measure(
     timed = [_pass(learner, batch, group)]  # it allocates and sets up: up to ten times slower, and not counted
     while len(timed) < 2 or time.monotonic() + timed[-1] < until:
         timed.append(_pass(learner, batch, group))
-    optimiser_seconds = _update(optimiser, learner, train, group)
+    optimiser_seconds = _update(optimiser, learner, train["clip"], group.device)
     learner.zero_grad(set_to_none=True)
     n = batch.values.shape[0]
     # Short sequences need less attention: a position costs as much more as it has more operations.
@@ -277,23 +276,17 @@ def _pass(learner: nn.Module, batch: Batch, group: DistributedContext) -> float:
     return time.perf_counter() - start
 
 
-def _update(
-    optimiser: torch.optim.Optimizer, learner: nn.Module, train: Mapping[str, Any], group: DistributedContext
-) -> float:
-    """Seconds of clipping and the optimiser's step, by as many parameters as take a part of a second."""
-    parameters = [weight for weight in learner.parameters() if weight.grad is not None]
-    sizes = np.cumsum([weight.numel() for weight in parameters])
-    some = int(np.searchsorted(sizes, UPDATED)) + 1
-    for weight in parameters[some:]:
-        weight.grad = None
-    count, taken = torch.ones((), dtype=torch.float64, device=group.device), []
-    for _ in range(2):  # the first allocates
+def _update(optimiser: torch.optim.Optimizer, learner: nn.Module, clip: float | None, device: torch.device) -> float:
+    """Seconds of clipping and the optimiser's step; the first of two allocates."""
+    parameters, taken = [weight for weight in learner.parameters() if weight.grad is not None], []
+    count = torch.ones((), dtype=torch.float64, device=device)
+    for _ in range(2):
         start = time.perf_counter()
-        reduce_gradients(parameters[:some], count, train["clip"], group)
+        reduce_gradients(parameters, count, clip, DistributedContext(device=device))
         optimiser.step()
-        _wait(group.device)
+        _wait(device)
         taken.append(time.perf_counter() - start)
-    return min(taken) * float(sizes[-1] / sizes[:some][-1])
+    return min(taken)
 
 
 def _wait(device: torch.device) -> None:
@@ -303,9 +296,8 @@ def _wait(device: torch.device) -> None:
 
 def workers(cfg: Mapping[str, Any], device: torch.device) -> int:
     """How many machines like the probe's share a step: one a GPU; processes on one CPU share its cores."""
-    if device.type == "cuda":
-        return settings.world_size(cfg["launch"])
-    return settings.node_range(cfg["launch"].get("nodes", 1))[1]
+    launch = cfg["launch"]
+    return settings.world_size(launch) if device.type == "cuda" else settings.node_range(launch.get("nodes", 1))[1]
 
 
 def times(cfg: Mapping[str, Any], facts: Mapping[str, Any], share: int) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def summary_lines(
     if get("steps") is not None:
         spent = f" in {get('seconds'):.0f} s" if get("seconds") is not None else ""
         rate = f", {get('tokens_per_s'):,.0f} tokens/s" if get("tokens_per_s") is not None else ""
-        lines.append(f"Trained {count(get('steps'), 'step')}{spent}{rate}.")
+        lines.append(f"Trained {count(summary['steps'], 'step')}{spent}{rate}.")
 
     # The loss, and what counting achieves on the same positions.
     valid, masked, symbols = (get(f"valid_{name}loss") for name in ("", "masked_", "symbol_"))
