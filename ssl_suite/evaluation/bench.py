@@ -128,9 +128,6 @@ def row_of(
     digest = rows.config_digest(config)
     stored = {name: trial.stored(task, data, name, by_seed) for name, by_seed in found.predictions.items()}
     commit, dirty = git_state()
-    counts: dict[str, int] = {}
-    for split, part in data.parts.items():
-        counts |= {f"n_{split}": len(part), f"n_{split}_full": part.full}
     facts = {"weights_sha256": None, "params": None, "pretrain_step": None, "note": ""} | found.encoder
     further = [
         {"part": name, "n": len(made.items_I), "metrics": scored(task, made)}
@@ -145,23 +142,7 @@ def row_of(
         "config": config,
         "git_commit": commit,
         "git_dirty": dirty,
-        "task": {
-            "name": task.name,
-            "title": task.title,
-            "version": task.version,
-            "modality": task.modality["name"],
-            "data": task.data,
-            "reference": task.reference,
-            "caveat": task.caveat,
-            "data_sha256": data.data_sha256,
-            "split_sha256": data.split_sha256,
-            **counts,
-            "n_classes": len(data.classes),
-            "max_length": found.modality.max_length,
-            "n_truncated": sum(part.truncated for part in data.parts.values()),
-            "n_skipped": sum(part.skipped for part in data.parts.values()),
-            "leakage": data.leakage,
-        },
+        "task": task_block(task, found),
         "encoder": {"ref": references.parse(cell.encoder).short, **facts},
         "protocol": found.protocol,
         "seeds": list(stored["test"].by_seed),
@@ -182,6 +163,31 @@ def row_of(
         **({"further": further} if further else {}),
     }
     return row, stored
+
+
+def task_block(task: tasks.Task, found: Measurement) -> dict[str, Any]:
+    """What a row says of its task and data."""
+    data = found.data
+    counts: dict[str, int] = {}
+    for split, part in data.parts.items():
+        counts |= {f"n_{split}": len(part), f"n_{split}_full": part.full}
+    return {
+        "name": task.name,
+        "title": task.title,
+        "version": task.version,
+        "modality": task.modality["name"],
+        "data": task.data,
+        "reference": task.reference,
+        "caveat": task.caveat,
+        "data_sha256": data.data_sha256,
+        "split_sha256": data.split_sha256,
+        **counts,
+        "n_classes": len(data.classes),
+        "max_length": found.modality.max_length,
+        "n_truncated": sum(part.truncated for part in data.parts.values()),
+        "n_skipped": sum(part.skipped for part in data.parts.values()),
+        "leakage": data.leakage,
+    }
 
 
 def scored(task: tasks.Task, stored: predictions.Predictions) -> list[dict[str, Any]]:

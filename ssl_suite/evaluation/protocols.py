@@ -95,54 +95,84 @@ def check(plan: Plan) -> None:
         raise SuiteError(f"task {task.name}: its head is trained; use protocol=finetune or probe.")
 
 
+class _Trials:
+    """The trials of a plan: run, or read where they were run before.
+
+    Attributes:
+        done, folders: by rate and seed the result and the folder.
+    """
+
+    def __init__(self, plan: Plan, out: Path, say: Say, threads: int | None) -> None:
+        self.plan, self.out, self.say, self.threads = plan, out, say, threads
+        self.done: dict[tuple[float, int], dict[str, Any]] = {}
+        self.folders: dict[tuple[float, int], Path] = {}
+
+    def run(self, lr: float, seed: int) -> float | None:
+        """One trial; returns its dev score."""
+        one, select = replace(self.plan, lr=lr, seed=seed), self.plan.task.select
+        folder = trial.folder_of(one, self.out)
+        result = trial.run(one, folder, self.threads)
+        self.done[lr, seed], self.folders[lr, seed] = result, folder
+        score = result["dev"].get(select)
+        shown = "undefined" if score is None else f"{score:.4f}"
+        self.say(f"  lr {lr:g}, seed {seed}: dev {select} {shown}, {result['seconds']:.0f} s")
+        if "lost" in result:
+            self.say(f"    lost at {result['lost']}")
+        return score
+
+    def choose_rate(self) -> tuple[float, dict[float, float | None]]:
+        """The rate that is best on dev with the first seeds, and the scores of all; the others' weights are removed. A
+        rate that loses a trial is not chosen.
+
+        Raises:
+            SuiteError: no rate has a score.
+        """
+        budget, task = self.plan.budget, self.plan.task
+        seeds = budget.seeds[: budget.rate_seeds]
+        per_lr = {lr: mean_score([self.run(lr, seed) for seed in seeds]) for lr in budget.lr}
+        chosen = best_rate(per_lr, metrics.find(task.select).higher_is_better)
+        if chosen is None and len(budget.lr) == 1 and "lost" not in self.done[budget.lr[0], seeds[0]]:
+            chosen = budget.lr[0]  # nothing was to be chosen
+        if chosen is None:
+            raise SuiteError(
+                f"task {task.name}: {task.select} on dev is undefined for every learning rate: all answers are alike, "
+                "or the loss was lost. Train longer (epochs, tokens of the budget), or at lower rates (lr)."
+            )
+        for (lr, _), folder in self.folders.items():
+            if lr != chosen:
+                trial.discard(folder)
+        return chosen, per_lr
+
+    def predict(self, lr: float) -> dict[str, dict[int, np.ndarray]]:
+        """By part and seed the predictions of all seeds, once each has something to test.
+
+        Raises:
+            SuiteError: a seed has not.
+        """
+        for seed in self.plan.budget.seeds:
+            if (lr, seed) not in self.done:
+                self.run(lr, seed)
+            if not self.done[lr, seed]["best_step"]:
+                lost = self.done[lr, seed].get("lost", "no dev score was defined.")
+                name = self.plan.task.name
+                raise SuiteError(f"task {name}: seed {seed} has nothing to test at the rate {lr:g}: {lost}")
+        found: dict[str, dict[int, np.ndarray]] = {}
+        for seed in self.plan.budget.seeds:
+            one = replace(self.plan, lr=lr, seed=seed)
+            for part, of_seed in trial.predict_parts(one, self.folders[lr, seed], self.threads).items():
+                found.setdefault(part, {})[seed] = of_seed
+        return found
+
+
 def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
     task, budget = plan.task, plan.budget
     modality, data = trial.load_data(plan)
-    done: dict[tuple[float, int], dict[str, Any]] = {}
-    folders: dict[tuple[float, int], Path] = {}
-
-    def run(lr: float, seed: int) -> None:
-        one = replace(plan, lr=lr, seed=seed)
-        folder = trial.folder_of(one, out)
-        done[lr, seed], folders[lr, seed] = trial.run(one, folder, threads), folder
-        score = done[lr, seed]["dev"].get(task.select)
-        shown = "undefined" if score is None else f"{score:.4f}"
-        say(f"  lr {lr:g}, seed {seed}: dev {task.select} {shown}, {done[lr, seed]['seconds']:.0f} s")
-        if "lost" in done[lr, seed]:
-            say(f"    lost at {done[lr, seed]['lost']}")
-
-    # Choose the rate on dev with the first seeds; one that loses a trial is not chosen.
-    first = budget.seeds[: budget.rate_seeds]
-    for lr in budget.lr:
-        for seed in first:
-            run(lr, seed)
-    per_lr = {lr: mean_score([done[lr, seed]["dev"].get(task.select) for seed in first]) for lr in budget.lr}
-    chosen = best_rate(per_lr, metrics.find(task.select).higher_is_better)
-    if chosen is None and len(budget.lr) == 1 and "lost" not in done[budget.lr[0], budget.seeds[0]]:
-        chosen = budget.lr[0]  # nothing was to be chosen
-    if chosen is None:
-        raise SuiteError(
-            f"task {task.name}: {task.select} on dev is undefined for every learning rate: all answers are alike, or "
-            f"the loss was lost. Train longer (epochs, tokens of the budget), or at lower rates (lr)."
-        )
-    for (lr, _), folder in folders.items():
-        if lr != chosen:
-            trial.discard(folder)
-
-    # Train the other seeds, then open test.
-    for seed in budget.seeds:
-        if (chosen, seed) not in done:
-            run(chosen, seed)
-        if not done[chosen, seed]["best_step"]:
-            lost = done[chosen, seed].get("lost", "no dev score was defined.")
-            raise SuiteError(f"task {task.name}: seed {seed} has nothing to test at the rate {chosen:g}: {lost}")
-    predictions: dict[str, dict[int, np.ndarray]] = {}
-    for seed in budget.seeds:
-        one = replace(plan, lr=chosen, seed=seed)
-        for part, found in trial.predict_parts(one, folders[chosen, seed], threads).items():
-            predictions.setdefault(part, {})[seed] = found
-    results = list(done.values())
-    told = done[chosen, budget.seeds[0]]
+    trials = _Trials(plan, out, say, threads)
+    chosen, per_lr = trials.choose_rate()
+    predictions = trials.predict(chosen)
+    results = list(trials.done.values())
+    of_seed = {seed: trials.done[chosen, seed] for seed in budget.seeds}
+    first = of_seed[budget.seeds[0]]
     return Measurement(
         plan,
         modality,
@@ -150,10 +180,10 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         predictions,
         protocol={
             "name": plan.protocol,
-            "head": told["head"],
+            "head": first["head"],
             "lr": chosen,
             "lr_grid": list(budget.lr),
-            "steps": told["steps"],
+            "steps": first["steps"],
             **{key: value for key, value in budget.facts().items() if key in RECORDED},
             "head_init": budget.head,
             **({"keep_special": plan.keep_special} if references.parse(plan.encoder).map else {}),
@@ -161,15 +191,15 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         selection={
             "split": "dev",
             "metric": task.select,
-            "value": mean_score([done[chosen, seed]["dev"].get(task.select) for seed in budget.seeds]),
+            "value": mean_score([result["dev"].get(task.select) for result in of_seed.values()]),
             "per_lr": {f"{lr:g}": value for lr, value in per_lr.items()},
         },
-        encoder=told["encoder"],
+        encoder=first["encoder"],
         trials=len(results),
         steps=sum(result["steps"] for result in results),
         tokens=sum(result["tokens"] for result in results),
         seconds=sum(result["seconds"] for result in results),
-        curves={seed: done[chosen, seed]["curve"] for seed in budget.seeds},
+        curves={seed: result["curve"] for seed, result in of_seed.items()},
     )
 
 

@@ -10,31 +10,26 @@ Shapes: I items of a split, S sequences (S == I unless an item is several sequen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ssl_suite.core.errors import SuiteError, nearest
-from ssl_suite.core.faults import BadRecord, FaultCounter
-from ssl_suite.core.records import Record
 from ssl_suite.core.wording import count
 from ssl_suite.data.cache import content_hash
 from ssl_suite.data.loader import FRAME
 from ssl_suite.data.sources import Sources, resolve_entry
 from ssl_suite.data.store import Windows
-from ssl_suite.evaluation import items, lookup
+from ssl_suite.evaluation import items, task_inputs
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Labels
 from ssl_suite.evaluation.tables import Rows, keep, read_rows
 from ssl_suite.evaluation.tasks import FILE, PARTS, Task, entry
 from ssl_suite.modalities.base import Modality
-from ssl_suite.modalities.tables import ROW_NUMBERS
 
-Reader = Callable[[str, Any], Iterator[tuple[int, Record]]]  # (column, fault) -> row numbers and records
 SYMBOLS = 0xF0000  # of the planes of Unicode for private use: room for 131,068 tokens of several letters
 
 
@@ -171,13 +166,13 @@ def load(
     # Read and encode the inputs of each kept row.
     layout = head.layout[len(task.inputs) - 1]()
     train = rows.names.index("train")
-    reader: Reader = partial(read, modality, sources, firsts)
-    if others is not None:
-        known = lookup.records(task, modality, others, rows)
-        reader = lambda column, fault: lookup.read(column, rows, known, fault)  # noqa: E731
+    if others is None:
+        reader = task_inputs.cells(modality, sources, firsts)
+    else:
+        reader = task_inputs.references(task, modality, others, rows)
     first_input = reader(task.inputs[0], lambda error: None)
     modality.fit(record for row, record in first_input if rows.parts[row] == train)  # bad rows are met again below
-    inputs, skipped = encode(task, modality, layout, reader, rows, place.get("on_error") or "stop")
+    inputs, skipped = task_inputs.encode(task, modality, layout, reader, rows, place.get("on_error") or "stop")
     for row, found in inputs.items():
         where = f"task {task.name}: {rows.places[row]}"
         labels.values_R[row] = head.fit_label(labels.values_R[row], found, where)
@@ -187,17 +182,11 @@ def load(
     data = lay_out(task, modality, layout, inputs, rows, labels, window, skipped)
     data.classes, data.data_sha256, data.split_sha256 = labels.classes, data_sha256, split_digest(task, rows)
     data.leakage = leaks(rows)
-    check_labels(task, data)
-    return data
-
-
-def check_labels(task: Task, data: TaskData) -> None:
-    """Refuse a part whose labels are all the same: nothing is learnt from it, and no score on it says anything."""
     for name, part in data.parts.items():
-        if part.labels_I.dtype != object and len(np.unique(part.labels_I)) < 2:
+        if label := labels.constant(part.labels_I):
             of = f"the {count(len(part), 'item')} of {name}" + " that the budget keeps" * (len(part) < part.full)
-            label = data.classes[part.labels_I[0]] if data.classes else part.labels_I[0]
             raise SuiteError(f"task {task.name}: the label of {of} is always {label}: nothing to learn or score.")
+    return data
 
 
 def leaks(rows: Rows) -> dict[str, int]:
@@ -227,84 +216,6 @@ def find_sources(task: Task, modality: Modality, place: Mapping[str, Any], data:
         return Sources(paths, str(path))
     section = {**(entry(data) or {}), "root": place.get("root"), "cache": place.get("cache")}
     return resolve_entry(modality, section)
-
-
-def read(
-    modality: Modality, sources: Sources, firsts: list[int], column: str, fault: Any
-) -> Iterator[tuple[int, Record]]:
-    """Every record of a column of the tables with the number of its row."""
-    for path, first in zip(sources.paths, firsts, strict=True):
-        for record in modality.read(path, fault, column, ROW_NUMBERS):
-            yield first + int(record.name.removeprefix(ROW_NUMBERS)) - 1, record
-
-
-def encode(
-    task: Task,
-    modality: Modality,
-    layout: items.Single,
-    reader: Reader,
-    rows: Rows,
-    on_error: str,
-) -> tuple[dict[int, tuple[Any, ...]], int]:
-    """What the inputs of kept rows encode to, by row, and how many rows of train were skipped; fills in digests and
-    identities of all."""
-    faults, signal = FaultCounter(on_error), modality.frame is not None
-    inputs: dict[int, list[Any]] = {}
-    seen: dict[int, list[tuple[bytes, bytes]]] = {}
-    known: dict[bytes, Any] = {}
-    for k, column in enumerate(task.inputs):
-        optional = layout.apart and k > 0
-
-        def fault(error: SuiteError, optional: bool = optional) -> None:
-            if not (optional and getattr(error, "reason", "").startswith("no ")):  # an empty cell
-                faults(error)
-
-        for row, record in reader(column, fault):
-            if rows.parts[row] < 0 or len(seen.get(row, ())) < k:
-                continue
-            raw = as_bytes(record.data)
-            digest = hashlib.blake2b(raw, digest_size=16).digest()
-            identity = digest if signal else b""
-            if not signal or rows.keep[row]:
-                try:
-                    found = known[digest] if digest in known else layout.read(modality, record, k)
-                except BadRecord as error:
-                    faults(error)
-                    continue
-                if layout.apart:  # a recording stands in many trials: one array
-                    known[digest] = found
-                identity = identity or modality.identity(flat(found))
-                if rows.keep[row]:
-                    inputs.setdefault(row, []).append(found)
-            seen.setdefault(row, []).append((raw, identity))
-    train = rows.names.index("train")
-    least = [1 if layout.apart and part == train else len(task.inputs) for part in rows.parts]
-    whole = {row for row, found in seen.items() if len(found) >= least[row]}
-    for row in whole:
-        raws, identities = zip(*seen[row], strict=True)
-        joined = b"\0".join(raws)
-        rows.digests[row] = hashlib.sha256(joined).digest()
-        rows.identities[row] = identities if layout.apart else (b"".join(identities),)
-    missing = [row for row in rows.used() if row not in whole]
-    scored = [row for row in missing if rows.parts[row] != train]
-    if scored or not any(row in inputs and row in whole for row in rows.of("train")):
-        what = "dev and test skip no row" if scored else "all rows of train were skipped"
-        which = [*faults.examples, *(f"{rows.places[row]} has no '{task.inputs[-1]}'." for row in scored)]
-        raise SuiteError(f"task {task.name}: {what}: {''.join(which[:1])}")
-    return {row: tuple(found) for row, found in inputs.items() if row in whole}, len(missing)
-
-
-def flat(found: Any) -> np.ndarray:
-    """The ids or frames of what a layout read."""
-    if isinstance(found, list):
-        return np.concatenate(found)
-    return found[0] if isinstance(found, tuple) else found
-
-
-def as_bytes(data: Any) -> bytes:
-    """A record's input as bytes."""
-    text = "\n".join(data) if isinstance(data, list) else data
-    return text.encode("utf-8") if isinstance(text, str) else text
 
 
 def lay_out(

@@ -47,6 +47,12 @@ class Labels(NamedTuple):
     classes: tuple[str, ...] = ()
     more_R: np.ndarray | None = None
 
+    def constant(self, labels_I: np.ndarray) -> str:
+        """The only label of a split, from which nothing is learnt; "" where labels differ, or are objects."""
+        if labels_I.dtype == object or len(np.unique(labels_I)) > 1:
+            return ""
+        return str(self.classes[labels_I[0]] if self.classes else labels_I[0])
+
 
 class Head(Objective):
     """The base of all heads.
