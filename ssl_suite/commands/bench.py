@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
             text_encoders.place_of(reference.name)  # nothing is measured for hours and then lacks its main arm
     if jobs:
         with View() as view:
-            outcomes = side_by_side.run(phases, settings, jobs, bench_plan.sizes(cells, settings), view.tell)
+            outcomes = side_by_side.run(phases, settings, jobs, bench_plan.sizes(cells, settings), view.show)
     else:
         outcomes = bench.run(phases, settings, say)
     paths = bench.rows_or_fault(outcomes)
@@ -139,8 +139,8 @@ class View:
         if self.status:
             self.status.stop()
 
-    def tell(self, progress: Any, outcome: Any) -> None:
-        """Say what came of a cell, and where the table is."""
+    def show(self, progress: Any, outcome: Any) -> None:
+        """Print what a cell gave, and how far the table is."""
         if outcome:
             for line in (*outcome.lines, *([f"  not measured: {outcome.fault}"] if outcome.fault else [])):
                 say(line)

@@ -50,7 +50,7 @@ def show(args: argparse.Namespace) -> int:
 
     from ssl_suite.evaluation import rows
 
-    root, benchmark = _settled(args, "board show")
+    root, benchmark = _root_and_benchmark(args, "board show")
     found = rows.read_all(root, benchmark)
     if args.json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
@@ -79,7 +79,7 @@ def verify(args: argparse.Namespace) -> int:
     from ssl_suite.leaderboard.verify import failing
     from ssl_suite.leaderboard.verify import verify as check
 
-    root, benchmark = _settled(args, "board verify")
+    root, benchmark = _root_and_benchmark(args, "board verify")
     findings = check(root, benchmark)
     count, failed = len(rows.row_files(root, benchmark)), failing(findings)
     if args.json:
@@ -117,7 +117,7 @@ def diff(args: argparse.Namespace) -> int:
     if (root_a.resolve(), row_a["run_id"]) == (root_b.resolve(), row_b["run_id"]):
         raise SuiteError(f"'{names[0]}' and '{names[1]}' are the same row: {row_a['run_id']}.")
     result = compare(row_a, row_b, root_a, root_b, settings["metric"])
-    print(json.dumps(asdict(result), indent=1, ensure_ascii=False) if args.json else _told(result))
+    print(json.dumps(asdict(result), indent=1, ensure_ascii=False) if args.json else _comparison_text(result))
     return 0
 
 
@@ -135,7 +135,7 @@ def render(args: argparse.Namespace) -> int:
 
     own = [word for word in args.words if word.startswith("bench.path=")]
     args.words = [word for word in args.words if word not in own]
-    root, benchmark = _settled(args, "board render")
+    root, benchmark = _root_and_benchmark(args, "board render")
     paths = draw(root, benchmark, own[-1].partition("=")[2] if own else None)
     if args.json:
         print(json.dumps([str(path) for path in paths], indent=1))
@@ -145,7 +145,7 @@ def render(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settled(args: argparse.Namespace, command: str) -> tuple[Path, str | None]:
+def _root_and_benchmark(args: argparse.Namespace, command: str) -> tuple[Path, str | None]:
     """The leaderboards folder, and the benchmark if one is named."""
     words, names = split_free(args.words)
     settings = parse_words(words, PLACE)
@@ -234,7 +234,7 @@ def _cell(rows: Sequence[Row]) -> str:
     return "\n".join(parts)
 
 
-def _told(result: Comparison) -> str:
+def _comparison_text(result: Comparison) -> str:
     better = "higher" if result.higher_is_better else "lower"
     lines = [
         f"{result.task}: {result.metric} ({better} is better), {result.n:,} test items",

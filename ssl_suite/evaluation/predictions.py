@@ -48,13 +48,13 @@ class Kind:
 
     Attributes:
         label, prediction: (values, classes, what) -> the array that memory holds; raises what cannot be stored.
-        label_type, prediction_type: (number of classes) -> the name of a pyarrow type.
+        label_type, prediction_type: of a pyarrow column; ``number`` is the smallest that holds the class numbers.
     """
 
     label: Callable[[Any, Sequence[str], str], np.ndarray]
     prediction: Callable[[Any, Sequence[str], str], np.ndarray]
-    label_type: Callable[[int], str]
-    prediction_type: Callable[[int], str]
+    label_type: str
+    prediction_type: str
 
 
 def finite(x_I: Any, what: str) -> np.ndarray:
@@ -121,26 +121,18 @@ def _text_lists(x_I: Any, classes: Sequence[str], what: str) -> np.ndarray:
     return objects([[str(x) for x in each] for each in x_I])
 
 
-def _number_type(classes: int) -> str:
-    return "uint8" if classes <= 256 else "int16"
-
-
-def _same(name: str) -> Callable[[int], str]:
-    return lambda classes: name
-
-
 KINDS: dict[str, Kind] = {
-    "classes": Kind(_classes, _numbers, _same("int16"), _number_type),
-    "values": Kind(lambda x, c, w: finite(x, w), _single, _same("double"), _same("float")),
+    "classes": Kind(_classes, _numbers, "int16", "number"),
+    "values": Kind(lambda x, c, w: finite(x, w), _single, "double", "float"),
     # Numbers of classes: of each word; of each slot.
-    "tags": Kind(_lists(np.int64), _lists(np.int64), _same("list<int16>"), _same("list<int16>")),
-    "slots": Kind(_lists(np.int64), _lists(np.int64), _same("list<int16>"), _same("list<int16>")),
-    "answers": Kind(_text_lists, _texts, _same("list<string>"), _same("string")),  # the accepted ones; the given one
-    "texts": Kind(_texts, _texts, _same("string"), _same("string")),
-    "activity": Kind(_lists(np.int64), _lists(np.int64), _same("list<int16>"), _same("list<int16>")),  # bits a frame
-    "scores": Kind(_zero_one, _single, _same("int16"), _same("float")),
+    "tags": Kind(_lists(np.int64), _lists(np.int64), "list<int16>", "list<int16>"),
+    "slots": Kind(_lists(np.int64), _lists(np.int64), "list<int16>", "list<int16>"),
+    "answers": Kind(_text_lists, _texts, "list<string>", "string"),  # the accepted ones; the given one
+    "texts": Kind(_texts, _texts, "string", "string"),
+    "activity": Kind(_lists(np.int64), _lists(np.int64), "list<int16>", "list<int16>"),  # bits a frame
+    "scores": Kind(_zero_one, _single, "int16", "float"),
     # Of each candidate whether it is right, and its score.
-    "rankings": Kind(_lists(np.int64), _lists(np.float32), _same("list<int16>"), _same("list<float>")),
+    "rankings": Kind(_lists(np.int64), _lists(np.float32), "list<int16>", "list<float>"),
 }
 
 
@@ -184,10 +176,10 @@ def encode(predictions: Predictions) -> bytes:
     columns = {"item": pa.array(predictions.items_I, pa.int32())}
     if predictions.clusters_I is not None:
         columns["cluster"] = pa.array(predictions.clusters_I, pa.int32())
-    columns["label"] = _arrow(predictions.labels_I, held.label_type(count))
+    columns["label"] = _arrow(predictions.labels_I, held.label_type, count)
     for seed, x_I in predictions.by_seed.items():
-        wanted = "float" if x_I.dtype.kind == "f" and predictions.kind == "classes" else held.prediction_type(count)
-        columns[f"seed_{seed}"] = _arrow(x_I, wanted)
+        wanted = "float" if x_I.dtype.kind == "f" and predictions.kind == "classes" else held.prediction_type
+        columns[f"seed_{seed}"] = _arrow(x_I, wanted, count)
     facts = {"classes": json.dumps(list(predictions.classes))}
     if predictions.kind not in ("classes", "values"):
         facts["kind"] = predictions.kind
@@ -199,10 +191,11 @@ def encode(predictions: Predictions) -> bytes:
     return out.getvalue().to_pybytes()
 
 
-def _arrow(x_I: np.ndarray, name: str) -> Any:
+def _arrow(x_I: np.ndarray, name: str, classes: int) -> Any:
     import pyarrow as pa
 
-    types = {"uint8": pa.uint8(), "int16": pa.int16(), "float": pa.float32(), "double": pa.float64()}
+    types = {"number": pa.uint8() if classes <= 256 else pa.int16()}
+    types |= {"int16": pa.int16(), "float": pa.float32(), "double": pa.float64()}
     types |= {"string": pa.string(), "list<string>": pa.list_(pa.string())}
     types |= {"list<int16>": pa.list_(pa.int16()), "list<float>": pa.list_(pa.float32())}
     wanted = types[name]

@@ -116,7 +116,7 @@ def write(root: Path, row: Mapping[str, Any], predictions: Mapping[str, Predicti
         folder = root / "predictions" / row["benchmark"]
         for each in (final.parent, folder):
             each.mkdir(parents=True, exist_ok=True)
-        with _alone(root) as held:
+        with _locked(root) as held:
             if held:  # so every unfinished file is of a process that died
                 for left in (*final.parent.glob(f".*{UNFINISHED}"), *folder.glob(f".*{UNFINISHED}")):
                     left.unlink()
@@ -176,7 +176,7 @@ def write_manifest(root: Path, entries: list[dict[str, str]]) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
+def _locked(folder: Path) -> Iterator[bool]:
     """One writer at a time; the lock is on the folder itself and goes with the process. False: no locks here."""
     handle = os.open(folder, os.O_RDONLY)
     try:

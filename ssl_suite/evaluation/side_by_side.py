@@ -50,16 +50,16 @@ class Progress:
         return None
 
 
-Tell = Callable[[Progress, "Outcome | None"], None]
+Report = Callable[[Progress, "Outcome | None"], None]
 
 
 @dataclass
 class Table:
-    """The state of ``run``: what waits, what came out, and what is told of it."""
+    """The state of ``run``: what waits, what came out, and what is reported of it."""
 
     settings: Settings
     sizes: Mapping[tuple[str, ...], Size]
-    tell: Tell
+    report: Report
     progress: Progress
     stop: StopSignals
     began: float = field(default_factory=time.monotonic)
@@ -77,11 +77,11 @@ class Table:
         partly = sum(done_tokens(self.sizes[cell.key]) for cell in running)
         self.progress.done_tokens = max(self.progress.done_tokens, whole + partly)
         self.progress.seconds = time.monotonic() - self.began
-        self.tell(self.progress, outcome)
+        self.report(self.progress, outcome)
 
 
 def run(
-    phases: list[list[Cell]], settings: Settings, jobs: int, sizes: Mapping[tuple[str, ...], Size], tell: Tell
+    phases: list[list[Cell]], settings: Settings, jobs: int, sizes: Mapping[tuple[str, ...], Size], report: Report
 ) -> list[Outcome]:
     """Measure cells, ``jobs`` at a time; no fault of one of them stops the others.
 
@@ -98,7 +98,7 @@ def run(
     before = sum(done_tokens(sizes[cell.key]) for cell in cells)
     progress = Progress(len(cells), sum(sizes[cell.key].tokens for cell in cells), done_tokens=before, before=before)
     with StopSignals() as stop:
-        table = Table(replace(settings, threads=1), sizes, tell, progress, stop)
+        table = Table(replace(settings, threads=1), sizes, report, progress, stop)
         for phase in phases:
             waiting, alone = deque(phase), deque[Cell]()
             while waiting or alone:
@@ -118,7 +118,7 @@ def _drain(todo: deque[Cell], jobs: int, table: Table) -> list[Cell]:
     """Measure until nothing is left, a signal came, or a process was killed; returns the cells under way then."""
     running: dict[Future[Outcome], Cell] = {}
     killed: list[Cell] = []
-    told = False
+    signalled = False
     with _one_thread(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
         while (todo or running) and not killed:
             while len(running) < jobs and not table.stop.asked and (cell := _free(todo, running)):
@@ -128,8 +128,8 @@ def _drain(todo: deque[Cell], jobs: int, table: Table) -> list[Cell]:
                     todo.appendleft(cell)
                     break
             done, _ = wait(running, TICK, FIRST_COMPLETED)
-            if table.stop.asked and not told:
-                told = True
+            if table.stop.asked and not signalled:
+                signalled = True
                 for child in multiprocessing.active_children():
                     os.kill(child.pid, signal.SIGTERM)  # type: ignore[arg-type]
             for future in done:

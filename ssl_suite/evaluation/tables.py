@@ -89,7 +89,7 @@ def read_rows(task: Task, paths: list[Path]) -> tuple[list[int], Rows]:
             found[name] += columns[name]
     parts_R = np.array(parts, np.int8)
     if task.dev is not None:
-        carve(task, parts_R, found[task.group] if task.group else None)
+        take_dev_from_train(task, parts_R, found[task.group] if task.group else None)
     positions = np.zeros(len(parts_R), np.int32)
     for i, part in enumerate(task.parts):
         mine = parts_R == i
@@ -105,7 +105,7 @@ def is_file(value: Any) -> bool:
     return str(value).startswith(FILE)
 
 
-def carve(task: Task, parts_R: np.ndarray, groups: list[Any] | None) -> None:
+def take_dev_from_train(task: Task, parts_R: np.ndarray, groups: list[Any] | None) -> None:
     """Move a share of the training rows to dev: those whose group (else whose place) has the smallest SHA-256."""
     match = CARVED.fullmatch(task.dev or "")
     assert match is not None  # the task was checked

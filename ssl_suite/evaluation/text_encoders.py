@@ -37,12 +37,12 @@ def wrapped(
     model, tokenizer = load_hf(reference.name, scratch, dropout, seed)
     check_positions(model, modality.max_length, reference)
     origin = None if scratch else digest(model)
-    found = _in_the_place_of_words(reference, modality.vocabulary, model, tokenizer, seed, keep_special)
+    found = _with_embeddings(reference, modality.vocabulary, model, tokenizer, seed, keep_special)
     found.origin = origin
     return found
 
 
-def _in_the_place_of_words(
+def _with_embeddings(
     reference: Reference, v: Vocabulary, model: Any, tokenizer: Any, seed: int, keep_special: bool
 ) -> Wrapped:
     own_VD = model.get_input_embeddings().weight.detach()

@@ -214,7 +214,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         # Build: what cannot be opened leaves no folder.
         parts = build(plan, group.device, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / TRIAL).write_text(json.dumps(_told(plan), indent=1), encoding="utf-8")
+        (folder / TRIAL).write_text(json.dumps(_description(plan), indent=1), encoding="utf-8")
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
         if plan.budget.head == "linear" and plan.protocol != "probe":
@@ -231,7 +231,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         if stop.asked:
             raise KeyboardInterrupt
 
-    # Tell.
+    # Write what came out.
     if parts.digest is not None and encoders.digest(parts.opened.encoder) != parts.digest:
         raise SuiteError(f"{folder}: the frozen encoder's weights moved; this is a fault of the suite.")
     best = chosen_checkpoint(plan, folder)
@@ -368,6 +368,6 @@ def _load_chosen(learner: Learner, plan: Plan, folder: Path, device: torch.devic
     learner.load_state_dict(load_file(found / checkpoint.WEIGHTS, device=str(device)))
 
 
-def _told(plan: Plan) -> dict[str, Any]:
+def _description(plan: Plan) -> dict[str, Any]:
     """The plan for a reader, without the folders of this machine."""
     return plan.facts() | {"task": plan.task.name, "seed": plan.seed, "lr": plan.lr, "budget": plan.budget.facts()}

@@ -40,12 +40,12 @@ class Bar:
 
 @dataclass(frozen=True)
 class Forest:
-    """``ticks``: (position, text). ``told``: the plot in words. ``zero``: where a dashed line stands, if anywhere."""
+    """``ticks``: (position, text). ``description``: the plot in words. ``zero``: of a dashed line, if there is one."""
 
     height: float
     bars: tuple[Bar, ...]
     ticks: tuple[tuple[float, str], ...]
-    told: str
+    description: str
     width: float
     left: float
     zero: float | None = None

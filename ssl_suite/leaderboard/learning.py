@@ -32,12 +32,12 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Panel:
-    """``ticks_x``, ``ticks_y``: (position, text). ``told``: the plot in words, for those who cannot see it."""
+    """``ticks_x``, ``ticks_y``: (position, text). ``description``: the plot in words, for those who cannot see it."""
 
     arms: tuple[Drawn, ...]
     ticks_x: tuple[tuple[float, str], ...]
     ticks_y: tuple[tuple[float, str], ...]
-    told: str
+    description: str
     width: float = WIDTH
     height: float = HEIGHT
     left: float = LEFT

@@ -266,8 +266,9 @@ def test_what_does_not_fit_the_task_is_refused(folders: dict[str, Path], run: Pa
     refused(
         r"no token for 1,024 of the task's symbols \(AAAAA, .*\+map to put random words", f"hf:{folders['bert']}", kmers
     )
-    for reference in ("cnn", f"hf:{folders['bert']}+map"):
-        refused("reads tokens, modality=image gives frames", reference, modality("image", max_length=None))
+    picture = modality("image", max_length=None)
+    refused("reads tokens, modality=image gives frames", "cnn", picture)
+    refused("reads signals: it has no words to map", f"hf:{folders['bert']}+map", picture)
     with pytest.raises(SuiteError, match="is of modality=dna, task stability of protein: write ") as caught:
         modality_for(parse(str(run)), section("protein"), "stability")
     assert "\n" not in str(caught.value)

@@ -35,7 +35,7 @@ def test_points_lie_where_a_naive_map_puts_them() -> None:
     bert, rand = [[2.0, 1.0, 0.5], [1.0, 1.0, 0.1]], [[2.0, 2.0, 1.9]]
     drawn = learning.panel(*made(row("rand", rand), row("BERT", bert), row("k-mer linear", rand)))
     assert drawn is not None and [one.arm for one in sorted(drawn.arms, key=lambda one: one.arm)] == ["BERT", "rand"]
-    assert "BERT ends at 0.3" in drawn.told and "30 steps" in drawn.told
+    assert "BERT ends at 0.3" in drawn.description and "30 steps" in drawn.description
     one = next(one for one in drawn.arms if one.arm == "BERT")
     top, bottom = learning.TOP, learning.HEIGHT - learning.BOTTOM
     for (x, y), step, loss in zip(points(one.line), (10, 20, 30), np.mean(bert, axis=0), strict=True):

@@ -58,7 +58,7 @@ class Ctc(Head):
         **more: Any,
     ) -> None:
         super().__init__(encoder, data, *others, **more)
-        self.told = {"units": units, "half": half, "projection": projection, "layers": layers, "hidden": hidden}
+        self.recorded = {"units": units, "half": half, "projection": projection, "layers": layers, "hidden": hidden}
         self.rate, self.between = 2 if half else 1, UNITS[units]
         self.project = nn.Linear(encoder.width, projection)
         self.lstm = recurrent.Lstm(projection, hidden, layers, both=True)
@@ -147,7 +147,7 @@ class Ctc(Head):
         return objects(found)
 
     def settings(self) -> dict[str, Any]:
-        return super().settings() | self.told | {"too_short": self.too_short}
+        return super().settings() | self.recorded | {"too_short": self.too_short}
 
 
 def spelled(text: str, units: str) -> list[str]:

@@ -55,7 +55,7 @@ class FrameMultilabel(Head):
             raise SuiteError(f"task {data.task}: head.speakers={speakers} should be from 1 to {MOST}.")
         self.speakers = speakers
         super().__init__(encoder, data, *others, **more)
-        self.told = {"seconds": seconds, "speakers": speakers, "hidden": hidden}
+        self.recorded = {"seconds": seconds, "speakers": speakers, "hidden": hidden}
         self.lstm = recurrent.Lstm(encoder.width, hidden, int(hidden > 0), both=False)
         self.output = nn.Linear(self.lstm.width, speakers)
         part, targets_TK = data.parts["train"], np.zeros((len(data.values), speakers), np.uint8)
@@ -141,7 +141,7 @@ class FrameMultilabel(Head):
         return found
 
     def settings(self) -> dict[str, Any]:
-        return super().settings() | self.told
+        return super().settings() | self.recorded
 
 
 def segments(value: Any, where: str) -> list[tuple[float, float, str]]:

@@ -50,7 +50,7 @@ class Verification(Head):
     ) -> None:
         self.dim = dim
         super().__init__(encoder, data, *others, **more)
-        self.told = {"hidden": hidden, "dim": dim, "margin": margin, "scale": scale}
+        self.recorded = {"hidden": hidden, "dim": dim, "margin": margin, "scale": scale}
         self.margin, self.scale = margin, scale
         self.layer = nn.Linear(encoder.width, hidden)
         self.output = nn.Linear(2 * hidden, dim)
@@ -110,4 +110,4 @@ class Verification(Head):
         return (vectors_SC[0::2] * vectors_SC[1::2]).sum(1)
 
     def settings(self) -> dict[str, Any]:
-        return super().settings() | self.told
+        return super().settings() | self.recorded
