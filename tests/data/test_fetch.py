@@ -120,14 +120,6 @@ def test_a_file_into_a_folder_of_ones_own(site: Site, tmp_path: Path) -> None:
     assert resolve(DNA(), data(entry, root=str(root))).paths == [root / "deep/x.fa"]
 
 
-def test_a_connection_that_drops_half_way(site: Site, tmp_path: Path) -> None:
-    site.cut = [len(FASTA) // 2]
-    entry = one(site)
-    run(entry)
-    assert (tmp_path / "cache/data/deep/x.fa").read_bytes() == FASTA
-    assert site.sent == len(FASTA)
-
-
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_an_archive_is_unpacked_and_removed(kind: str, site: Site, tmp_path: Path) -> None:
     entry = archive(site, packed(kind, {"top/a.fa": FASTA, "./top/b.fa": FASTA, "top/notes": b"x"}))
@@ -140,13 +132,6 @@ def test_an_archive_is_unpacked_and_removed(kind: str, site: Site, tmp_path: Pat
     assert resolve(DNA(), data(entry)).paths == [base / "x/top/a.fa", base / "x/top/b.fa"]
     run(entry)
     assert len(site.requests) == 1
-
-
-def test_a_zip_that_leads_outside(site: Site, tmp_path: Path) -> None:
-    entry = archive(site, packed("zip", {"top/a.fa": FASTA, "../../evil": b"x"}))
-    assert "not unpacked: the name '../../evil' in it leads outside" in fault(entry)
-    assert not list(tmp_path.rglob("*evil*"))
-    assert not (tmp_path / "cache/data/x").exists()
 
 
 def test_an_archive_with_other_things_in_it(site: Site, tmp_path: Path) -> None:
@@ -187,12 +172,6 @@ def test_a_folder_in_the_way_is_left_alone(site: Site, tmp_path: Path) -> None:
     assert (tmp_path / "mine/x/precious").exists()
 
 
-def test_a_wrong_hash_and_a_wrong_length(site: Site, tmp_path: Path) -> None:
-    assert "the catalogue says 0000" in fault(one(site, sha256="0" * 64))
-    assert "has 20,004 bytes there, the catalogue says 5" in fault(one(site, bytes=5))
-    assert not list(tmp_path.rglob("x.fa*"))
-
-
 def test_without_a_known_hash_nothing_is_taken_for_checked(site: Site, tmp_path: Path) -> None:
     entry = one(site, known=False)
     line = (
@@ -204,15 +183,6 @@ def test_without_a_known_hash_nothing_is_taken_for_checked(site: Site, tmp_path:
     path.unlink()
     other = FASTA + b"ACGT\n"  # the file has changed at its source
     assert any(sha(other) in line for line in run(one(site, other, known=False)))
-
-
-@pytest.mark.parametrize("codes", [[404], [500, 500]])
-def test_faults_of_the_server(site: Site, codes: list[int], tmp_path: Path) -> None:
-    site.codes = list(codes)
-    if codes == [404]:
-        assert f"{site.url}/x.fa: is not there (any more): HTTP 404" in fault(one(site))
-    else:
-        assert any("answers 500" in line for line in run(one(site)))
 
 
 def test_no_network(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from Bio.Seq import Seq
 
@@ -313,22 +312,6 @@ def test_without_locks_the_first_to_publish_wins(tmp_path: Path, monkeypatch: py
     assert len(list((tmp_path / "cache").glob("dna-*"))) == 1
 
 
-def test_bpe_is_trained_once_and_comes_with_the_store(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.fa", a=random_bases(30_000, 0))
-    first = DNA(tokenizer="bpe", vocab_size=60, max_length=102)
-    store, _ = run(path, first)
-    assert store.values.dtype == np.uint8
-    assert first.decode(store.values) == random_bases(30_000, 0)
-    second = DNA(tokenizer="bpe", vocab_size=60, max_length=102)
-    again, lines = run(path, second)
-    assert again.folder == store.folder
-    assert "prepared before" in lines[0]
-    assert second.vocabulary == first.vocabulary
-    other = write(tmp_path / "y.fa", a=random_bases(30_000, 1))
-    run(other, second)
-    assert second.vocabulary == first.vocabulary  # a trained tokeniser is not trained again on other data
-
-
 def test_reverse_complements_stay_on_one_side(tmp_path: Path) -> None:
     texts = {f"r{i}": random_bases(100, i) for i in range(200)}
     turned = {f"t{i}": str(Seq(texts[f"r{i}"]).reverse_complement()) for i in range(200)}
@@ -361,10 +344,3 @@ def test_columns_are_taken_from_the_data_section(tmp_path: Path) -> None:
     path.write_text(f"key,letters\nfirst,{random_bases(300, 0)}\n")
     store, _ = run(path, column="letters", id_column="key")
     assert store.record_name(0) == "x.csv:first"
-
-
-@pytest.mark.shared
-def test_twenty_million_bases_a_second(tmp_path: Path) -> None:
-    path = Path(os.environ["SSL_DATA_DIR"]) / "bio/pretrain/yeast_R64-1-1_genome.parquet"
-    rates = [run(path, cache=str(tmp_path / str(i)))[0].report["mtokens_per_s"] for i in range(3)]
-    assert max(rates) > 20  # the first one also imports pyarrow

@@ -53,7 +53,6 @@ CASES: dict[str, tuple[Make, str, str, str]] = {  # the letters of words, and th
         "EFIKLPQ",
     ),
     "bpe": (lambda: Text(tokenizer="bpe", vocab_size=3000, max_length=34), "text", ALPHABET, " "),
-    "wordpiece": (lambda: Text(tokenizer="wordpiece", vocab_size=3000, max_length=34), "text", ALPHABET, " "),
     "unigram": (lambda: Text(tokenizer="unigram", vocab_size=3000, max_length=34), "text", ALPHABET, " "),
 }
 

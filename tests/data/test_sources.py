@@ -31,7 +31,10 @@ def found(**data: object) -> list[Path]:
 
 def test_a_file_a_folder_and_a_glob(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(path=str(files / "deep/notes.txt")) == [files / "deep/notes.txt"]  # a file is taken at its word
-    assert found(path=str(files)) == [files / n for n in ("a.fasta.gz", "b.fa", "deep/er/c.GBK", "genome.fna")]
+    names = ["a.fasta.gz", "b.fa", "deep/er/c.GBK", "genome.fna"]
+    assert found(path=str(files)) == [files / name for name in names]
+    assert resolve(DNA(), {"path": str(files)}).labels() == names
+    assert resolve(DNA(), {"path": str(files / "b.fa")}).labels() == ["b.fa"]
     assert found(path=str(files / "*.f*a")) == [files / "b.fa", files / "genome.fna"]
     assert found(path=str(files / "**" / "*.GBK")) == [files / "deep/er/c.GBK"]
     monkeypatch.chdir(files)
@@ -39,11 +42,6 @@ def test_a_file_a_folder_and_a_glob(files: Path, monkeypatch: pytest.MonkeyPatch
     odd = files / "x[1].fa"
     odd.write_text(">x\nACGT\n")
     assert found(path=str(odd)) == [odd]  # a name with the letters of a glob
-
-
-def test_labels_are_short_and_unique(files: Path) -> None:
-    assert resolve(DNA(), {"path": str(files)}).labels() == ["a.fasta.gz", "b.fa", "deep/er/c.GBK", "genome.fna"]
-    assert resolve(DNA(), {"path": str(files / "b.fa")}).labels() == ["b.fa"]
 
 
 def test_the_built_in_sample_is_what_its_page_says() -> None:
@@ -95,12 +93,6 @@ def test_a_folder_without_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "e.txt").write_text("nothing")
     with pytest.raises(SuiteError, match=r" 2 of its 5 files can be read with modality=text or modality=music\.$"):
         found(path=str(tmp_path))
-
-
-def test_readers_of_modalities(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that can be imported; one whose packages are missing is no reason to fail."""
-    monkeypatch.setattr(sources, "MODALITIES", {"dna": sources.MODALITIES["dna"], "odd": "no.such.module:Odd"})
-    assert sources.readers() == {"dna": DNA.suffixes}
 
 
 def entry(path: Path, *more: dict, **changes: object) -> dict:
