@@ -17,7 +17,7 @@ from ssl_suite.core.faults import EXAMPLES
 from ssl_suite.core.wording import count
 from ssl_suite.data import split, windows
 from ssl_suite.data.seals import seal
-from ssl_suite.data.shards import BLOBS, COLUMNS, SHORT, SMALL_VOCABULARY, Task, finished
+from ssl_suite.data.shards import BLOBS, COLUMNS, SHORT, SMALL_VOCABULARY, Task, finished_shards
 from ssl_suite.data.sides import Sides
 from ssl_suite.data.sources import Sources
 from ssl_suite.data.store import FORMAT, INDEX, SPLITS
@@ -64,7 +64,7 @@ def assemble(
     modality, dtype = tasks[0].modality, tasks[0].dtype
     totals = join(tasks, folder)
     if totals.tokens == 0:
-        raise SuiteError(nothing(sources, totals, tasks[0].fewest))
+        raise SuiteError(no_records(sources, totals, tasks[0].min_tokens))
     low, high = modality.vocabulary.targets
     if (
         modality.frame is None
@@ -87,12 +87,12 @@ def assemble(
         modality.overlap,
         modality.vocabulary.targets,
         modality.max_ambiguous,
-        tasks[0].fewest,
+        tasks[0].min_tokens,
     )
     for name in SPLITS:
         if counts[name] == 0:
-            raise SuiteError(one_sided(name, sources, counts, left_out, fraction, modality.max_ambiguous))
-    left_out[f"records shorter than data.min_tokens={tasks[0].fewest}"] = totals.counts.pop(SHORT, 0)
+            raise SuiteError(empty_split(name, sources, counts, left_out, fraction, modality.max_ambiguous))
+    left_out[f"records shorter than data.min_tokens={tasks[0].min_tokens}"] = totals.counts.pop(SHORT, 0)
     left_out["test records"] = int(np.count_nonzero(table.given == split.TEST))
     left_out["repeated records"] = int(np.count_nonzero(table.given == split.COPY))
     if plan.keep is not None:
@@ -139,7 +139,7 @@ def join(tasks: list[Task], folder: Path) -> Totals:
         out = {name: stack.enter_context(open(folder / "records" / f"{name}.bin", "wb")) for name in COLUMNS}
         values = stack.enter_context(open(folder / "values.bin", "wb"))
         for task in tasks:
-            for shard in finished(task):
+            for shard in finished_shards(task):
                 with open(shard.values, "rb") as file:
                     shutil.copyfileobj(file, values, COPY)
                 notes, arrays = shard.notes, shard.arrays
@@ -169,15 +169,15 @@ def read_table(folder: Path, records: int) -> split.RecordTable:
     )
 
 
-def nothing(sources: Sources, totals: Totals, fewest: int) -> str:
+def no_records(sources: Sources, totals: Totals, min_tokens: int) -> str:
     """The message for an input without a usable record."""
     skipped = sum(totals.skipped.values())
-    why = f"{totals.counts[SHORT]} shorter than data.min_tokens={fewest}, {skipped} skipped"
+    why = f"{totals.counts[SHORT]} shorter than data.min_tokens={min_tokens}, {skipped} skipped"
     first = f" (first: {totals.examples[0]})" if totals.examples else ""
     return f"{sources.described}: holds no usable record: {why}{first}; give longer ones, or lower data.min_tokens."
 
 
-def one_sided(
+def empty_split(
     name: str, sources: Sources, counts: dict[str, int], left_out: Counter[str], fraction: float, ambiguous: float
 ) -> str:
     """The message for an input whose split leaves one side without a window."""

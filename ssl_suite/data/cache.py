@@ -53,7 +53,7 @@ def content_hash(path: Path, given_cache: str | None = None) -> str:
             if len(known) == 64:
                 return known
         digest = sha256(path)
-        unchanged = stamp(path) == before and settled([before])
+        unchanged = stamp(path) == before and is_settled([before])
     except OSError as error:
         raise unreadable(path, error) from None
     if unchanged:
@@ -71,7 +71,7 @@ def stamp(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def settled(stamps: Iterable[list[int]]) -> bool:
+def is_settled(stamps: Iterable[list[int]]) -> bool:
     """Whether a change of any of these files from now on gives another stamp: its clock has moved on since the last."""
     return time.time_ns() - max((changed for _, _, changed, _ in stamps), default=0) > TICK
 

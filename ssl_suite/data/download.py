@@ -123,7 +123,7 @@ def receive(item: Download, part: Path, have: int, meter: Meter) -> None:
     except urllib.error.URLError as error:
         raise unreachable(item, error.reason) from None
     except (OSError, http.client.HTTPException) as error:
-        raise Passing(f"the connection broke ({words(error)})") from None
+        raise Passing(f"the connection broke ({reason_of(error)})") from None
     with response:
         if have and response.status != 206:
             meter.say(f"the server sends all of it again instead of the rest ({have:,} bytes were here)")
@@ -142,7 +142,7 @@ def receive(item: Download, part: Path, have: int, meter: Meter) -> None:
                 f"{item.address}: the server does not say how long it is, and no SHA-256 is known: "
                 "whether all of it comes cannot be told; get it by other means."
             )
-        enough(part, (total or have) - have)
+        check_space(part, (total or have) - have)
         meter.begin(have, total)
         with open(part, "ab") as file:
             while piece := read(response):
@@ -161,7 +161,7 @@ def read(response: Any) -> bytes:
     try:
         return response.read1(PIECE)
     except (OSError, http.client.HTTPException) as error:
-        raise Passing(f"the connection broke ({words(error)})") from None
+        raise Passing(f"the connection broke ({reason_of(error)})") from None
 
 
 def refused(item: Download, error: urllib.error.HTTPError) -> Exception:
@@ -178,11 +178,11 @@ def unreachable(item: Download, reason: Any) -> Exception:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return SuiteError(f"{item.address}: the server's certificate is not valid ({reason.verify_message}).")
     if isinstance(reason, OSError):
-        return Passing(f"no connection ({words(reason)})", answered=isinstance(reason, ssl.SSLError))
+        return Passing(f"no connection ({reason_of(reason)})", answered=isinstance(reason, ssl.SSLError))
     return SuiteError(f"{item.address}: cannot be asked for ({reason}).")
 
 
-def words(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """An error of the network in a few words."""
     if isinstance(error, socket.gaierror):
         return "the server's name cannot be looked up"
@@ -200,7 +200,7 @@ def opener() -> urllib.request.OpenerDirector:
     return director
 
 
-def enough(path: Path, needed: int) -> None:
+def check_space(path: Path, needed: int) -> None:
     """Raise ``SuiteError`` where the disk has less than ``needed`` bytes left for ``path``."""
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     free = shutil.disk_usage(folder).free

@@ -21,7 +21,7 @@ from ssl_suite.data.catalogue import (
     remedy,
     state,
 )
-from ssl_suite.data.download import WAITS, Unreachable, download, enough
+from ssl_suite.data.download import WAITS, Unreachable, check_space, download
 from ssl_suite.data.meter import Meter, metering
 
 NOTE = ".fetched.json"  # in a folder that came out of an archive: which archive
@@ -70,7 +70,7 @@ def fetch(
             metering(report, terminal) as meter,
         ):
             for item in source.downloads:
-                get(entry.name, item, base, meter(Path(item.file).name), waits)
+                fetch_item(entry.name, item, base, meter(Path(item.file).name), waits)
     except OSError as error:
         why = f"{error.filename or base}: {error.strerror or error}"
         raise SuiteError(f"{name}: {why}; choose another folder by data.root.") from None
@@ -96,7 +96,7 @@ def check(entry: Entry, where: Sequence[Path], given_cache: str | None) -> Path:
     return base
 
 
-def get(name: str, item: Download, base: Path, meter: Meter, waits: tuple[float, ...]) -> None:
+def fetch_item(name: str, item: Download, base: Path, meter: Meter, waits: tuple[float, ...]) -> None:
     """One download of an entry: use what is there, else download; then unpack."""
     target = base / item.file
     into = base / item.unpack if item.unpack else None
@@ -108,7 +108,7 @@ def get(name: str, item: Download, base: Path, meter: Meter, waits: tuple[float,
         )
     placed = target.is_file()  # by hand, or by an interrupted call
     if not placed:
-        digest = bring(name, item, target, meter, waits)
+        digest = fetch_file(name, item, target, meter, waits)
     elif what := difference(item, target):
         raise SuiteError(
             f"{target}: is not the catalogued file (its {what} differs); move it away and run the command again."
@@ -117,7 +117,7 @@ def get(name: str, item: Download, base: Path, meter: Meter, waits: tuple[float,
         digest = cache.sha256(target)
     if into is None:
         return
-    enough(into, item.unpacked_bytes or item.bytes or 0)
+    check_space(into, item.unpacked_bytes or item.bytes or 0)
     meter.say(f"unpacking into {into}")
     note = {"address": item.address, "sha256": digest, "bytes": target.stat().st_size}
     result = archives.unpack(target, into, item.unpacked_bytes, note={NOTE: note})
@@ -126,15 +126,15 @@ def get(name: str, item: Download, base: Path, meter: Meter, waits: tuple[float,
         target.unlink()
 
 
-def bring(name: str, item: Download, target: Path, meter: Meter, waits: tuple[float, ...]) -> str:
+def fetch_file(name: str, item: Download, target: Path, meter: Meter, waits: tuple[float, ...]) -> str:
     """Download one file; returns its SHA-256."""
     if offline():
-        raise SuiteError(f"{name}: {offline()}=1 forbids the network; {by_hand(name, item, target)}")
-    enough(target, (item.bytes or 0) + (item.unpacked_bytes or item.bytes or 0) * bool(item.unpack))
+        raise SuiteError(f"{name}: {offline()}=1 forbids the network; {manual_instructions(name, item, target)}")
+    check_space(target, (item.bytes or 0) + (item.unpacked_bytes or item.bytes or 0) * bool(item.unpack))
     try:
         found = download(item, target, meter, waits)
     except Unreachable as error:
-        raise SuiteError(f"{name}: {error}; {by_hand(name, item, target)}") from None
+        raise SuiteError(f"{name}: {error}; {manual_instructions(name, item, target)}") from None
     if item.sha256 is None:
         meter.say(f"WARNING: no SHA-256 is known for {item.address}: nobody has checked what came (SHA-256 {found})")
     return found
@@ -146,7 +146,7 @@ def offline(environment: Mapping[str, str] = os.environ) -> str | None:
     return next((name for name in OFFLINE_VARIABLES if environment.get(name, "").upper() in on), None)
 
 
-def by_hand(name: str, item: Download, target: Path) -> str:
+def manual_instructions(name: str, item: Download, target: Path) -> str:
     """What to do where this machine has no network."""
     facts = [f"{item.bytes:,} bytes" if item.bytes else "", f"SHA-256 {item.sha256}" if item.sha256 else ""]
     known = ", ".join(fact for fact in facts if fact)

@@ -107,7 +107,7 @@ def stream(text: str, given_cache: str | None, report: Report) -> tuple[list[Pat
             except SuiteError:
                 raise
             except Exception as error:  # whatever the data set's own files and the libraries make of each other
-                raise explained(wanted, target, error) from None
+                raise explain(wanted, target, error) from None
             if key(wanted) != target.name:
                 (target / "plan.json").unlink()
                 raise SuiteError(f"data.path={text}: its files changed while they were read; start again.")
@@ -255,7 +255,7 @@ def tables(rows: Any, done: int, limit: int | None, word: str | None) -> Iterato
         yield pa.concat_tables(held)
 
 
-def explained(wanted: Name, target: Path, error: Exception) -> SuiteError:
+def explain(wanted: Name, target: Path, error: Exception) -> SuiteError:
     """What the system and the libraries say, in one line with what to do."""
     if isinstance(error, OSError) and error.errno and str(error.filename).startswith(str(target)):
         return SuiteError(f"{error.filename}: {error.strerror}; free space, or set data.cache.")

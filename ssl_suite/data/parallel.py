@@ -15,20 +15,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.data.shards import Task, grouped, sizes_of, tokenise
+from ssl_suite.data.shards import Task, file_sizes, group_files, tokenise
 from ssl_suite.modalities.base import Modality
 
 
 @contextmanager
 def helpers(modality: Modality, paths: list[Path], workers: int | None) -> Iterator[ProcessPoolExecutor | None]:
     """Processes for these files, where they pay: as many as make ``workers`` with this one, by default the cores."""
-    sizes = sizes_of(paths)
-    number = min(workers or len(os.sched_getaffinity(0)), len(grouped(sizes))) - 1
+    sizes = file_sizes(paths)
+    number = min(workers or len(os.sched_getaffinity(0)), len(group_files(sizes))) - 1
     if number < 1 or (workers is None and sum(sizes) < modality.parallel_from):
         yield None
         return
     context = multiprocessing.get_context("spawn")  # fork would copy the locks of torch's threads
-    pool = ProcessPoolExecutor(number, mp_context=context, initializer=begin)
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=start_helper)
     try:
         for _ in range(number):
             pool.submit(imported, type(modality))  # starts the processes, which takes two seconds of imports
@@ -46,7 +46,7 @@ def tokenise_all(tasks: list[Task], pool: ProcessPoolExecutor | None, progress: 
         SuiteError: a fault of the input, or a process was killed.
     """
     # The largest first, so that no long task starts when the others are done.
-    order = sorted(tasks, key=lambda task: -sum(sizes_of([path for _, path in task.files])))
+    order = sorted(tasks, key=lambda task: -sum(file_sizes([path for _, path in task.files])))
     if pool is None:
         return sum(tokenise(task, progress) for task in order)
     modality, bare = pickle.dumps(order[0].modality), Modality()  # once: ``encode`` here may change it meanwhile
@@ -71,7 +71,7 @@ def tokenise_all(tasks: list[Task], pool: ProcessPoolExecutor | None, progress: 
     return reused
 
 
-def begin() -> None:
+def start_helper() -> None:
     """Make ready a helper: it ends when the process that started it is gone (a pool's would wait for ever), and takes
     one core (the tokenizers library would start a thread for each)."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -93,11 +93,11 @@ def imported(kind: type) -> str:
 def tokenise_there(task: Task, modality: bytes) -> tuple[int, int]:
     """``tokenise`` in a helper: shards reused, and tokens made."""
     tokens: list[int] = []
-    return tokenise(replace(task, modality=opened(modality)), tokens.append), sum(tokens)
+    return tokenise(replace(task, modality=unpickled(modality)), tokens.append), sum(tokens)
 
 
 @functools.lru_cache(1)
-def opened(modality: bytes) -> Modality:
+def unpickled(modality: bytes) -> Modality:
     """The modality that was pickled; one for all tasks, so that text keeps the words it has met: with none known it
     takes twice as long."""
     found: Modality = pickle.loads(modality)

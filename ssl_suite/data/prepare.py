@@ -24,8 +24,8 @@ from ssl_suite.core.wording import count
 from ssl_suite.data import cache, parallel, windows
 from ssl_suite.data.assemble import assemble
 from ssl_suite.data.seals import discard_damaged
-from ssl_suite.data.shards import REPEATED, tagged, tasks_of
-from ssl_suite.data.sides import decide
+from ssl_suite.data.shards import REPEATED, Task, tasks_of, with_tags
+from ssl_suite.data.sides import assign_sides
 from ssl_suite.data.sources import Sources, resolve
 from ssl_suite.data.store import FORMAT, INDEX, Store
 from ssl_suite.modalities.base import Modality
@@ -105,7 +105,7 @@ def store_key(modality: Modality, data: Mapping[str, Any], sources: Sources) -> 
         "modality": modality.fingerprint(),
         "window": [modality.max_length, modality.overlap, modality.max_ambiguous],
         "tags": [sources.tags.get(path) for path in sources.paths],
-        "fewest": fewest(data),
+        "fewest": min_tokens(data),
         "data": {name: data.get(name) for name in ("column", "id_column", "on_error", "valid_fraction")}
         | ({"max_record_mb": data["max_record_mb"]} if data.get("max_record_mb") else {}),
     }
@@ -144,14 +144,13 @@ def make(
         if store is not None:
             return store
         work = target.parent / (f".{target.name}.partial" + ("" if alone else f".{os.uname().nodename}.{os.getpid()}"))
-        begun_with(work, before, report)
+        open_work_folder(work, before, report)
         begun = time.monotonic()
         report(f"data: preparing {sources.described}")
         with parallel.helpers(modality, sources.paths, data.get("workers")) as pool:
-            trained_tokenizer(modality, data, sources, work)
-            tasks = tasks_of(
-                modality, sources.paths, work, data.get("on_error", "stop"), fewest(data), reading(data), sources.tags
-            )
+            fit_tokenizer(modality, data, sources, work)
+            template = Task(modality, work, data.get("on_error", "stop"), min_tokens(data), read_settings(data))
+            tasks = tasks_of(template, sources.paths, sources.tags)
             reused = parallel.tokenise_all(tasks, pool, Progress(report))
         assemble(tasks, sources, data, key, work / "store", begun, reused)
         unchanged = stamps(sources) == before
@@ -164,11 +163,11 @@ def make(
             "writes to."
         )
     store = Store(target)
-    describe(store, report)
+    report_result(store, report)
     return store
 
 
-def begun_with(work: Path, before: list[list[int]], report: Report) -> None:
+def open_work_folder(work: Path, before: list[list[int]], report: Report) -> None:
     """The folder of a preparation; what a killed one left there is kept if the inputs are those it read."""
     note = work / "inputs.json"
     if work.is_dir():
@@ -181,17 +180,17 @@ def begun_with(work: Path, before: list[list[int]], report: Report) -> None:
     atomic.write_json(note, before)
 
 
-def fewest(data: Mapping[str, Any]) -> int:
+def min_tokens(data: Mapping[str, Any]) -> int:
     """``data.min_tokens``; runs of before it was a key have none."""
     return data.get("min_tokens", windows.MINIMUM)
 
 
-def reading(data: Mapping[str, Any]) -> dict[str, Any]:
+def read_settings(data: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of ``modality.read`` that are set; only modalities with tables know them."""
     return {name: data[name] for name in ("column", "id_column", "max_record_mb") if data.get(name) is not None}
 
 
-def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sources, work: Path) -> None:
+def fit_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sources, work: Path) -> None:
     """Train the tokeniser on what the split leaves for training, or take the one that the finished shards of a killed
     preparation were made with."""
     folder, on_error = work / "tokenizer", data.get("on_error", "stop")
@@ -202,14 +201,14 @@ def trained_tokenizer(modality: Modality, data: Mapping[str, Any], sources: Sour
     def read(file: int) -> Iterator[Record]:
         path = sources.paths[file]
         try:
-            for record in modality.read(path, FaultCounter(on_error), **reading(data)):
-                yield tagged(record, sources.tags.get(path))
+            for record in modality.read(path, FaultCounter(on_error), **read_settings(data)):
+                yield with_tags(record, sources.tags.get(path))
         except BadRecord as error:
             if on_error != "skip":
                 raise error.advised() if len(sources.paths) > 1 else error from None
 
     if modality.learns:
-        sides = decide(modality, read, len(sources.paths), data.get("valid_fraction", 0.05), sources.described)
+        sides = assign_sides(modality, read, len(sources.paths), data.get("valid_fraction", 0.05), sources.described)
         sides.save(work)
         modality.fit(sides.training(modality, read))
     else:
@@ -246,7 +245,7 @@ def publish(built: Path, target: Path) -> None:
     atomic.sync(target.parent)
 
 
-def describe(store: Store, report: Report) -> None:
+def report_result(store: Store, report: Report) -> None:
     """The result in two lines, and one more for what was left out."""
     facts = store.report
     report(

@@ -53,7 +53,7 @@ def read(folder: Path, name: str, thorough: bool = False) -> dict[str, Any]:
     for file, digest in digests.items():
         if cache.sha256(folder / file) != digest:
             raise SuiteError(f"{folder / file}: does not match its SHA-256; {REMEDY}.")
-    if cache.settled(stamps.values()):
+    if cache.is_settled(stamps.values()):
         with suppress(OSError):  # a cache that cannot be written is hashed each time
             atomic.write(note, json.dumps(stamps))
     return facts

@@ -52,23 +52,23 @@ class Task:
 
     Attributes:
         modality: with its tokeniser trained.
-        number: of the task.
-        files: (place among the inputs, path) of each.
         folder: where the shards go.
         on_error: ``stop`` or ``skip``.
-        fewest: tokens that a record must have.
+        min_tokens: tokens that a record must have.
         reading: further keywords of ``modality.read``.
+        number: of the task.
+        files: (place among the inputs, path) of each.
         tags: by file, tags of all its records; they win over a record's own.
         alone: whether the first file is all of the input: to skip it would leave nothing.
     """
 
     modality: Modality
-    number: int
-    files: tuple[tuple[int, Path], ...]
     folder: Path
     on_error: str
-    fewest: int
+    min_tokens: int
     reading: dict[str, Any]
+    number: int = 0
+    files: tuple[tuple[int, Path], ...] = ()
     tags: dict[int, dict[str, str]] = field(default_factory=dict)
     alone: bool = False
 
@@ -86,40 +86,26 @@ class Task:
         return self.modality.frame.width if self.modality.frame is not None else 1
 
 
-def tasks_of(
-    modality: Modality,
-    paths: list[Path],
-    folder: Path,
-    on_error: str,
-    fewest: int,
-    reading: dict[str, Any],
-    tags: dict[Path, dict[str, str]] | None = None,
-) -> list[Task]:
-    """Distribute the input files over tasks, see ``grouped``."""
-    groups = [[(number, paths[number]) for number in group] for group in grouped(sizes_of(paths))]
-    tagged = {i: (tags or {})[path] for i, path in enumerate(paths) if path in (tags or {})}
+def tasks_of(template: Task, paths: list[Path], tags: dict[Path, dict[str, str]]) -> list[Task]:
+    """Distribute the input files over tasks, see ``group_files``; ``tags`` by path."""
     return [
-        Task(
-            modality,
-            i,
-            tuple(group),
-            folder,
-            on_error,
-            fewest,
-            reading,
-            {n: tagged[n] for n, _ in group if n in tagged},
+        replace(
+            template,
+            number=i,
+            files=tuple((n, paths[n]) for n in group),
+            tags={n: tags[paths[n]] for n in group if paths[n] in tags},
             alone=len(paths) == 1,
         )
-        for i, group in enumerate(groups)
+        for i, group in enumerate(group_files(file_sizes(paths)))
     ]
 
 
-def sizes_of(paths: list[Path]) -> list[int]:
+def file_sizes(paths: list[Path]) -> list[int]:
     """Bytes of each file; 0 for one that is not there, of which the reader says what is wrong."""
     return [path.stat().st_size if path.exists() else 0 for path in paths]
 
 
-def grouped(sizes: list[int]) -> list[list[int]]:
+def group_files(sizes: list[int]) -> list[list[int]]:
     """The files of each task: ``SMALL`` ones share one, up to ``MOST`` files or a sixteenth of all bytes, so that
     processes have something to share. It depends on the files alone: finished shards stay valid."""
     largest = min(GROUP[1], max(GROUP[0], sum(sizes) // 16))
@@ -222,7 +208,7 @@ class Finished:
     notes: dict[str, Any]
 
 
-def finished(task: Task) -> Iterator[Finished]:
+def finished_shards(task: Task) -> Iterator[Finished]:
     """The finished shards of a task, in order, up to the first that is missing or incomplete."""
     for number in range(10**6):
         base = task.folder / f"{task.number:06d}-{number:06d}"
@@ -254,7 +240,7 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
         SuiteError: a fault of the file or, under ``on_error=stop``, of a record.
     """
     number = consumed = 0
-    for done in finished(task):
+    for done in finished_shards(task):
         number, consumed = number + 1, done.notes["consumed"]
         if done.notes["last"]:
             return number
@@ -267,7 +253,7 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
             if place <= consumed:
                 faults.paused = place < consumed
                 continue
-            use(shard, file, record, side, faults)
+            encode_into(shard, file, record, side, faults)
             if shard.full():
                 shard.finish(place, faults, last=False)
                 progress(shard.tokens)
@@ -290,8 +276,8 @@ def tokenise(task: Task, progress: Callable[[int], None] = lambda tokens: None) 
 def records(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record, int | None]]:
     """(file, record, side) of all files, with the tags that hold for a whole file; the side where it is settled."""
     sides, places = Sides.load(task.folder), Counter[int]()
-    for number, record in untagged(task, faults):
-        record = tagged(record, task.tags.get(number))
+    for number, record in read_files(task, faults):
+        record = with_tags(record, task.tags.get(number))
         if sides is None:
             yield number, record, None
             continue
@@ -299,12 +285,12 @@ def records(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record, int
         yield from ((number, part, side) for part, side in sides.parts(task.modality, number, place, record))
 
 
-def tagged(record: Record, more: dict[str, str] | None) -> Record:
+def with_tags(record: Record, more: dict[str, str] | None) -> Record:
     """A record with the tags of its file."""
     return replace(record, tags={**record.tags, **more}) if more else record
 
 
-def untagged(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
+def read_files(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
     """(file, record) of all files. Of small ones that share a task, a damaged file gives none of its records."""
     for number, path in task.files:
         if len(task.files) == 1:
@@ -312,7 +298,7 @@ def untagged(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
             return
         counts, examples = faults.counts.copy(), list(faults.examples)
         try:
-            whole = all_of(task, path, faults)
+            whole = read_whole(task, path, faults)
         except BadRecord as error:
             faults.counts, faults.examples = counts, examples
             faults(BadRecord(str(error), f"file: {error.reason}"))
@@ -320,7 +306,7 @@ def untagged(task: Task, faults: FaultCounter) -> Iterator[tuple[int, Record]]:
         yield from ((number, record) for record in whole)
 
 
-def all_of(task: Task, path: Path, faults: FaultCounter) -> Iterable[Record]:
+def read_whole(task: Task, path: Path, faults: FaultCounter) -> Iterable[Record]:
     """The records of a small file, once all of it has been read; one that unpacks to more than ``HELD`` is read again,
     its faults being counted by now."""
     held, size = [], 0
@@ -338,7 +324,7 @@ def without_file(task: Task) -> Shard:
     return Shard(task, 0)
 
 
-def use(shard: Shard, file: int, record: Record, side: int | None, faults: FaultCounter) -> None:
+def encode_into(shard: Shard, file: int, record: Record, side: int | None, faults: FaultCounter) -> None:
     """Encode one record into the shard, or count why not."""
     try:
         given = given_split(record)
@@ -350,7 +336,7 @@ def use(shard: Shard, file: int, record: Record, side: int | None, faults: Fault
         faults(error)
         return
     shard.counts.update(record.counts)
-    if len(encoded.values) < shard.task.fewest:
+    if len(encoded.values) < shard.task.min_tokens:
         # Not a fault of the input: assemblies and read sets hold such scraps, and no window can be made of them.
         shard.counts[SHORT] += 1
         return

@@ -79,7 +79,7 @@ class Sides:
         return cls(**{**found, "described": str(found["described"]), "block": int(found["block"])})
 
 
-def decide(modality: Modality, read: Read, files: int, fraction: float, described: str) -> Sides:
+def assign_sides(modality: Modality, read: Read, files: int, fraction: float, described: str) -> Sides:
     """Look at all records and give each a side.
 
     Args:
@@ -125,7 +125,7 @@ def decide(modality: Modality, read: Read, files: int, fraction: float, describe
         sides = np.repeat(np.where(usable, COPY, TEST).astype(np.uint8), counts)
         sides[kept] = np.where(plan.valid_blocks, VALID, TRAIN)
     elif plan.mode == "blocks":
-        sides[usable & np.isin(table.digests[:, 0], drawn(table, usable, fraction, described))] = VALID
+        sides[usable & np.isin(table.digests[:, 0], draw_records(table, usable, fraction, described))] = VALID
         how = "whole records"
     if not (np.any(sides == VALID) and np.any(sides == TRAIN)):
         remedy = f"give more, or lower modality.max_length={modality.max_length}"
@@ -136,7 +136,7 @@ def decide(modality: Modality, read: Read, files: int, fraction: float, describe
     return Sides(how, plan.block, np.frombuffer(firsts, np.int64), counts, sides)
 
 
-def drawn(table: RecordTable, usable: np.ndarray, fraction: float, described: str) -> np.ndarray:
+def draw_records(table: RecordTable, usable: np.ndarray, fraction: float, described: str) -> np.ndarray:
     """The identities of a few whole records for validation: the smallest, up to ``fraction`` of all, at least one."""
     found, first = np.unique(table.digests[usable, 0], return_index=True)
     if len(found) < 2:

@@ -105,7 +105,7 @@ def resolve_folder(text: str, path: Path, suffixes: tuple[str, ...]) -> Sources:
     files = files_in(path)
     found = [file.absolute() for file in files if file.name.lower().endswith(suffixes)]
     if not found:
-        raise SuiteError(f"data.path={text}: {nothing(files, suffixes)}")
+        raise SuiteError(f"data.path={text}: {no_files(files, suffixes)}")
     others = len(files) - len(found)
     also = f"; {others} of other kinds left alone" if others else ""
     return Sources(found, f"{count(len(found), 'file')} in {path}{also}")
@@ -117,16 +117,16 @@ def files_in(base: Path) -> list[Path]:
     return [file for file in found if not any(part.startswith(".") for part in file.relative_to(base).parts)]
 
 
-def nothing(files: list[Path], suffixes: tuple[str, ...]) -> str:
+def no_files(files: list[Path], suffixes: tuple[str, ...]) -> str:
     """What to say of a folder without files for a modality: what it reads, and which modality reads what is there."""
     counts = {name: sum(file.name.lower().endswith(ends) for file in files) for name, ends in readers().items()}
     most = max(counts.values(), default=0)
     best = [f"modality={name}" for name, count in counts.items() if count == most]
     hint = f" {most} of its {count(len(files), 'file')} can be read with {' or '.join(best)}." if most else ""
-    return f"the folder holds no file that ends in {plain(suffixes)}.{hint}"
+    return f"the folder holds no file that ends in {unpacked_suffixes(suffixes)}.{hint}"
 
 
-def plain(suffixes: tuple[str, ...]) -> str:
+def unpacked_suffixes(suffixes: tuple[str, ...]) -> str:
     """Suffixes for a message, without those of packed files."""
     return ", ".join(suffix for suffix in suffixes if not suffix.endswith(PACKED))
 
@@ -187,7 +187,7 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
     if alien is not None:
         raise SuiteError(
             f"data={name}: {alien.name} is of a kind that modality={modality.name} does not read "
-            f"({plain(modality.suffixes)}); the entry is for tasks, or for reading it elsewhere."
+            f"({unpacked_suffixes(modality.suffixes)}); the entry is for tasks, or for reading it elsewhere."
         )
     return Sources(sorted(set(paths)), f"{name}: {source.title}", tags=tags)
 

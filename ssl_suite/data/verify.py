@@ -61,7 +61,7 @@ def verify(store: Store, modality: Modality) -> dict[str, Any]:
         if modality.frame is None:
             targets = modality.vocabulary.targets
             silent += int(silent_tokens(store.values, windows.starts_S, windows.lengths_S, *targets).sum())
-            unknown += occurrences(store.values, windows, modality.vocabulary.unk)
+            unknown += count_token(store.values, windows, modality.vocabulary.unk)
     if modality.frame is None:
         result |= {"silent_rate": silent / tokens, "unknown_rate": unknown / tokens}
     shared = np.isin(identities["valid"], identities["train"])
@@ -91,10 +91,10 @@ def window_identities(store: Store, windows: Windows, modality: Modality) -> np.
     return identities
 
 
-def occurrences(values: np.ndarray, windows: Windows, token: int) -> int:
+def count_token(values: np.ndarray, windows: Windows, token: int) -> int:
     """How often a token occurs in windows, each position counted once."""
     total = 0
-    for begin, end in zip(*merged(windows), strict=True):
+    for begin, end in zip(*merge_windows(windows), strict=True):
         for start in range(int(begin), int(end), AT_ONCE):
             total += int(np.count_nonzero(values[start : min(start + AT_ONCE, int(end))] == token))
     return total
@@ -134,16 +134,16 @@ def shared_records(store: Store) -> int:
 
 def shared_tokens(train: Windows, valid: Windows) -> int:
     """Tokens of the store that lie in a training window and in a validation window."""
-    starts, ends = merged(train)
+    starts, ends = merge_windows(train)
     total = 0
-    for begin, end in zip(*merged(valid), strict=True):
+    for begin, end in zip(*merge_windows(valid), strict=True):
         first, last = np.searchsorted(ends, begin, side="right"), np.searchsorted(starts, end, side="left")
         over = np.minimum(ends[first:last], end) - np.maximum(starts[first:last], begin)
         total += int(over.sum())
     return total
 
 
-def merged(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
+def merge_windows(windows: Windows) -> tuple[np.ndarray, np.ndarray]:
     """The stretches that windows cover, without overlap: their starts and ends, increasing."""
     order = np.argsort(windows.starts_S, kind="stable")
     starts = np.asarray(windows.starts_S)[order]

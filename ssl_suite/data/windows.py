@@ -16,17 +16,17 @@ TOKENS_AT_ONCE = 1 << 20  # looked at together when ambiguous tokens are counted
 
 
 def cut(
-    segments: Segments, window: int, overlap: int, fewest: int = MINIMUM
+    segments: Segments, window: int, overlap: int, min_tokens: int = MINIMUM
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Windows of at most ``window`` tokens; neighbours in a segment share ``overlap``.
 
-    A shorter last window is kept where it brings at least ``fewest`` tokens (or a full step, where that is less)
+    A shorter last window is kept where it brings at least ``min_tokens`` tokens (or a full step, where that is less)
     that no window before it holds; a segment shorter than a window becomes one window.
 
     Returns:
         starts_S, lengths_S, which segment each comes from, and how many tokens are in no window.
     """
-    step, minimum = window - overlap, min(fewest, window)
+    step, minimum = window - overlap, min(min_tokens, window)
     lengths = segments.lengths
     counts = 1 + np.maximum(0, -(-(lengths - window) // step))
     last_adds = lengths - (counts - 1) * step - overlap
@@ -65,7 +65,7 @@ def write(
     overlap: int,
     targets: tuple[int, int],
     max_silent: float,
-    fewest: int,
+    min_tokens: int,
 ) -> tuple[dict[str, int], Counter[str]]:
     """Write the windows of both splits under ``folder``.
 
@@ -74,7 +74,7 @@ def write(
         values: (tokens,) ids; None for signals, whose frames all say something.
         targets: ids that say something, half-open.
         max_silent: windows with a larger share of other ids are left out.
-        fewest: tokens, see ``cut``.
+        min_tokens: tokens, see ``cut``.
 
     Returns:
         The number of windows by split, and what was left out.
@@ -86,7 +86,7 @@ def write(
     windows, left_out = dict.fromkeys(SPLITS, 0), Counter[str]()
     try:
         for part in parts:
-            starts_S, lengths_S, owner_S, lost = cut(part, window, overlap, fewest)
+            starts_S, lengths_S, owner_S, lost = cut(part, window, overlap, min_tokens)
             silent_S = np.zeros_like(lengths_S)
             if values is not None:
                 silent_S = silent_tokens(values, starts_S, lengths_S, *targets)

@@ -194,7 +194,7 @@ def test_answers_of_the_hub_in_a_users_words() -> None:
         (errors.RepositoryNotFoundError, "no data set of that name"),
         (errors.RevisionNotFoundError, "no such revision"),
     ):
-        assert words in str(hub.explained(parse("hf:a/b@c"), Path("none"), kind.__new__(kind)))
+        assert words in str(hub.explain(parse("hf:a/b@c"), Path("none"), kind.__new__(kind)))
 
 
 def fault(text: str) -> str:

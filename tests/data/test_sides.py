@@ -12,7 +12,7 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import SPECIAL_TOKENS, Record
 from ssl_suite.data import split
 from ssl_suite.data.prepare import prepare
-from ssl_suite.data.sides import Sides, decide
+from ssl_suite.data.sides import Sides, assign_sides
 from ssl_suite.data.store import Store
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
@@ -148,7 +148,7 @@ def test_copies_are_on_one_side_and_of_a_cut_record_on_none() -> None:
     long = ["".join(np.random.default_rng(i).choice(list("ACGT"), 4000)) for i in range(6)]
     turned = long[2].translate(str.maketrans("ACGT", "TGCA"))[::-1]
     records = [Record(str(i), text, "x") for i, text in enumerate([*long, turned, long[0].lower()])]
-    sides = decide(dna, lambda file: iter(records), 1, 0.1, "x")
+    sides = assign_sides(dna, lambda file: iter(records), 1, 0.1, "x")
     assert sides.counts_R[6:].tolist() == [1, 1] and sides.sides_P[-2:].tolist() == [split.COPY] * 2
     for i, record in enumerate(records[:6]):
         assert "".join(part.data for part, _ in sides.parts(dna, 0, i, record)) == long[i]

@@ -16,7 +16,7 @@ from ssl_suite.core.records import Encoded, Frame, Record
 from ssl_suite.data.near_copies import Index, near_copies
 from ssl_suite.data.prepare import prepare
 from ssl_suite.data.store import Store, Windows
-from ssl_suite.data.verify import merged, quantiles, shared_tokens, table, verify
+from ssl_suite.data.verify import merge_windows, quantiles, shared_tokens, table, verify
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.protein import Protein
@@ -99,7 +99,7 @@ def test_shared_tokens_against_a_loop(seed: int) -> None:
         for start, length in zip(windows.starts_S, windows.lengths_S, strict=True):
             mask[start : start + length] = True
         covered.append(mask)
-        starts, ends = merged(windows)
+        starts, ends = merge_windows(windows)
         assert (ends - starts).sum() == mask.sum()
         assert (starts[1:] > ends[:-1]).all()
     assert shared_tokens(*pair) == (covered[0] & covered[1]).sum() > 0
