@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_suite.commands.words import Key, parse_words, split_free
-from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.errors import SuiteError
 
 if TYPE_CHECKING:
     from ssl_suite.evaluation.tasks import Task
@@ -156,7 +156,8 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], list[Task], list[s
         elif name in tasks.benchmarks(folders):
             paths += tasks.files(name, folders)
         else:
-            paths.append(_file(name, tasks.files(None, folders)))
+            known, folders_of = tasks.files(None, folders), tasks.benchmarks(folders)
+            paths.append(tasks.match(name, known, "There is no task or benchmark", folders_of))
     found, faults = [], []
     for path in paths:
         try:
@@ -164,22 +165,6 @@ def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], list[Task], list[s
         except SuiteError as error:
             faults.append(str(error))
     return settings, found, faults
-
-
-def _file(name: str, known: list[Path]) -> Path:
-    """The file of a task by its name or base.
-
-    Raises:
-        SuiteError: there is none, or the base is that of several; the nearest is offered.
-    """
-    found = [path for path in known if name in (path.stem, path.stem.partition("@")[0])]
-    exact = [path for path in found if name == path.stem] or found
-    if not exact:
-        words = [word for path in known for word in (path.stem, path.stem.partition("@")[0], path.parent.name)]
-        raise SuiteError(f"There is no task or benchmark '{name}'.{nearest(name, words)}")
-    if len({path.stem for path in exact}) > 1:
-        raise SuiteError(f"'{name}' is one of {', '.join(path.stem for path in exact)}: say which.")
-    return exact[0]
 
 
 def _state(task: Task, settings: dict[str, Any]) -> str:

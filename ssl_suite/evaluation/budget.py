@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,10 +81,6 @@ class Budget:
         kept = {key: value for key, value in changes.items() if key not in self.overrides}
         where = f"budget={self.name}: of {task} and {arm}"
         return parse(Budget, {**dataclasses.asdict(self), **kept, "tasks": {}, "arms": {}}, where)
-
-    def digest(self) -> str:
-        """SHA-256 of ``facts``."""
-        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()
 
     def with_seeds(self, seeds: list[int]) -> Budget:
         """The same with other seeds."""

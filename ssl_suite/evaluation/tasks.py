@@ -285,12 +285,24 @@ def find(benchmark: str, name: str, folders: Sequence[Path] | None = None) -> Ta
     Raises:
         SuiteError: there is none, or several; the nearest is offered. Or it is wrong; the others are not read.
     """
-    known = files(benchmark, folders)
+    return load(match(name, files(benchmark, folders), f"benchmark {benchmark} has no task"))
+
+
+def match(name: str, known: Sequence[Path], missing: str, others: Sequence[str] = ()) -> Path:
+    """The file of a task by its name or base.
+
+    Args:
+        missing: begins the message where there is none.
+        others: further names that may have been meant.
+
+    Raises:
+        SuiteError: there is none, or the base is that of several; the nearest is offered.
+    """
     found = [path for path in known if name in (path.stem, path.stem.partition("@")[0])]
-    exact = [path for path in found if name == path.stem]
-    if len(exact or found) > 1:
-        raise SuiteError(f"'{name}' is one of {', '.join(path.stem for path in found)}: say which.")
-    if not found:
+    exact = [path for path in found if name == path.stem] or found
+    if len({path.stem for path in exact}) > 1:
+        raise SuiteError(f"'{name}' is one of {', '.join(path.stem for path in exact)}: say which.")
+    if not exact:
         names = [word for path in known for word in (path.stem, path.stem.partition("@")[0])]
-        raise SuiteError(f"benchmark {benchmark} has no task '{name}'.{nearest(name, names)}")
-    return load((exact or found)[0])
+        raise SuiteError(f"{missing} '{name}'.{nearest(name, [*names, *others])}")
+    return exact[0]
