@@ -217,7 +217,7 @@ class Beats(SignalModality):
 
     def __init__(self) -> None:
         self.frame, self.max_length = Frame("uint8", 4, 4), 34
-        self._units(4, "signal")
+        self.codes, self.units = 4, "signal"
 
     def read(self, path: Path, fault: Any, column: Any = None, id_column: Any = None) -> Iterator[Record]:
         yield Record(path.stem, path.read_bytes(), str(path), {"split": path.stem.split("_")[0]})

@@ -27,7 +27,8 @@ class Waves(SignalModality):
     ) -> None:
         self.max_length = max_length
         self.frame = Frame("int16", WIDTH, WIDTH, grid)
-        self._units(codes, units)
+        self.codes, self.units = codes, units
+        self.__post_init__()
 
     def read(
         self, path: Path, fault: Fault, column: str | None = None, id_column: str | None = None
