@@ -17,6 +17,7 @@ settings:
   seeds=100,101,102   others than the budget's
   text=hf:…           the text encoder of the arms BERT, re-emb and rand
   ssl.dna=, ssl.protein=, ssl.music=RUN   the pre-trained encoder of the arms specific-SSL and specific-scratch
+  pretrain=true       first makes the encoders that the benchmark's arms need and ssl.MODALITY= does not give
   keep_special=true   false maps [CLS], [SEP] and [PAD] onto random words too, as the original experiment did
   out=FOLDER          the trials: curves, checkpoints; a killed table goes on there (default runs/bench-NAME-BUDGET)
   root=FOLDER         the leaderboards folder rows are added to (default leaderboards; of budget=smoke that in out=)
@@ -55,6 +56,7 @@ KEYS = {
     "seeds": Key(None, example="100,101,102"),
     "text": Key(None, example="hf:MODEL_FOLDER"),
     **{f"ssl.{name}": Key(None, example="runs/first") for name in MODALITIES},
+    "pretrain": Key("false", choices=("true", "false")),
     "keep_special": Key("true", choices=("true", "false")),
     "out": Key(None, example="runs/table"),
     "root": Key(None, example="leaderboards"),
@@ -80,6 +82,8 @@ def main(args: argparse.Namespace) -> int:
 
     found, jobs = benchmark.load(args.benchmark, given["bench.path"]), _jobs(given)
     settings = _settings(found.name, given, overrides)
+    if given["pretrain"] == "true":
+        given |= _pretrained(found, given, settings, args.plan, jobs or 1)
     cells = _distinct(_cells(found, given, settings))
     named = sum(cell.encoder == given["encoder"] for cell in cells)
     phases = [cells[:named], cells[named:]] if named else [cells]
@@ -104,6 +108,21 @@ def main(args: argparse.Namespace) -> int:
 def say(line: str) -> None:
     """Print a line at once."""
     print(line, flush=True)
+
+
+def _pretrained(found: Any, given: Mapping[str, Any], settings: Any, plan: bool, jobs: int) -> dict[str, str]:
+    """``ssl.MODALITY=`` of the encoders that were made, or are there; of a plan those that are there."""
+    from ssl_suite.evaluation import pretrain
+
+    if not found.pretrain:
+        raise SuiteError(f"pretrain=true: the benchmark {found.name} says of no encoder how it is made; leave it out.")
+    ssl = {name: given[f"ssl.{name}"] for name in MODALITIES if given[f"ssl.{name}"]}
+    wanted = pretrain.sources(found, settings.budget, settings.out, ssl, given["data.root"])
+    if plan:
+        for source in wanted:
+            say(f"{source.modality}: {'is there' if source.done else 'to be pre-trained'}, {source.folder}")
+        return {f"ssl.{source.modality}": str(source.folder) for source in wanted if source.done}
+    return {f"ssl.{name}": run for name, run in pretrain.run(wanted, jobs, say).items()}
 
 
 def _jobs(given: Mapping[str, Any]) -> int | None:

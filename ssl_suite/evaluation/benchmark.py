@@ -6,6 +6,7 @@ the suite knows a benchmark by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +30,8 @@ class Arm(_Block):
     """A line of the table."""
 
     encoder: str
-    """A reference; ``{text}`` is the text encoder and ``{ssl}`` the ``ssl.MODALITY=RUN`` of the task's modality."""
+    """A reference; ``{text}`` is the text encoder, ``{ssl}`` the ``ssl.MODALITY=RUN`` of the task's modality, and
+    ``{ssl.dna}`` that of another one."""
     protocol: str
     """A key of ``protocols.PROTOCOLS``."""
     text: str = ""
@@ -63,6 +65,17 @@ class Aggregate(_Block):
     """What a reader must know of it."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """What its kind takes beside."""
+
+
+class Matrix(_Block):
+    """The gain of some arms over another one, by the modality of the columns."""
+
+    arms: Annotated[list[str], Field(min_length=1)]
+    """Those that are named as a modality is stand on the diagonal in its columns."""
+    against: str
+    """The arm that they are compared with."""
+    text: str = ""
+    """What it asks."""
 
 
 class Plan(_Block):
@@ -102,6 +115,10 @@ class Benchmark(_Block):
     """The default of ``{text}``."""
     smoke: list[str] = Field(default_factory=list)
     """Tasks whose data come with the package, measured by ``budget=smoke`` where the data of no column are here."""
+    pretrain: dict[str, list[str]] = Field(default_factory=dict)
+    """By modality the words of ``ssl_suite run`` that make its encoder where ``pretrain=true`` asks for it."""
+    matrix: Matrix | None = None
+    """Lines by source against columns by modality, as a heat map."""
     plan: Plan | None = None
     """What was fixed before anything was measured."""
 
@@ -135,7 +152,8 @@ def load(name: str, own: str | Path | None = None) -> Benchmark:
         content = {"name": path.stem, **content}
     found = parse(Benchmark, content, str(path))
     named = [(f"contrasts.{key}", arm) for pair in found.contrasts for key, arm in (("a", pair.a), ("b", pair.b))]
-    for key, arm in [*named, *(("controls", arm) for arm in found.controls)]:
+    matrix = [("matrix", arm) for arm in (*found.matrix.arms, found.matrix.against)] if found.matrix else []
+    for key, arm in [*named, *matrix, *(("controls", arm) for arm in found.controls)]:
         if arm not in found.arms:
             raise SuiteError(f"{path}: {key}={arm} is no arm.{nearest(arm, found.arms)}")
     if found.contrasts and sum(pair.main for pair in found.contrasts) != 1:
@@ -206,6 +224,8 @@ def arm_of(encoder: str, protocol: str, benchmark: Benchmark) -> str:
     for name, arm in benchmark.arms.items():
         if arm.protocol != protocol:
             continue
+        if "{ssl." in arm.encoder:
+            continue
         if "{ssl}" in arm.encoder:
             if reference.kind == "run" and reference.reembed == arm.encoder.endswith("+reembed"):
                 return name
@@ -220,7 +240,8 @@ def arm_of(encoder: str, protocol: str, benchmark: Benchmark) -> str:
 
 def encoder_of(arm: Arm, task: tasks.Task, text: str | None, ssl: Mapping[str, str]) -> str | None:
     """The arm's encoder for a task; None where ``text=`` or ``ssl.MODALITY=`` was not given."""
-    run = ssl.get(task.modality["name"])
-    if ("{ssl}" in arm.encoder and run is None) or ("{text}" in arm.encoder and text is None):
+    given = {"text": text, "ssl": ssl.get(task.modality["name"])} | {f"ssl.{name}": run for name, run in ssl.items()}
+    wanted = re.findall(r"{([\w.]+)}", arm.encoder)
+    if any(given.get(name) is None for name in wanted):
         return None
-    return arm.encoder.replace("{text}", text or "").replace("{ssl}", run or "")
+    return re.sub(r"{([\w.]+)}", lambda found: str(given[found[1]]), arm.encoder)

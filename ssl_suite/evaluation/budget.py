@@ -61,6 +61,8 @@ class Budget:
     """Where a head starts: at random, or at a linear model of the features (LP-FT, arXiv:2202.10054)."""
     choose: Literal["best", "last"] = "best"
     """Which step of a trial is tested: the best on dev, or the last."""
+    pretrain_steps: Count = 1500
+    """Steps of the encoders that ``pretrain=true`` makes."""
     rate_seeds: Count = 1
     """Of the seeds, how many choose the rate: by their mean on dev."""
     tasks: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -72,7 +74,7 @@ class Budget:
 
     def facts(self) -> dict[str, Any]:
         """What determines the numbers of a cell: all but the name and how it came about."""
-        told = ("name", "overrides", "tasks", "arms")
+        told = ("name", "overrides", "tasks", "arms", "pretrain_steps")
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in told}
 
     def of_cell(self, task: str, arm: str) -> Budget:

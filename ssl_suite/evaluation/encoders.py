@@ -11,7 +11,7 @@ import torch
 
 from ssl_suite.core import registry
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.evaluation import text_encoders
+from ssl_suite.evaluation import controls, text_encoders
 from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.references import HF, Reference
 from ssl_suite.modalities.base import Modality
@@ -126,6 +126,9 @@ def _run(
             fresh.reset_parameters()
             return _opened(fresh)
         note += f" on {loaded.config['modality']['name']}, fresh embeddings"
+        if reference.control:
+            controls.CONTROLS[reference.control](fresh, seed)
+            note += f", blocks {reference.control}"
         return _opened(fresh, digest(loaded.encoder), loaded.step, note)
     if not scratch:
         _set_dropout(loaded.encoder, dropout)

@@ -2,6 +2,8 @@
 
     RUN                 a run folder of this suite; RUN@STEP is one of its checkpoints, RUN the best
     RUN+reembed         its blocks under a fresh embedder: a run of one modality on the tasks of another
+    RUN+reembed+moments, +permuted   controls: random blocks with the mean and deviation of each of its weights; its
+                        blocks in another order
     hf:NAME_OR_PATH     any ``AutoModel`` of ``transformers``: its own tokens, where they spell the task's symbols; for
                         speech a folder of wav2vec 2.0, HuBERT, WavLM, data2vec or Whisper (its encoder); for images
                         a folder of ViT, DINOv2, Swin, ResNet, ConvNeXt, EfficientNet, …
@@ -28,6 +30,8 @@ from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.settings.run_reference import CONFIG, is_run
 
 HF, RANDOM = "hf:", "random:"
+CONTROLS = ("moments", "permuted")
+ADDITIONS = ("map", "reembed", *CONTROLS)
 NETLESS = ("kmer", "none")  # names that stand for no network
 PRESET = "mini"
 
@@ -41,6 +45,7 @@ class Reference:
         name: the folder (with its ``@STEP``), the name on the hub, or the preset.
         map: whether symbols are mapped onto words; ``map_seed`` None follows the run's seed.
         reembed: whether the symbols get fresh embeddings.
+        control: ``moments`` or ``permuted``, see ``evaluation.controls``; "" for the weights as they are.
     """
 
     kind: str
@@ -48,6 +53,7 @@ class Reference:
     map: bool = False
     map_seed: int | None = None
     reembed: bool = False
+    control: str = ""
 
     @property
     def varies(self) -> bool:
@@ -63,7 +69,8 @@ class Reference:
             name = path.parent.name if path.name == "model" else path.name  # packages keep weights in PACKAGE/model
         seed = "" if self.map_seed is None else f"={self.map_seed}"
         prefix = {"hf": HF, "random": RANDOM, "run": "run:"}.get(self.kind, self.kind)
-        return prefix + name + f"+map{seed}" * self.map + "+reembed" * self.reembed
+        control = f"+{self.control}" if self.control else ""
+        return prefix + name + f"+map{seed}" * self.map + "+reembed" * self.reembed + control
 
 
 def modality_source(reference: Reference) -> str:
@@ -81,24 +88,28 @@ def parse(text: str) -> Reference:
     """
     base = text
     words: list[str] = []
-    while match := re.fullmatch(r"(.+)\+(map(?:=[0-9]+)?|reembed)", base):
+    while match := re.fullmatch(rf"(.+)\+(map(?:=[0-9]+)?|{'|'.join(ADDITIONS[1:])})", base):
         base = match[1]
         words.insert(0, match[2])
     if not Path(base.removeprefix(HF)).expanduser().exists():  # a folder may have a + in its name
         base, *unknown = base.split("+")
         if unknown:
-            hint = nearest(unknown[0].partition("=")[0], ("map", "reembed"))
+            hint = nearest(unknown[0].partition("=")[0], ADDITIONS)
             raise SuiteError(f"encoder={text}: '+{unknown[0]}' is not known; write +map, +map=SEED or +reembed.{hint}")
     found = _base(base, text)
     for word in words:
         key, _, value = word.partition("=")
         if key == "reembed":
             found = replace(found, reembed=True)
+        elif key in CONTROLS:
+            found = replace(found, control=key)
         else:
             found = replace(found, map=True, map_seed=int(value) if value else None)
-    takes = {"hf": ("map", "reembed"), "run": ("reembed",)}.get(found.kind, ())
+    takes = {"hf": ("map", "reembed"), "run": ("reembed", *CONTROLS)}.get(found.kind, ())
     for word in words:
-        if word.partition("=")[0] not in takes:
+        if word.partition("=")[0] not in takes or (word in CONTROLS and not found.reembed):
+            if word in CONTROLS:
+                raise SuiteError(f"encoder={text}: +{word} is for RUN+reembed.")
             offers = "text encoders (hf:NAME_OR_PATH)" if word.startswith("map") else "run folders and hf:NAME_OR_PATH"
             raise SuiteError(f"encoder={text}: +{word} is for {offers}.")
     if found.map and found.reembed:

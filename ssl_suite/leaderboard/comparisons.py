@@ -18,7 +18,7 @@ from ssl_suite.evaluation import significance
 from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.evaluation.rows import Row
 from ssl_suite.evaluation.significance import Draws
-from ssl_suite.leaderboard import plans
+from ssl_suite.leaderboard import matrix, plans
 from ssl_suite.leaderboard.aggregates import AGGREGATES
 from ssl_suite.leaderboard.table import (
     CORRELATIONS,
@@ -62,6 +62,8 @@ def compare(root: Path, section: Section, board: Board) -> LeftOut:
             mine = [each for each in found if each.first == found[0].first]
             found = plans.judge(mine, section, plan, len(board.benchmark.tasks)) + found[len(mine) :]
         section.contrasts.append(found)
+    if board.benchmark.matrix is not None:
+        section.matrix = matrix.build(board.benchmark.matrix, lambda a, b: _contrasts(section, a, b, draws, None))
     return left_out
 
 
@@ -138,10 +140,13 @@ def _partner(section: Section, first: Line, arm: str, column: Column) -> Line | 
     return max(there, key=likeness, default=None)  # the first of the best
 
 
-def _contrasts(section: Section, first: str, second: str, draws: Mapping[Column, DrawsByLine]) -> list[Contrast]:
+def _contrasts(
+    section: Section, first: str, second: str, draws: Mapping[Column, DrawsByLine], most: int | None = DRAWS
+) -> list[Contrast]:
     """``first`` against ``second`` in every column that has both, with Holm's correction over these columns.
 
-    The difference, interval and p before the correction are those of ``board diff``: same draws, same number.
+    The difference, interval and p before the correction are those of ``board diff``: same draws, same number. A larger
+    family takes all draws (``most`` None), for a p that its correction leaves below 5 %.
     """
     found: list[Contrast] = []
     for line in (line for line in section.lines if line.arm == first):
@@ -149,7 +154,8 @@ def _contrasts(section: Section, first: str, second: str, draws: Mapping[Column,
         for column in section.columns:
             partner = _partner(section, line, second, column) if (line, column) in section.cells else None
             if partner is not None:
-                pair = significance.paired(draws[column][line], draws[column][partner], DRAWS)
+                mine, other = draws[column][line], draws[column][partner]
+                pair = significance.paired(mine, other, most or len(mine.values_DS))
                 places.append((column, partner, pair))
         adjusted = significance.holm([pair.p for _, _, pair in places])
         for (column, partner, pair), holm in zip(places, adjusted, strict=True):

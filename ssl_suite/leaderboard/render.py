@@ -19,7 +19,7 @@ from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count, duration
 from ssl_suite.evaluation import rows
-from ssl_suite.leaderboard import aggregates, comparisons, figures, learning, table, verify, words
+from ssl_suite.leaderboard import aggregates, comparisons, figures, learning, matrix, table, verify, words
 from ssl_suite.leaderboard.table import Board, Column, Line, Section
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -149,6 +149,7 @@ def _context(board: Board) -> dict[str, Any]:
         "main": figures.forest(figures.of_contrast(main, found), 0.0, signed=True) if main else None,
         "pair": main[0] if main else None,
         "role": lambda arm: figures.role(found, arm),
+        "shade": matrix.shade,
         "level": table.LEVEL,
         "draws": comparisons.DRAWS,
         "few": rows.FEWEST,

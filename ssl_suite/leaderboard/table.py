@@ -12,12 +12,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssl_suite.evaluation import benchmark as benchmarks
 from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.evaluation.rows import FEWEST, Row
 from ssl_suite.leaderboard.published import References, references
+
+if TYPE_CHECKING:
+    from ssl_suite.leaderboard.matrix import Heat
 
 LEVEL = 0.05
 BUDGETS = ("smoke", "own", "brief", "warm", "small", "long", "warm_long", "paper")  # by size; "own" is any other name
@@ -113,7 +116,7 @@ class Contrast:
 @dataclass
 class Section:
     """The rows of one budget: lines x columns. ``contrasts`` in the benchmark's order, each a column and variant;
-    ``aggregates``: (name, by line the score)."""
+    ``aggregates``: (name, by line the score); ``matrix``: the heat map of the benchmark's sources and targets."""
 
     budget: str
     lines: list[Line] = field(default_factory=list)
@@ -121,6 +124,7 @@ class Section:
     cells: dict[tuple[Line, Column], Cell] = field(default_factory=dict)
     contrasts: list[list[Contrast]] = field(default_factory=list)
     aggregates: list[tuple[str, dict[Line, float]]] = field(default_factory=list)
+    matrix: Heat | None = None
 
 
 @dataclass

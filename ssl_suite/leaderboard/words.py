@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from ssl_suite.core.wording import count
 from ssl_suite.evaluation.benchmark import Benchmark
+from ssl_suite.leaderboard.matrix import Heat
 from ssl_suite.leaderboard.table import CORRELATIONS, Column, Contrast, Line
 
 MINUS = "\N{MINUS SIGN}"
@@ -24,6 +27,7 @@ LEAKS = {
     "dev_in_train": "dev items that are also training items",
     "test_in_dev": "test items that are also dev items",
 }
+NAMED = 6  # cells of a heat map that a sentence names
 OUTCOMES = {"better": "better", "worse": "worse", "open": "not told apart"}
 
 
@@ -106,6 +110,26 @@ def _planned(found: Sequence[Contrast], columns: int) -> str:
     return text + (f"; {count(left, 'task')} of the plan are not measured yet." if left else ".")
 
 
+def matrix_answer(heat: Heat) -> str:
+    """A heat map in two sentences."""
+    off = heat.off_diagonal()
+    by = {key: [f"{x.first.arm} on {x.column.task['title']}" for x in off if x.outcome == key] for key in OUTCOMES}
+    text = (
+        f"Pre-training on another domain is better than {off[0].second.arm} in {len(by['better'])} of {len(off)} cells"
+    )
+    if 0 < len(by["better"]) <= NAMED:
+        text += f" ({', '.join(by['better'])})"
+    text += f", worse in {len(by['worse'])}, and not told apart from it in {len(by['open'])}. "
+    gains = [(heat.mean(arm, own=False), arm) for arm in heat.arms]
+    best, arm = max((gain, arm) for gain, arm in gains if gain is not None)
+    text += (
+        f"The mean gain off the diagonal is {points(heat.mean(own=False) or 0.0, True)} points, of the best source, "
+    )
+    text += f"{arm}, {points(best, True)}"
+    own = [fmean(x.gain for x in found) for (a, m), found in heat.cells.items() if a == m]
+    return text + (f"; on the diagonal it is {points(fmean(own), True)}." if own else ".")
+
+
 def outcome(each: Contrast) -> str:
     """What is said of a contrast."""
     return each.verdict or OUTCOMES[each.outcome]
@@ -144,8 +168,8 @@ def command(row: Mapping[str, Any], found: Benchmark) -> str:
         words.append(f"arms={row['arm']}")
         if "{text}" in arm.encoder:
             words.append(f"text={ref.partition('+')[0]}")
-        elif "{ssl}" in arm.encoder:
-            words.append(f"ssl.{row['task']['modality']}={ref.partition('+')[0]}")
+        elif named := re.search(r"{ssl(?:\.(\w+))?}", arm.encoder):
+            words.append(f"ssl.{named[1] or row['task']['modality']}={ref.partition('+')[0]}")
     words.append(f"budget={row['budget']['name']}")
     for key, value in (row["budget"].get("overrides") or {}).items():
         words.append(f"budget.{key}={value}")

@@ -1,0 +1,118 @@
+"""The encoders that a benchmark needs, pre-trained by this suite where they are missing: ``pretrain=true``.
+
+Each is a run of its own, ``OUT/encoders/MODALITY-STEPS``, in a process of one thread. One that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.wording import duration
+from ssl_suite.evaluation.benchmark import Benchmark
+from ssl_suite.evaluation.budget import Budget
+from ssl_suite.settings.runs import CONFIG
+from ssl_suite.training.children import end_with_parent
+
+POLL_SECONDS, TELL_SECONDS = 0.2, 60.0
+LOG = "pretrain.log"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An encoder that is to be made: its modality, run folder, and the words of ``ssl_suite run``."""
+
+    modality: str
+    folder: Path
+    words: tuple[str, ...]
+
+    @property
+    def done(self) -> bool:
+        """The run has ended and its encoder is there."""
+        return (self.folder / "summary.json").is_file() and (self.folder / "encoder").is_dir()
+
+
+def sources(found: Benchmark, budget: Budget, out: Path, given: Mapping[str, str], root: str | None) -> list[Source]:
+    """The encoders that a benchmark's ``pretrain`` names, but for those that were given.
+
+    Budget ``smoke`` takes the samples that come with the package in the place of data sets.
+    """
+    made = []
+    for modality, words in found.pretrain.items():
+        if modality in given:
+            continue
+        folder = out / "encoders" / f"{modality}-{budget.pretrain_steps}"
+        chosen = [word for word in words if budget.name != "smoke" or not word.startswith("data=")]
+        place = [f"data.root={root}"] if root else []
+        steps = f"train.steps={budget.pretrain_steps}"
+        made.append(Source(modality, folder, (f"modality={modality}", *chosen, steps, *place, f"out={folder}")))
+    return made
+
+
+def run(wanted: Sequence[Source], jobs: int, say: Callable[[str], None]) -> dict[str, str]:
+    """Train those that are missing, ``jobs`` at a time.
+
+    Returns:
+        By modality the run folder.
+
+    Raises:
+        SuiteError: one failed, with its last line; those beside it have saved.
+    """
+    waiting = [source for source in wanted if not source.done]
+    running: dict[Source, subprocess.Popen] = {}
+    told = began = time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                source = waiting.pop(0)
+                running[source] = _start(source)
+                say(f"pre-training {source.modality}: {source.folder}")
+            time.sleep(POLL_SECONDS)
+            for source, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[source]
+                    _check(source, process.returncode)
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                say(f"{_progress([*waiting, *running], wanted)} after {duration(told - began)}")
+    finally:
+        for process in running.values():
+            process.terminate()  # it saves and ends
+        for process in running.values():
+            process.wait()
+    return {source.modality: str(source.folder) for source in wanted}
+
+
+def _start(source: Source) -> subprocess.Popen:
+    begun = (source.folder / CONFIG).is_file()
+    words = (f"out={source.folder}", "resume=true") if begun else source.words
+    source.folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ssl_suite", "run", *words, "train.threads=1"]
+    with (source.folder.parent / f"{source.folder.name}.{LOG}").open("wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=end_with_parent())  # noqa: PLW1509
+
+
+def _check(source: Source, code: int) -> None:
+    if code == 0 and source.done:
+        return
+    log = source.folder.parent / f"{source.folder.name}.{LOG}"
+    lines = log.read_text("utf-8", "replace").splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "nothing was said")
+    raise SuiteError(f"pre-training {source.modality} ended with {code}: {last.removeprefix('error: ')} ({log})")
+
+
+def _progress(open_: Sequence[Source], wanted: Sequence[Source]) -> str:
+    """How many encoders are made, and the share of the steps of the others."""
+    steps = []
+    for source in open_:
+        with suppress(OSError, ValueError, KeyError, IndexError):
+            last = (source.folder / "metrics.jsonl").read_text("utf-8").splitlines()[-1]
+            steps.append(f"{source.modality} at step {json.loads(last)['step']}")
+    return f"{len(wanted) - len(open_)} of {len(wanted)} encoders; {', '.join(steps) or 'starting'}"

@@ -1,0 +1,49 @@
+"""Encoders that a benchmark makes for itself: trained once, gone on with, and a fault in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ssl_suite.core.errors import SuiteError
+from ssl_suite.evaluation import benchmark, budget, pretrain, tasks
+
+
+def test_what_is_missing_is_made_and_what_was_stopped_goes_on(tmp_path: Path) -> None:
+    found = benchmark.load("transfer").model_copy(update={"pretrain": {"dna": ["objective=mlm", "model=tiny"]}})
+    spent = replace(budget.load("smoke"), pretrain_steps=2)
+    (source,) = pretrain.sources(found, spent, tmp_path, {}, None)
+    assert pretrain.sources(found, spent, tmp_path, {"dna": "runs/mine"}, None) == []
+    said: list[str] = []
+    assert pretrain.run([source], 2, said.append) == {"dna": str(tmp_path / "encoders" / "dna-2")}
+    summary = source.folder / "summary.json"
+    assert source.done and json.loads(summary.read_text())["steps"] == 2 and len(said) == 1
+    pretrain.run([source], 1, said.append)
+    assert len(said) == 1  # nothing was started
+    before = (source.folder / "encoder" / "model.safetensors").read_bytes()
+    summary.unlink()
+    pretrain.run([source], 1, said.append)
+    assert source.done and (source.folder / "encoder" / "model.safetensors").read_bytes() == before
+
+
+def test_a_run_that_fails_is_one_line_and_ends_those_beside_it(tmp_path: Path) -> None:
+    wrong = pretrain.Source("dna", tmp_path / "a" / "dna-2", ("modality=dna", "objective=mml", f"out={tmp_path / 'x'}"))
+    slow = ("modality=dna", "objective=mlm", "model=tiny", "train.steps=100000", f"out={tmp_path / 'a' / 'music'}")
+    with pytest.raises(SuiteError, match=r"pre-training dna ended with 2: objective=mml does not exist.*mlm.*log\)$"):
+        pretrain.run([wrong, pretrain.Source("music", tmp_path / "a" / "music", slow)], 2, lambda line: None)
+
+
+def test_the_sources_of_transfer_are_its_arms_and_see_no_test_data() -> None:
+    found = benchmark.load("transfer")
+    assert found.matrix is not None and list(found.pretrain) == found.matrix.arms
+    used = {word for words in found.pretrain.values() for word in words if word.startswith("data=")}
+    tested = {f"data={task.data}" for task in benchmark.tasks_of(found, None, tasks.task_folders(None))}
+    assert used & tested == {"data=cifar10_60k_jpeg"}  # whose training part alone is trained on
+    gc = tasks.find("sample", "gc")
+    assert benchmark.encoder_of(found.arms["text"], gc, None, {"text": "T", "dna": "D"}) == "T+reembed"
+    assert benchmark.encoder_of(found.arms["moments"], gc, None, {"text": "T"}) == "T+reembed+moments"
+    assert benchmark.encoder_of(found.arms["native"], gc, None, {"text": "T", "dna": "D"}) == "D"
+    assert benchmark.encoder_of(found.arms["native"], gc, None, {"text": "T"}) is None
