@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ssl_suite.core import registry
+from ssl_suite.core import registry, resources
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.schema import settings_of
-from ssl_suite.settings.config import compose
+from ssl_suite.settings import config
 
 WRONG: dict[str, list[dict[str, Any]]] = {
     "text": [
@@ -78,7 +78,7 @@ def test_settings_out_of_range(name: str, wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_the_configuration_holds_the_defaults(name: str) -> None:
-    section = compose([f"modality={name}", "objective=mlm"])["modality"]
+    section = config.read(resources.folder("conf") / "modality" / f"{name}.yaml")
     cls = registry.load(registry.MODALITIES, "modality", name)
     assert {key: value for key, value in section.items() if key != "name"} == vars(settings_of(cls)())
 
