@@ -27,7 +27,7 @@ def test_a_pair_is_told_apart_by_its_segments(tmp_path):
     """Whether the first word of both is the same: neither sentence alone says it."""
     draw = random.Random(1)
     rows = []
-    for _ in range(900):
+    for _ in range(700):
         a, b = sentence(draw, 1, 1), sentence(draw, 1, 1)
         if draw.random() < 0.5:
             b = list(a)
@@ -35,7 +35,7 @@ def test_a_pair_is_told_apart_by_its_segments(tmp_path):
     made = task(
         tmp_path, rows, inputs=["a", "b"], label="same", head="classification", metrics=["accuracy"], select="accuracy"
     )
-    found, accuracy = measured(made, tmp_path / "out", epochs=20)
+    found, accuracy = measured(made, tmp_path / "out", epochs=16)
     assert found.data.segments is not None
     assert accuracy > 0.9
 
@@ -66,7 +66,7 @@ def test_a_span_is_found_in_a_long_text(tmp_path):
     """The answer is the word behind 'star', in a text of several pieces."""
     draw = random.Random(3)
     rows = []
-    for _ in range(400):
+    for _ in range(300):
         words = [word for word in sentence(draw, 24, 30) if word != "star"]
         at = draw.randrange(len(words) - 1)
         words.insert(at, "star")
@@ -81,6 +81,6 @@ def test_a_span_is_found_in_a_long_text(tmp_path):
         metrics=["exact_match", "answer_f1"],
         select="answer_f1",
     )
-    found, exact = measured(made, tmp_path / "out", epochs=14)
+    found, exact = measured(made, tmp_path / "out", epochs=12)
     assert len(found.data.parts["test"].windows) > len(found.data.parts["test"])
     assert exact > 0.9
