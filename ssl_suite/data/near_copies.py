@@ -15,6 +15,8 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from ssl_suite.data.store import Store, Windows
 from ssl_suite.modalities.base import Modality
@@ -124,6 +126,22 @@ def near_copies(store: Store, modality: Modality) -> dict[str, Any] | None:
         "share": len(found) / len(looked_at),
         "examples": examples,
     }
+
+
+def families(sets: list[np.ndarray], least: float) -> np.ndarray:
+    """(n,) numbers of families: what is linked by near copies, from a Jaccard similarity of ``least`` on.
+
+    Args:
+        sets: distinct features of each item; one without any is a family of its own.
+    """
+    sizes = np.array([len(one) for one in sets])
+    columns = np.unique(np.concatenate([np.zeros(0, np.uint64), *sets]), return_inverse=True)[1]
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    has = sparse.csr_matrix((np.ones(len(columns), np.float32), columns, bounds), (len(sets), max(columns.size, 1)))
+    shared = (has @ has.T).tocoo()
+    alike = shared.data / (sizes[shared.row] + sizes[shared.col] - shared.data) >= least
+    links = sparse.csr_matrix((alike[alike], (shared.row[alike], shared.col[alike])), shared.shape)
+    return csgraph.connected_components(links, directed=False)[1].astype(np.int64)
 
 
 def features(store: Store, modality: Modality, windows: Windows, i: int) -> np.ndarray:

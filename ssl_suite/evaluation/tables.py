@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ssl_suite.core.errors import SuiteError, nearest
-from ssl_suite.evaluation.tasks import CARVED, COLUMN, FILE, Task
+from ssl_suite.evaluation.tasks import CARVED, COLUMN, FILE, NEAR_COPIES, Task
 from ssl_suite.modalities.tables import ROW_NUMBERS, separator
 from ssl_suite.modalities.text_files import open_lines, packing, unreadable
 
@@ -66,7 +66,7 @@ def read_rows(task: Task, paths: list[Path]) -> tuple[list[int], Rows]:
     """
     wanted = [
         *task.label,
-        *(name for name in (task.group, task.cluster) if name),
+        *(name for name in (task.group, task.cluster) if name and name != NEAR_COPIES),
         *(task.inputs if task.lookup else ()),
     ]
     wanted = list(dict.fromkeys(wanted))

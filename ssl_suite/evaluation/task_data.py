@@ -19,6 +19,7 @@ import numpy as np
 
 from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.wording import count
+from ssl_suite.data import near_copies
 from ssl_suite.data.cache import content_hash
 from ssl_suite.data.loader import FRAME
 from ssl_suite.data.sources import Sources, resolve_entry
@@ -27,7 +28,7 @@ from ssl_suite.evaluation import items, task_inputs
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Labels
 from ssl_suite.evaluation.tables import Rows, keep, read_rows
-from ssl_suite.evaluation.tasks import FILE, PARTS, Task, entry
+from ssl_suite.evaluation.tasks import FILE, NEAR_COPIES, PARTS, Task, entry
 from ssl_suite.modalities.base import Modality
 
 SYMBOLS = 0xF0000  # of the planes of Unicode for private use: room for 131,068 tokens of several letters
@@ -256,7 +257,7 @@ def lay_out(
             skipped if name == "train" else 0,
             tuple(layout.context(inputs[row]) for row in mine),
             () if labels.more_R is None else tuple(labels.more_R[mine]),
-            clusters(task, rows, mine),
+            clusters(task, modality, name, rows, [inputs[row] for row in mine], mine),
         )
     values = np.concatenate([sequence.values for sequence in made]).astype(stored_type(modality), copy=False)
     segments, marks = (
@@ -265,11 +266,24 @@ def lay_out(
     return TaskData(task.name, values, parts, (), "", "", {}, None, segments, marks)
 
 
-def clusters(task: Task, rows: Rows, mine: list[int]) -> np.ndarray | None:
-    """(I,) int64 numbers of the values of the task's ``cluster`` column."""
-    if task.cluster is None:
+def clusters(
+    task: Task, modality: Modality, part: str, rows: Rows, inputs: list[tuple[Any, ...]], mine: list[int]
+) -> np.ndarray | None:
+    """(I,) int64 numbers of the values of the task's ``cluster`` column, or of families of near copies.
+
+    Families are found of the parts that scores have intervals on.
+
+    Raises:
+        SuiteError: the modality knows no near copies.
+    """
+    if task.cluster is None or (task.cluster == NEAR_COPIES and part in ("train", "dev")):
         return None
-    return np.unique([str(rows.columns[task.cluster][row]) for row in mine], return_inverse=True)[1]
+    if task.cluster != NEAR_COPIES:
+        return np.unique([str(rows.columns[task.cluster][row]) for row in mine], return_inverse=True)[1]
+    if not modality.near_duplicate_kind:
+        raise SuiteError(f"task {task.name}: cluster={NEAR_COPIES} is not for modality={modality.name}; name a column.")
+    sets = [modality.near_duplicate_features(task_inputs.flat(found[0])) for found in inputs]
+    return near_copies.families(sets, modality.near_duplicate_similarity)
 
 
 def stored_type(modality: Modality) -> Any:

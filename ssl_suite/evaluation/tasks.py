@@ -27,6 +27,7 @@ PARTS = ("train", "dev", "test")
 COLUMN = "column"  # of ``splits``: the column that the values of the parts stand in
 FILE = "file:"  # of ``data``: a table beside the task's own file; of a part: a file of the data set
 MOST_LINES = 20
+NEAR_COPIES = "near copies"  # of ``cluster``
 NAME = re.compile(r"[a-z0-9_]+@[a-z0-9_]+")
 CARVED = re.compile(r"(\d{1,2})% of train")
 
@@ -66,7 +67,8 @@ class Task:
     group: str | None = None
     """A column: items of one value stay together when dev is taken from train."""
     cluster: str | None = None
-    """A column: items of one value are not independent, and intervals resample them together."""
+    """A column: items of one value are not independent, and intervals resample them together; ``near copies`` puts
+    items together that are linked by them, where no column tells families apart."""
     lookup: dict[Literal["data", "key", "column"], str] | None = None
     """``{data: …, key: …, column: …}``: the cells of ``inputs`` are names in the column ``key`` of another table, and
     the input is what stands there in ``column``."""

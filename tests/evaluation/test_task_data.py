@@ -353,3 +353,17 @@ def test_real_tasks(name: str, items: tuple, truncated: tuple | None, copies: di
     assert tuple(len(part) for part in data.parts.values()) == items
     assert truncated in (None, tuple(part.truncated for part in data.parts.values()))
     assert data.leakage == copies
+
+
+def test_clusters_are_a_columns_values_or_families_of_near_copies(tmp_path: Path) -> None:
+    one, other = sequences(2, 60)
+    texts = sequences(len(SPLITS), 60, seed=1)
+    texts[3], texts[6], texts[9] = one, other, one[:30] + "A" + one[31:]  # the test part
+    task, _ = dna(tmp_path, sequence=texts, cluster="near copies")
+    data = load(task)
+    a, b, c = data.parts["test"].clusters_I.tolist()  # type: ignore[union-attr]
+    assert a == c != b and data.parts["train"].clusters_I is None
+    task, _ = dna(tmp_path, cluster="label")
+    assert load(task).parts["test"].clusters_I.tolist() == [0, 1, 1]  # type: ignore[union-attr]
+    with pytest.raises(SuiteError, match="cluster=near copies is not for modality=speech; name a column"):
+        task_data.clusters(tasks.Task(**vars(task) | {"cluster": "near copies"}), Speech(), "test", None, [], [])  # type: ignore[arg-type]
