@@ -183,9 +183,9 @@ def load(
     data = lay_out(task, modality, layout, inputs, rows, labels, window, skipped)
     data.classes, data.data_sha256, data.split_sha256 = labels.classes, data_sha256, split_digest(task, rows)
     data.leakage = leaks(rows)
-    for name, part in data.parts.items():
-        if label := labels.constant(part.labels_I):
-            of = f"the {count(len(part), 'item')} of {name}" + " that the budget keeps" * (len(part) < part.full)
+    for name, made in data.parts.items():
+        if label := labels.constant(made.labels_I):
+            of = f"the {count(len(made), 'item')} of {name}" + " that the budget keeps" * (len(made) < made.full)
             raise SuiteError(f"task {task.name}: the label of {of} is always {label}: nothing to learn or score.")
     return data
 
