@@ -159,8 +159,8 @@ def load(
     digests = [content_hash(path, place.get("cache")) for path in tables]
     data_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     firsts, rows = read_rows(task, sources.paths)
-    for part, limit in limits.items():
-        keep(rows, part, limit, data_sha256)
+    for name, limit in limits.items():
+        keep(rows, name, limit, data_sha256)
     head = head_class(task.head["name"])
     labels = head.read_labels(task, rows)
 
