@@ -47,7 +47,7 @@ class Contestant:
         self.parameters = [p for p in self.learner.parameters() if p.requires_grad]
         self.steps = batches(collator, rows, 0, ROUNDS + WARM)
         single = next(batches(collator, rows, 0, 1))[0][1]
-        windows = np.resize(single.keys_B[single.real_B].numpy(), 4)
+        windows = np.resize(single.index_B[single.real_B].numpy(), 4)
         short = dataclasses.replace(collator, n=collator.max_length, slots=1)
         self.activations = estimate.activation_bytes(self.learner, lambda n: short.rows(list(windows[:n, None])), group)
         self.facts = vars(self.learner.encoder.spec)

@@ -54,7 +54,7 @@ def ragged(lengths: list[int], low: int = 5, high: int = 9, rows: int = 1, max_l
         max_length=max_length or max(lengths),
         lengths=tuple(lengths),
         real_B=torch.ones(len(lengths), dtype=torch.bool),
-        keys_B=torch.arange(len(lengths)),
+        index_B=torch.arange(len(lengths)),
         tokens=sum(lengths),
         squares=sum(n * n for n in lengths),
         rows=rows,

@@ -31,7 +31,7 @@ class Batch:
         max_length: the longest sequence any batch of the run may hold (a host integer, constant).
         lengths: the sequences' lengths on the host, ``B`` integers; the CPU attention path walks them.
         real_B: (B,) bool, True where a sequence carries data.
-        keys_B: (B,) int64, the number of each sequence in its store (-1 for padding): names the records of a bad batch
+        index_B: (B,) int64, the number of each sequence in its store (-1 for padding): names the records of a bad batch
             and keys draws that must not change from epoch to epoch.
         tokens, squares: positions that carry data, and the sum of their sequences' lengths squared; host integers, for
             throughput and FLOP counts.
@@ -50,7 +50,7 @@ class Batch:
     max_length: int
     lengths: tuple[int, ...]
     real_B: Tensor
-    keys_B: Tensor
+    index_B: Tensor
     tokens: int
     squares: int
     rows: int = 1
@@ -108,7 +108,7 @@ class Batch:
             # Only the CPU path reads the lengths; from a GPU they would have to be waited for.
             lengths=tuple(offsets.diff().tolist()) if offsets.device.type == "cpu" else self.lengths,
             real_B=torch.stack((self.real_B, nothing_B), 1).flatten(),
-            keys_B=torch.stack((self.keys_B, torch.full_like(self.keys_B, -1)), 1).flatten(),
+            index_B=torch.stack((self.index_B, torch.full_like(self.index_B, -1)), 1).flatten(),
             labels_B=None,
         )
 
@@ -147,7 +147,7 @@ def ragged(
         max_length=max_length,
         lengths=tuple(lengths.tolist()),
         real_B=torch.ones(len(lengths), dtype=torch.bool),
-        keys_B=torch.arange(len(lengths)),
+        index_B=torch.arange(len(lengths)),
         tokens=int(lengths.sum()),
         squares=int((lengths**2).sum()),
         segments_N=segments_N,

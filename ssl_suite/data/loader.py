@@ -222,15 +222,15 @@ class _Layout:
         for row, (filled, used) in enumerate(zip(self._filled, self._used, strict=True)):
             self.lengths[row, used] = self.n - filled  # the padding, a sequence of its own
         flat = self.lengths.reshape(-1)
-        keys_B = torch.from_numpy(self.keys.reshape(-1))
+        index_B = torch.from_numpy(self.keys.reshape(-1))
         data = flat[self.keys.reshape(-1) >= 0]
         return Batch(
             values=torch.from_numpy(self.values),
             offsets_B1=torch.from_numpy(np.concatenate([[0], np.cumsum(flat)]).astype(np.int32)),
             max_length=max_length,
             lengths=tuple(flat.tolist()),
-            real_B=keys_B >= 0,
-            keys_B=keys_B,
+            real_B=index_B >= 0,
+            index_B=index_B,
             tokens=int(data.sum()),
             squares=int((data**2).sum()),
             rows=len(self.lengths),

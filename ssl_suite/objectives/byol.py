@@ -29,10 +29,10 @@ from ssl_suite.objectives.two_views import (
     Pooling,
     TwoViews,
     Views,
+    embedding_std,
     head_flops,
     project,
     sequences,
-    spread,
 )
 
 
@@ -64,13 +64,13 @@ class Byol(TwoViews):
         self.projector = convert(BYOLProjectionHead(width, inner, projection))
         self.predictor = convert(BYOLPredictionHead(projection, inner, projection))
         self.target = nn.ModuleDict(
-            {"encoder": ema.copy_of(encoder, modality), "projector": ema.copy_of(self.projector)}
+            {"encoder": ema.make_teacher(encoder, modality), "projector": ema.make_teacher(self.projector)}
         )
 
     def forward(self, encoder: Any, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """2 - 2 cos(prediction, target), both ways, summed over the sequences, and their count.
 
-        Metrics: ``similarity``, the mean cosine of prediction and target; ``target_std``, see ``spread``.
+        Metrics: ``similarity``, the mean cosine of prediction and target; ``target_std``, see ``embedding_std``.
         """
         real_B, drawn = batch.real_B, self.views(batch, rng)
         predicted = [self._predict(encoder, view, real_B) for view in drawn]
@@ -83,7 +83,7 @@ class Byol(TwoViews):
         unit_AE = F.normalize(torch.cat(targets).float(), dim=1)
         metrics: Metrics = {
             "similarity": (cosines_B.detach().sum(), 2 * count),
-            "target_std": spread(unit_AE, real_B.repeat(2)),
+            "target_std": embedding_std(unit_AE, real_B.repeat(2)),
         }
         return (4 * real_B - 2 * cosines_B).sum(), count, metrics
 
@@ -99,12 +99,12 @@ class Byol(TwoViews):
         """The target follows the encoder and its projector."""
         start = self.tau if self.half_life is None else ema.lasting_tau(self.half_life, steps)
         tau = ema.cosine_tau(start, done, steps)
-        ema.follow(self.target["encoder"], encoder, tau)
-        ema.follow(self.target["projector"], self.projector, tau)
+        ema.update_ema(self.target["encoder"], encoder, tau)
+        ema.update_ema(self.target["projector"], self.projector, tau)
 
     def health(self, encoder: Any) -> dict[str, Tensor]:
         """``target_gap``: how far the target is from the encoder, relative to its weights."""
-        return {"target_gap": ema.gap(self.target["encoder"], encoder)}
+        return {"target_gap": ema.ema_distance(self.target["encoder"], encoder)}
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of both views, as if they were as long as their sequence: through the network and back, and the target."""

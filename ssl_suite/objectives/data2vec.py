@@ -93,7 +93,7 @@ class Data2Vec(Objective):
         self.head = nn.Linear(spec.width, spec.width)
         nn.init.trunc_normal_(self.head.weight, std=spec.init_std, a=-2 * spec.init_std, b=2 * spec.init_std)
         nn.init.zeros_(self.head.bias)
-        self.teacher = ema.copy_of(encoder, modality)
+        self.teacher = ema.make_teacher(encoder, modality)
 
     def forward(self, encoder: Encoder, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """The loss of each predicted position, a mean over its D numbers, summed over positions, and their count.
@@ -138,11 +138,11 @@ class Data2Vec(Objective):
         tau = ema.linear_tau(*self.taus, done, self.tau_steps * steps)
         if self.half_life is not None:
             tau = ema.lasting_tau(self.half_life, steps)
-        ema.follow(self.teacher, encoder, tau)
+        ema.update_ema(self.teacher, encoder, tau)
 
     def health(self, encoder: nn.Module) -> dict[str, Tensor]:
         """``teacher_gap``: how far the teacher is from the encoder, relative to its weights."""
-        return {"teacher_gap": ema.gap(self.teacher, encoder)}
+        return {"teacher_gap": ema.ema_distance(self.teacher, encoder)}
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of the encoder on every token and back, the teacher on every token, and the head on the predicted ones."""

@@ -26,7 +26,7 @@ from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.models.flops import encoder_flops
 from ssl_suite.objectives.base import Metrics, Objective
 from ssl_suite.objectives.masking import MaskRate
-from ssl_suite.objectives.mlm import MaskedLM, beside
+from ssl_suite.objectives.mlm import MaskedLM, weighted_auxiliary_loss
 
 UNIT = 8  # widths of heads are multiples of it: what flash kernels take, and even, as rotary positions need it
 
@@ -109,7 +109,9 @@ class Electra(MaskedLM):
         metrics["discriminator_accuracy"] = ((said_N == other_N) & token_N).sum(), tokens
         metrics["recall"] = (said_N & other_N).sum(), other_N.sum()
         metrics["replaced"] = other_N.sum(), tokens
-        loss = self.weight * (found_N * token_N).sum() + beside(loss_K, labels_K != -100, token_N, batch.rows)
+        loss = self.weight * (found_N * token_N).sum() + weighted_auxiliary_loss(
+            loss_K, labels_K != -100, token_N, batch.rows
+        )
         return loss, tokens, metrics
 
     def fill(self, encoder: Encoder, shown: Batch, picks_K: Tensor) -> Tensor:

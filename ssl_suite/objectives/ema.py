@@ -27,7 +27,7 @@ HalfLife = Annotated[
 ]
 
 
-def copy_of(online: Module, *shared: Any) -> Module:
+def make_teacher(online: Module, *shared: Any) -> Module:
     """A copy that takes no gradient.
 
     Args:
@@ -37,7 +37,7 @@ def copy_of(online: Module, *shared: Any) -> Module:
 
 
 @torch.no_grad()
-def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
+def update_ema(target: nn.Module, online: nn.Module, tau: float) -> None:
     """target = tau * target + (1 - tau) * online, of parameters and buffers; whole numbers (counters) are copied.
 
     Batch norms keep statistics of their own, of what the target makes of its input, as in BYOL's code: those of the
@@ -53,7 +53,7 @@ def follow(target: nn.Module, online: nn.Module, tau: float) -> None:
 
 
 @torch.no_grad()
-def gap(target: nn.Module, online: nn.Module) -> Tensor:
+def ema_distance(target: nn.Module, online: nn.Module) -> Tensor:
     """() the distance between the parameters of both, divided by the norm of the network's.
 
     A collective call under FSDP2: every process of the group must make it.

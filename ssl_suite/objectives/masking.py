@@ -110,7 +110,7 @@ class Masker(nn.Module):
         """``rng``, or with static masks draws that depend on each sequence's key; n must be the positions of a row."""
         if not self.static or isinstance(rng, KeyedRng):
             return rng
-        return KeyedRng(rng.seed, batch.keys_B[batch.sequence_ids_N()], batch.positions_N())
+        return KeyedRng(rng.seed, batch.index_B[batch.sequence_ids_N()], batch.positions_N())
 
     def forward(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor]:
         """Draw the masks.

@@ -155,7 +155,7 @@ class MaskedLM(Objective):
         }
 
 
-def beside(loss_M: Tensor, counted_M: Tensor, main_K: Tensor, rows: int) -> Tensor:
+def weighted_auxiliary_loss(loss_M: Tensor, counted_M: Tensor, main_K: Tensor, rows: int) -> Tensor:
     """The sum to add to a main loss, for a second loss that is counted over other items.
 
     Each row's mean of the second loss takes the weight of the row's count of the main one. So the total is a plain sum

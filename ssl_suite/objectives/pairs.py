@@ -26,7 +26,7 @@ from ssl_suite.modalities.signals import SignalModality
 from ssl_suite.models.encoder import Encoder, EncoderSpec
 from ssl_suite.objectives.base import Metrics
 from ssl_suite.objectives.masking import LineSpan, MaskRate, MaskShare, RandomShare, WholeWord
-from ssl_suite.objectives.mlm import MaskedLM, beside
+from ssl_suite.objectives.mlm import MaskedLM, weighted_auxiliary_loss
 
 TRUE, FALSE, NONE = 0, 1, -100  # labels, numbered as transformers numbers them for BERT and ALBERT
 SHORTEST = 3  # ids that can be parted: the second [SEP] takes the place of one
@@ -61,7 +61,7 @@ class PairArranger:
         """The ids before and after a cut, which share no symbol; None where there are too few."""
         if len(ids) < SHORTEST + self.gap:
             return None
-        place = parting(len(ids) - self.gap, bounds, draw)
+        place = split_point(len(ids) - self.gap, bounds, draw)
         return ids[:place], ids[place + self.gap :]
 
     def target_length(self, length: int) -> int:
@@ -103,7 +103,7 @@ class NextArranger(PairArranger):
 class OrderArranger(PairArranger):
     """The two parts of a window, in their order or swapped.
 
-    Windows begin and end anywhere, while the parting stands at a sentence: half a sentence at the start would tell the
+    Windows begin and end anywhere, while the split stands at a sentence: half a sentence at the start would tell the
     true order at a glance. So the parts are whole sentences: what precedes the first bound and follows the last is
     left out, and a window without two whole sentences has no pair (one that begins or ends with a sentence says so by
     a bound at 0 or at its length). Where no sentence begins all edges are alike, and the window is taken as it is. The
@@ -129,7 +129,7 @@ class OrderArranger(PairArranger):
         return (second, first, label) if label == FALSE else (first, second, label)
 
 
-def parting(length: int, bounds: np.ndarray, draw: np.random.Generator) -> int:
+def split_point(length: int, bounds: np.ndarray, draw: np.random.Generator) -> int:
     """Where the second part begins: at one of the bounds in the middle half, else at the one nearest to the middle; at
     any place of the middle half where there are no bounds."""
     low, high = -(-length // 4), length - -(-length // 4)
@@ -212,7 +212,7 @@ class PairTask(MaskedLM):
         metrics["pair_loss"] = pair_B.detach().sum(), pairs
         metrics["pair_accuracy"] = (logits_B2.argmax(-1) == batch.labels_B).sum(), pairs
         valid_K = labels_K != NONE
-        return loss_K.sum() + beside(pair_B, paired_B, valid_K, batch.rows), valid_K.sum(), metrics
+        return loss_K.sum() + weighted_auxiliary_loss(pair_B, paired_B, valid_K, batch.rows), valid_K.sum(), metrics
 
     def pair_logits(self, hidden_ND: Tensor, batch: Batch) -> Tensor:
         """(B, 2) from each sequence's [CLS]; of empty sequences, from any position."""

@@ -28,10 +28,10 @@ from ssl_suite.objectives.two_views import (
     Pooling,
     TwoViews,
     Views,
+    embedding_std,
     head_flops,
     project,
     sequences,
-    spread,
 )
 
 
@@ -64,7 +64,7 @@ class SimCLR(TwoViews):
 
         Metrics: ``accuracy``, the share of views whose partner is the nearest; ``alignment``, the mean squared distance
         of partners, and ``uniformity``, the logarithm of the mean Gaussian potential of views that are no partners
-        (Wang and Isola 2020, arXiv:2005.10242; both are better when lower); ``projection_std``, see ``spread``.
+        (Wang and Isola 2020, arXiv:2005.10242; both are better when lower); ``projection_std``, see ``embedding_std``.
         """
         vectors_AD = self.pool(encoder, self.both(batch, rng))
         real_A = batch.real_B.repeat(2)
@@ -72,7 +72,7 @@ class SimCLR(TwoViews):
         with torch.autocast(projected_AE.device.type, enabled=False):
             z_AE = F.normalize(projected_AE.float(), dim=1)
             loss, metrics = nt_xent(z_AE, real_A, self.temperature)
-        return loss, real_A.sum(), metrics | {"projection_std": spread(z_AE, real_A)}
+        return loss, real_A.sum(), metrics | {"projection_std": embedding_std(z_AE, real_A)}
 
     def flops(self, model: Mapping[str, Any], batch: Batch) -> float:
         """Of both views as if they were as long as their sequence, their projections, and their similarities."""

@@ -126,7 +126,7 @@ def joined(first: Batch, second: Batch) -> Batch:
         offsets_B1=torch.cat((first.offsets_B1, second.offsets_B1[1:] + n)),
         lengths=first.lengths + second.lengths,
         real_B=torch.cat((first.real_B, second.real_B)),
-        keys_B=torch.cat((first.keys_B, second.keys_B)),
+        index_B=torch.cat((first.index_B, second.index_B)),
         tokens=first.tokens + second.tokens,
         squares=first.squares + second.squares,
         rows=first.rows + second.rows,
@@ -142,7 +142,7 @@ def project(head: nn.Module, vectors_AD: Tensor, real_A: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def spread(z_AE: Tensor, real_A: Tensor) -> tuple[Tensor, Tensor]:
+def embedding_std(z_AE: Tensor, real_A: Tensor) -> tuple[Tensor, Tensor]:
     """A metric: the standard deviation of unit vectors over all processes, averaged over axes, times sqrt(E).
 
     1 where they point everywhere alike, 0 where all are one (collapse; Chen and He 2021, arXiv:2011.10566, figure 2).

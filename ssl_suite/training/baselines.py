@@ -114,7 +114,7 @@ def hide(ids_WT: np.ndarray, evaluator: Evaluator, objective: Objective, first: 
     for batch, rng in evaluator.batches(whole):
         picks_K, labels_K, shown_N = cast(MaskedLM, objective).corrupt(batch, rng)
         picks_K = picks_K[labels_K != -100]
-        windows = batch.keys_B[batch.sequence_ids_N()[picks_K]].numpy()
+        windows = batch.index_B[batch.sequence_ids_N()[picks_K]].numpy()
         places = batch.positions_N()[picks_K].numpy() - 1  # position 0 is [CLS]
         shown = shown_N[picks_K].numpy()
         masked = shown == cast(MaskedLM, objective).vocabulary.mask

@@ -84,7 +84,7 @@ def plan(cfg: Mapping[str, Any], report: Report = print, seconds: float = PROBE_
         objective: Any = learner.objective
         flops = objective.flops(spec, whole)
         counts = count_parameters(learner)
-        windows = np.resize(first.keys_B[first.real_B].numpy(), 4)
+        windows = np.resize(first.index_B[first.real_B].numpy(), 4)
         single = dataclasses.replace(collator, n=collator.max_length, slots=1)
         activations = activation_bytes(learner, lambda count: single.rows(list(windows[:count, None])), alone)
         activations *= first.values.shape[0]
@@ -260,7 +260,7 @@ def probed(learner: Any, collator: Collator, first: Batch, device: torch.device,
     length = collator.max_length
     if room < few * length and spec.kind != "convnet" and getattr(spec, "grid", None) is None:
         length = min(length, max(SHORTEST, room // few))
-    windows = np.resize(first.keys_B[first.real_B].numpy(), (max(few, room // length), 1))
+    windows = np.resize(first.index_B[first.real_B].numpy(), (max(few, room // length), 1))
     store = collator.store.shortened(length - FRAME)
     return dataclasses.replace(collator, store=store, n=length, slots=1).rows(list(windows))
 

@@ -62,7 +62,7 @@ def passages(loaded: Loaded, evaluator: Evaluator, count: int) -> list[list[Piec
         guess_N[picks_K] = objective.logits(encoder, states_ND[picks_K]).argmax(-1)
         hidden_N = torch.zeros_like(shown_N, dtype=torch.bool).index_fill(0, picks_K, True)
         ends = np.cumsum(batch.lengths)
-        for end, length, key in zip(ends.tolist(), batch.lengths, batch.keys_B.tolist(), strict=True):
+        for end, length, key in zip(ends.tolist(), batch.lengths, batch.index_B.tolist(), strict=True):
             inside = slice(end - length + 1, end - 1)
             if key >= 0 and length > 2 and len(found) < count:
                 parts = (x[inside].cpu().numpy() for x in (batch.values, guess_N, hidden_N))

@@ -76,13 +76,13 @@ def test_batches_hold_sources_and_targets_in_the_same_order(rows):
     make = Collator(store(), "train", VOCABULARY, 64, order.slots, 34, arranger=Doubled(), seed=7)
     batch = make.rows([np.array(row, dtype=int) for row in rows], list(range(10, 10 + len(rows))))
     contents = Contents(store(), "train")
-    assert batch.target is not None and batch.keys_B.tolist() == batch.target.keys_B.tolist()
+    assert batch.target is not None and batch.index_B.tolist() == batch.target.index_B.tolist()
     assert len(batch.target.values) % len(rows) == 0 and batch.target.rows == batch.rows == len(rows)
     sources = batch.values.split(list(batch.lengths))
     targets = batch.target.values.split(list(batch.target.lengths))
     segments = batch.segments_N.split(list(batch.lengths))
     for key, source, target, segment, label in zip(
-        batch.keys_B.tolist(), sources, targets, segments, batch.labels_B.tolist(), strict=True
+        batch.index_B.tolist(), sources, targets, segments, batch.labels_B.tolist(), strict=True
     ):
         if key < 0:
             assert label == -100 and (source == VOCABULARY.pad).all() and (target == VOCABULARY.pad).all()

@@ -29,7 +29,7 @@ def test_rows_hold_whole_sequences_and_the_rest_is_padding():
     assert batch.offsets_B1[0] == 0 and batch.offsets_B1[-1] == 192 and (batch.offsets_B1.diff() >= 0).all()
     assert len(batch.offsets_B1) == 3 * (make.slots + 1) + 1
     pieces = batch.values.split(list(batch.lengths))
-    real = [(key, piece) for key, piece, used in zip(batch.keys_B.tolist(), pieces, batch.real_B, strict=True) if used]
+    real = [(key, piece) for key, piece, used in zip(batch.index_B.tolist(), pieces, batch.real_B, strict=True) if used]
     assert [key for key, _ in real] == [1, 0, 4, 5, 2]
     for key, piece in real:
         start = lengths[:key].sum()

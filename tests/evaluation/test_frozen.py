@@ -144,7 +144,7 @@ def test_a_mix_is_a_weighted_sum_of_standardised_layers(encoders: dict[str, Any]
         order = np.arange(count)[::-1][:8]
         batch = collator.rows([order, order[:3]])
         found = mix.pooled(batch).detach().numpy()
-        for key, vector in zip(batch.keys_B.tolist(), found, strict=True):
+        for key, vector in zip(batch.index_B.tolist(), found, strict=True):
             if key < 0:
                 assert np.isfinite(vector).all()
                 continue

@@ -63,9 +63,9 @@ class Table(nn.Module):
 def rows_of(lengths: list[int], **more: Any) -> Batch:
     """Sequences of training, with padding behind them and two empty slots."""
     given = batch(lengths, V, n=80, slots=2, **more)
-    keys = torch.full_like(given.keys_B, -1)
+    keys = torch.full_like(given.index_B, -1)
     keys[: len(lengths)] = torch.tensor(KEYS[: len(lengths)])
-    return replace(given, keys_B=keys)
+    return replace(given, index_B=keys)
 
 
 def rng(seed: int = 0, step: int = 0) -> Rng:
@@ -147,7 +147,7 @@ def test_padding_counts_nothing(kind: Any) -> None:
     without = whole.values.clone()
     without[19:28] = V.pad
     assert head(encoder, whole, rng())[1].item() == 3
-    for given in (two, replace(two.with_values(without), keys_B=torch.where(two.real_B, two.keys_B, -1))):
+    for given in (two, replace(two.with_values(without), index_B=torch.where(two.real_B, two.index_B, -1))):
         encoder.zero_grad()
         head.zero_grad()
         loss, count, metrics = head(encoder, given, rng())

@@ -82,7 +82,7 @@ def test_the_loader_takes_it_for_a_store(tmp_path: Path) -> None:
     third, first = columns["sequence"][9], columns["sequence"][3]
     expected = [2, *(ids[x] for x in third), 3, 2, *(ids[x] for x in first), 3]
     assert batch.values.tolist() == expected + [0] * (60 - len(expected))
-    assert batch.keys_B.tolist() == [2, 0, -1]
+    assert batch.index_B.tolist() == [2, 0, -1]
 
 
 def test_chunks_hold_every_token_once(tmp_path: Path) -> None:

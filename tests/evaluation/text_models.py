@@ -106,7 +106,7 @@ def batch(lengths: list[int], v: Vocabulary, n: int = 0, slots: int = 0, max_len
         max_length=max_length,
         lengths=tuple(every),
         real_B=real_B,
-        keys_B=torch.where(real_B, torch.arange(len(every)), -1),
+        index_B=torch.where(real_B, torch.arange(len(every)), -1),
         tokens=sum(lengths),
         squares=sum(length**2 for length in lengths),
     )

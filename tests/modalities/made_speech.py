@@ -64,7 +64,7 @@ def laid_out(rows: list[list[np.ndarray]], n: int) -> Batch:
         max_length=n,
         lengths=tuple(lengths),
         real_B=torch.tensor([length > 0 for length in lengths]),
-        keys_B=torch.arange(len(lengths)),
+        index_B=torch.arange(len(lengths)),
         tokens=sum(lengths),
         squares=0,
         rows=len(rows),

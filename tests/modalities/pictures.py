@@ -83,7 +83,7 @@ def laid_out(modality: Image, pictures: list[list[np.ndarray]], n: int) -> Batch
         max_length=length,
         lengths=tuple(flat.tolist()),
         real_B=torch.from_numpy(real.reshape(-1)),
-        keys_B=torch.arange(len(flat)),
+        index_B=torch.arange(len(flat)),
         tokens=int(flat[real.reshape(-1)].sum()),
         squares=0,
         rows=len(pictures),

@@ -35,7 +35,7 @@ def laid_out(music: Music, rows: list[list[bytes]], n: int) -> Batch:
         max_length=n,
         lengths=tuple(lengths),
         real_B=torch.tensor([length > 0 for length in lengths]),
-        keys_B=torch.arange(len(lengths)),
+        index_B=torch.arange(len(lengths)),
         tokens=sum(lengths),
         squares=0,
         rows=len(rows),

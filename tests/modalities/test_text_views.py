@@ -34,7 +34,7 @@ def batch_of(lengths: list[list[int]], n: int) -> Batch:
         max_length=n,
         lengths=tuple(sizes),
         real_B=torch.tensor([size > 0 for size in sizes]),
-        keys_B=torch.arange(len(sizes)),
+        index_B=torch.arange(len(sizes)),
         tokens=sum(sizes),
         squares=0,
         rows=len(lengths),

@@ -24,7 +24,7 @@ def halves(batch: Batch) -> list[Batch]:
                 offsets_B1=batch.offsets_B1[r * slots : (r + 1) * slots + 1] - r * n,
                 lengths=batch.lengths[mine],
                 real_B=batch.real_B[mine],
-                keys_B=batch.keys_B[mine],
+                index_B=batch.index_B[mine],
                 labels_B=None if batch.labels_B is None else batch.labels_B[mine],
                 tokens=sum(batch.lengths[mine]),
                 squares=sum(length**2 for length in batch.lengths[mine]),

@@ -57,7 +57,7 @@ def laid_out(sequences: list[np.ndarray], n: int, max_length: int) -> Batch:
         max_length=max_length,
         lengths=tuple(lengths),
         real_B=torch.tensor([True] * len(sequences) + [False]),
-        keys_B=torch.arange(len(lengths)),
+        index_B=torch.arange(len(lengths)),
         tokens=sum(lengths[:-1]),
         squares=sum(length**2 for length in lengths[:-1]),
     )

@@ -162,7 +162,7 @@ def row_of(batch: Batch, r: int) -> Batch:
         offsets_B1=batch.offsets_B1[r * slots : (r + 1) * slots + 1] - r * n,
         lengths=batch.lengths[sequences],
         real_B=batch.real_B[sequences],
-        keys_B=batch.keys_B[sequences],
+        index_B=batch.index_B[sequences],
         rows=1,
     )
 

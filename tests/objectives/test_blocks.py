@@ -22,7 +22,7 @@ def pictures(rows: int, each: int, padding: int = 5):
     lengths = [*[PATCHES + 2] * each, padding] * rows
     batch = ragged(lengths)
     keys = torch.tensor([*range(each), -1] * rows)
-    return dataclasses.replace(batch.with_values(torch.tensor(row * rows)), rows=rows, keys_B=keys)
+    return dataclasses.replace(batch.with_values(torch.tensor(row * rows)), rows=rows, index_B=keys)
 
 
 def rng(step: int, rows: int = 3) -> Rng:

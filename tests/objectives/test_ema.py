@@ -21,14 +21,14 @@ def network(seed: int = 0) -> nn.Module:
 
 
 def test_follows_parameters_and_buffers_but_not_statistics():
-    target, online = ema.copy_of(network(0)), network(1)
+    target, online = ema.make_teacher(network(0)), network(1)
     for module, value in ((target, 1.0), (online, 2.0)):
         module.register_buffer("scale", torch.full((3,), value))
         module.register_buffer("counter", torch.tensor(int(value)))
     for _ in range(3):
         online(torch.randn(10, 6))
     before = copy.deepcopy(target.state_dict())
-    ema.follow(target, online, 0.9)
+    ema.update_ema(target, online, 0.9)
     for name, now in target.state_dict().items():
         new = online.state_dict()[name]
         if name == "counter":
@@ -42,7 +42,7 @@ def test_follows_parameters_and_buffers_but_not_statistics():
 def test_a_copy_takes_no_gradient():
     online = network()
     online.shared = shared = object()
-    target = ema.copy_of(online, shared)
+    target = ema.make_teacher(online, shared)
     assert target.shared is shared and not any(p.requires_grad for p in target.parameters())
     assert all(p.requires_grad for p in online.parameters())
     x = torch.randn(10, 6)
@@ -53,11 +53,11 @@ def test_a_copy_takes_no_gradient():
 
 
 def test_the_gap_is_relative():
-    target, online = ema.copy_of(network(0)), network(0)
-    assert ema.gap(target, online) == 0
+    target, online = ema.make_teacher(network(0)), network(0)
+    assert ema.ema_distance(target, online) == 0
     for p in target.parameters():
         p.data.mul_(0.75)
-    torch.testing.assert_close(ema.gap(target, online), torch.tensor(0.25))
+    torch.testing.assert_close(ema.ema_distance(target, online), torch.tensor(0.25))
 
 
 def test_cosine_is_lightlys():
@@ -72,7 +72,7 @@ def test_a_half_life_is_a_share_of_the_run():
     target, online = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     nn.init.ones_(target.weight), nn.init.zeros_(online.weight)
     for done in range(1, 401):
-        ema.follow(target, online, ema.lasting_tau(0.25, 800))
+        ema.update_ema(target, online, ema.lasting_tau(0.25, 800))
         if done in (200, 400):
             torch.testing.assert_close(target.weight.item(), 0.5 ** (done / 200), rtol=1e-4, atol=0)
     assert ema.lasting_tau(0.02, 10) == 0.5  # of one update at least
@@ -97,20 +97,20 @@ def _sharded(folder: Path) -> None:
 
     with processes({"threads": 1, "precision": "fp32"}) as group:
         mesh = torch.distributed.init_device_mesh("cpu", (2,))
-        both = nn.Sequential(network(1), ema.copy_of(network(0)))
+        both = nn.Sequential(network(1), ema.make_teacher(network(0)))
         fully_shard(both[0][0], mesh=mesh)  # as the trainer does: a layer of the network has a group of its own
         fully_shard(both, mesh=mesh)
         assert all(isinstance(p, DTensor) for p in both.parameters())
-        ema.follow(both[1], both[0], 0.9)
+        ema.update_ema(both[1], both[0], 0.9)
         found = {name: p.full_tensor() for name, p in both[1].named_parameters()}
-        torch.save(found | {"gap": ema.gap(both[1], both[0])}, folder / f"{group.rank}.pt")
+        torch.save(found | {"gap": ema.ema_distance(both[1], both[0])}, folder / f"{group.rank}.pt")
 
 
 def test_shards_follow_as_the_whole_does(tmp_path):
     run_group(_sharded, tmp_path, folder=tmp_path, world=2)
-    target, online = ema.copy_of(network(0)), network(1)
-    ema.follow(target, online, 0.9)
-    expected = dict(target.named_parameters()) | {"gap": ema.gap(target, online)}
+    target, online = ema.make_teacher(network(0)), network(1)
+    ema.update_ema(target, online, 0.9)
+    expected = dict(target.named_parameters()) | {"gap": ema.ema_distance(target, online)}
     for rank in (0, 1):
         for name, x in torch.load(tmp_path / f"{rank}.pt", weights_only=True).items():
             torch.testing.assert_close(x, expected[name].detach())
@@ -118,8 +118,8 @@ def test_shards_follow_as_the_whole_does(tmp_path):
 
 @pytest.mark.parametrize("tau", [0.0, 1.0])
 def test_the_ends(tau):
-    target, online = ema.copy_of(network(0)), network(1)
+    target, online = ema.make_teacher(network(0)), network(1)
     before = copy.deepcopy(target)
-    ema.follow(target, online, tau)
+    ema.update_ema(target, online, tau)
     for now, old, new in zip(target.parameters(), before.parameters(), online.parameters(), strict=True):
         assert torch.equal(now, old if tau else new)

@@ -61,7 +61,7 @@ def test_the_shorter_batch_against_a_loop(counts: list[int], ratio: float) -> No
     assert shorter.max_length == seen + 2 and len(shorter.lengths) == len(batch.lengths)
     assert shorter.offsets_B1.tolist() == np.cumsum([0, *shorter.lengths]).tolist()
     assert shorter.offsets_B1.dtype == torch.int32
-    for field in ("real_B", "keys_B"):
+    for field in ("real_B", "index_B"):
         assert torch.equal(getattr(shorter, field), getattr(batch, field))
     assert shorter.tokens == sum(counts) * (seen + 2) and shorter.squares == sum(counts) * (seen + 2) ** 2
     slots = len(batch.real_B) // 2
@@ -102,7 +102,7 @@ def test_states_are_those_of_each_picture_alone() -> None:
             max_length=len(places),
             lengths=(len(places),),
             real_B=torch.tensor([True]),
-            keys_B=torch.tensor([0]),
+            index_B=torch.tensor([0]),
             tokens=len(places),
             squares=len(places) ** 2,
             places_N=places,

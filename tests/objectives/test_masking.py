@@ -66,7 +66,7 @@ def rows_of(of: Modality, contents: list[list[int]]) -> Batch:
         max_length=ROW,
         lengths=tuple(flat.tolist()),
         real_B=real,
-        keys_B=torch.arange(len(flat)),
+        index_B=torch.arange(len(flat)),
         tokens=int(flat[real.numpy()].sum()),
         squares=0,
         rows=len(contents),

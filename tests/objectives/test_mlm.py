@@ -100,7 +100,7 @@ def test_static_masks_freeze_the_whole_instance(settings):
     assert not torch.equal(dynamic.corrupt(batch, rng(0, 2))[0], dynamic.corrupt(batch, rng(1, 2))[0])
     for step, (order, rows) in enumerate([([0, 1, 2, 3], 2), ([3, 1, 0, 2], 2), ([2, 3, 1, 0], 1)]):
         index = torch.cat([torch.arange(200) + 200 * i for i in order])
-        moved = replace(ragged([200] * 4, rows=rows), values=batch.values[index], keys_B=torch.tensor(order))
+        moved = replace(ragged([200] * 4, rows=rows), values=batch.values[index], index_B=torch.tensor(order))
         picks, labels, shown = static.corrupt(moved, rng(step, rows))
         hidden = picks[labels != -100]
         seen.append(dict(zip(index[hidden].tolist(), shown[hidden].tolist(), strict=True)))

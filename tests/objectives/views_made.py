@@ -52,7 +52,7 @@ def dna_rows(rows: list[int], dtype: torch.dtype = torch.float32) -> Batch:
         max_length=ROW,
         lengths=tuple(lengths),
         real_B=real,
-        keys_B=torch.tensor(keys),
+        index_B=torch.tensor(keys),
         tokens=sum(length for length, key in zip(lengths, keys, strict=True) if key >= 0),
         squares=sum(length**2 for length, key in zip(lengths, keys, strict=True) if key >= 0),
         rows=len(rows),
@@ -90,7 +90,7 @@ def alone(ids: Tensor) -> Batch:
         max_length=ROW,
         lengths=(n,),
         real_B=torch.tensor([True]),
-        keys_B=torch.tensor([0]),
+        index_B=torch.tensor([0]),
         tokens=n,
         squares=n * n,
     )

@@ -30,7 +30,7 @@ def test_windows_are_shown_as_the_encoder_sees_them(parts):
     seen = np.zeros_like(mask)
     for batch, rng in evaluator.batches(evaluator.group):
         _, _, shown = objective.corrupt(batch, rng)
-        for key, piece in zip(batch.keys_B.tolist(), shown.split(list(batch.lengths)), strict=True):
+        for key, piece in zip(batch.index_B.tolist(), shown.split(list(batch.lengths)), strict=True):
             if key >= 0:
                 inside = piece[1:-1].numpy()
                 seen[key, : len(inside)] = True

@@ -165,7 +165,7 @@ class Head(Objective):
         return self.output(self.drop(self.vectors(encoder, batch)))
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """The sum over targets, their count, and metrics, from float32 outputs; training sequences are ``keys_B``."""
+        """The sum over targets, their count, and metrics, from float32 outputs; training sequences are ``index_B``."""
         raise NotImplementedError
 
     def decode(self, outputs_S: Sequence[np.ndarray], data: TaskData, part: Split) -> np.ndarray:
@@ -177,7 +177,7 @@ class Head(Objective):
         raise NotImplementedError
 
     def forward(self, encoder: Any, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
-        """The loss of the sequences whose numbers (``keys_B``) are training sequences'."""
+        """The loss of the sequences whose numbers (``index_B``) are training sequences'."""
         if self.noisy and rng.step != self._seeded:  # the passes of one step go on in one stream
             torch.manual_seed(hash((rng.seed, rng.step, batch.tokens, batch.squares)) % 2**63)
             self._seeded = rng.step
@@ -232,7 +232,7 @@ def places_in_values(batch: Batch, starts_S: Tensor) -> tuple[Tensor, Tensor]:
         starts_S: where each training sequence begins in ``values``.
     """
     ids_N, inside_N = inner_positions(batch)
-    keys_N = batch.keys_B[ids_N].clamp(min=0)
+    keys_N = batch.index_B[ids_N].clamp(min=0)
     return torch.where(inside_N, starts_S[keys_N] + batch.positions_N() - 1, 0), inside_N
 
 

@@ -40,7 +40,7 @@ class Classification(Head):
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
         labels: Any = self.labels_S
-        labels_B = torch.where(batch.real_B, labels[batch.keys_B.clamp(min=0)], IGNORED)
+        labels_B = torch.where(batch.real_B, labels[batch.index_B.clamp(min=0)], IGNORED)
         count = batch.real_B.sum()
         right = ((outputs.argmax(1) == labels_B) & batch.real_B).sum()
         loss = F.cross_entropy(outputs, labels_B, ignore_index=IGNORED, reduction="sum")

@@ -127,7 +127,7 @@ class Ctc(Head):
         ids_N, targets, lengths = batch.sequence_ids_N(), self.get_buffer("targets_SM"), self.get_buffer("lengths_S")
         loss, count = outputs.new_zeros(()), lengths.new_zeros(())
         for place_JK, seen_JK in recurrent.contents(batch):
-            keys_J, real_J = batch.keys_B[ids_N[place_JK[:, 0]]].clamp(min=0), seen_JK[:, 0]
+            keys_J, real_J = batch.index_B[ids_N[place_JK[:, 0]]].clamp(min=0), seen_JK[:, 0]
             seen_JK = seen_JK[:, :: self.rate]
             shares_KJC = outputs[place_JK[:, :: self.rate]].log_softmax(-1).transpose(0, 1)
             # A sequence without data: one output, no unit.

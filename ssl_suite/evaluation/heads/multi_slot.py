@@ -61,7 +61,7 @@ class MultiSlot(Head):
         return _slots(data.classes)[-1][1]
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        labels_BK = self.get_buffer("labels_SK")[batch.keys_B.clamp(min=0)]
+        labels_BK = self.get_buffer("labels_SK")[batch.index_B.clamp(min=0)]
         count, right_B = batch.real_B.sum(), batch.real_B
         total = outputs.new_zeros(())
         for k, (low, high) in enumerate(self.slots):

@@ -53,7 +53,7 @@ class Regression(Head):
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
         targets: Any = self.targets_S
-        targets_B = targets[batch.keys_B.clamp(min=0)]
+        targets_B = targets[batch.index_B.clamp(min=0)]
         return ((outputs[:, 0] - targets_B).square() * batch.real_B).sum(), batch.real_B.sum(), {}
 
     def decode(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> np.ndarray:

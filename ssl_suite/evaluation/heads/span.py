@@ -76,7 +76,7 @@ class Span(Head):
         top_B2 = top_B2.scatter_reduce(0, index_N2, outputs.detach(), "amax")
         top_B2 = torch.where(torch.isfinite(top_B2), top_B2, 0.0)
         sums_B2 = outputs.new_zeros(count_B, 2).index_add(0, ids_N, (outputs - top_B2[ids_N]).exp())
-        spans_B2 = self.get_buffer("spans_S2")[batch.keys_B.clamp(min=0)]
+        spans_B2 = self.get_buffer("spans_S2")[batch.index_B.clamp(min=0)]
         places_B2 = (batch.offsets_B1[:-1, None].long() + spans_B2).clamp(max=len(outputs) - 1)
         loss_B = (sums_B2.clamp(min=1e-30).log() + top_B2 - outputs.gather(0, places_B2)).mean(1)
         return (loss_B * batch.real_B).sum(), batch.real_B.sum(), {}

@@ -95,7 +95,7 @@ class Verification(Head):
         return self.output(self.drop(torch.cat((mean_BH, deviation_BH), 1)))
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        labels_B = self.get_buffer("labels_S")[batch.keys_B.clamp(min=0)]
+        labels_B = self.get_buffer("labels_S")[batch.index_B.clamp(min=0)]
         cosines_BC = F.normalize(outputs) @ F.normalize(self.speakers_CE.float()).T
         own_BC = torch.arange(len(self.speakers_CE), device=labels_B.device) == labels_B[:, None]
         logits_BC = self.scale * (cosines_BC - self.margin * own_BC)
