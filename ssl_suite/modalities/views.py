@@ -32,20 +32,30 @@ def stretches(batch: Batch, rng: Rng, vocabulary: Vocabulary, crop: float) -> tu
 
 
 def moved(
-    batch: Batch, vocabulary: Vocabulary, size_B: Tensor, begin_B: Tensor, kept_B: Tensor
+    batch: Batch,
+    vocabulary: Vocabulary,
+    size_B: Tensor,
+    begin_B: Tensor,
+    kept_B: Tensor,
+    turned_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Put each stretch at its slot's start: [CLS] stretch [SEP], and [PAD] in what is left of the slot.
+
+    Args:
+        size_B, begin_B, kept_B: what ``stretches`` gives.
+        turned_B: (B,) bool: stretches that are read from their ends.
 
     Returns:
         values_N: (N,) ids. from_N: (N,) int64, where the content of each position comes from. inside_N: (N,) bool, the
         stretches.
     """
     values_N, ids_N, place_N = batch.values, batch.sequence_ids_N(), batch.positions_N() - 1
-    starts_B = batch.offsets_B1[:-1].long()
-    from_N = (place_N + (starts_B + begin_B + 1)[ids_N]).clamp(0, values_N.shape[0] - 1)
-    inside_N = (place_N >= 0) & (place_N < kept_B[ids_N])
+    starts_B, kept_N = batch.offsets_B1[:-1].long(), kept_B[ids_N]
+    order_N = place_N if turned_B is None else torch.where(turned_B[ids_N], kept_N - 1 - place_N, place_N)
+    from_N = (order_N + (starts_B + begin_B + 1)[ids_N]).clamp(0, values_N.shape[0] - 1)
+    inside_N = (place_N >= 0) & (place_N < kept_N)
     outside_N = torch.where(place_N < 0, values_N, torch.full_like(values_N, vocabulary.pad))
-    closes_N = (place_N == kept_B[ids_N]) & (size_B[ids_N] >= 2)
+    closes_N = (place_N == kept_N) & (size_B[ids_N] >= 2)
     outside_N = torch.where(closes_N, torch.full_like(values_N, vocabulary.sep), outside_N)
     return torch.where(inside_N, values_N[from_N], outside_N), from_N, inside_N
 
@@ -55,8 +65,7 @@ def crop_and_turn(
 ) -> tuple[Tensor, Tensor]:
     """Cut a random stretch out of every sequence and reverse-complement some.
 
-    A sequence keeps its slot, for shapes and offsets are constants of a run: the stretch moves to the slot's start,
-    [CLS] stretch [SEP], and the positions left over at its end become [PAD].
+    A sequence keeps its slot, for shapes and offsets are constants of a run, see ``moved``.
 
     Args:
         batch: sequences of the form [CLS] … [SEP] [PAD]*; all-padding and empty sequences stay as they are.
@@ -69,23 +78,13 @@ def crop_and_turn(
     Returns:
         values_N: (N,) int64 ids. place_N: (N,) int64, each position's place in the stretch, -1 outside.
     """
-    values_N, starts_B = batch.values, batch.offsets_B1[:-1].long()
-    ids_N, slot_N = batch.sequence_ids_N(), batch.positions_N()
     size_B, begin_B, kept_B = stretches(batch, rng, vocabulary, crop)
-    each = starts_B.shape[0] // batch.rows
-    turned_B = rng.uniform(each) < (turn if opposite_V is not None else 0.0)
-
-    kept_N, turned_N = kept_B[ids_N], turned_B[ids_N]
-    inner_N = slot_N - 1
-    inside_N = (inner_N >= 0) & (inner_N < kept_N)
-    from_N = torch.where(turned_N, kept_N - 1 - inner_N, inner_N) + (starts_B + begin_B + 1)[ids_N]
-    taken_N = values_N[from_N.clamp(0, values_N.shape[0] - 1)]
+    turned_B = rng.uniform(kept_B.shape[0] // batch.rows) < (turn if opposite_V is not None else 0.0)
+    values_N, _, inside_N = moved(batch, vocabulary, size_B, begin_B, kept_B, turned_B)
     if opposite_V is not None:
-        taken_N = torch.where(turned_N, opposite_V[taken_N], taken_N)
-    outside_N = torch.where(slot_N == 0, values_N, torch.full_like(values_N, vocabulary.pad))
-    closes_N = (slot_N == kept_N + 1) & (size_B[ids_N] >= 2)
-    outside_N = torch.where(closes_N, torch.full_like(values_N, vocabulary.sep), outside_N)
-    return torch.where(inside_N, taken_N, outside_N), torch.where(inside_N, inner_N, -1)
+        turned_N = turned_B[batch.sequence_ids_N()] & inside_N
+        values_N = torch.where(turned_N, opposite_V[values_N], values_N)
+    return values_N, torch.where(inside_N, batch.positions_N() - 1, -1)
 
 
 def substitute_bases(
