@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import torch
 
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.records import Record
 from ssl_suite.modalities.speech import Speech
+from tests.modalities.made import ragged
 
 FORMATS = {".wav": ("WAV", "PCM_16"), ".flac": ("FLAC", "PCM_16"), ".opus": ("OGG", "OPUS"), ".mp3": ("MP3", None)}
 PAD, CLS, SEP = 0, 2, 3
@@ -44,28 +44,11 @@ def noise_frames(length: int, seed: int = 0, loud: float = 3000.0) -> np.ndarray
 
 
 def laid_out(rows: list[list[np.ndarray]], n: int) -> Batch:
-    """Rows of ``n`` positions, each with the same number of slots, as the loader makes them; units count upwards."""
-    values, lengths, slots = np.full((len(rows), n), PAD), [], max(map(len, rows))
+    """A batch of frames; units count upwards."""
     frames = np.zeros((len(rows), n, 320), np.int16)
     for r, row in enumerate(rows):
         place = 0
         for some in row:
-            size = len(some) + 2
-            values[r, place : place + size] = [CLS, *(5 + np.arange(len(some))), SEP]
             frames[r, place + 1 : place + 1 + len(some)] = some
-            place += size
-            lengths.append(size)
-        lengths += [n - place, *[0] * (slots + 1 - len(row))]  # the padding, and slots that are empty
-    offsets = torch.tensor([0, *lengths]).cumsum(0).int()
-    return Batch(
-        values=torch.from_numpy(values.reshape(-1)),
-        frames_NF=torch.from_numpy(frames.reshape(-1, 320)),
-        offsets_B1=offsets,
-        max_length=n,
-        lengths=tuple(lengths),
-        real_B=torch.tensor([length > 0 for length in lengths]),
-        index_B=torch.arange(len(lengths)),
-        tokens=sum(lengths),
-        squares=0,
-        rows=len(rows),
-    )
+            place += len(some) + 2
+    return ragged([[list(range(5, 5 + len(some))) for some in row] for row in rows], n, frames)

@@ -11,6 +11,7 @@ import torch
 from ssl_suite.core.batch import Batch
 from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.music import Music
+from tests.modalities.made import ragged
 from tests.modalities.made_music import midi, note, piece, record
 from tests.modalities.test_music import KINDS, trained
 
@@ -19,27 +20,9 @@ STILL = {"transpose_down": 0, "transpose_up": 0, "tempo": 0.0, "velocity": 0.0, 
 
 
 def laid_out(music: Music, rows: list[list[bytes]], n: int) -> Batch:
-    """Rows of ``n`` positions with the same number of slots, the last of padding and one that is empty."""
-    values, lengths = np.full((len(rows), n), PAD), []
-    for row, some in zip(values, rows, strict=True):
-        place = 0
-        for data in some:
-            ids = [CLS, *music.encode(record(data)).values.tolist()[: n // len(some) - 3], SEP]
-            row[place : place + len(ids)] = ids
-            place += len(ids)
-            lengths.append(len(ids))
-        lengths += [n - place, 0]
-    return Batch(
-        values=torch.from_numpy(values.reshape(-1)),
-        offsets_B1=torch.tensor([0, *lengths]).cumsum(0).int(),
-        max_length=n,
-        lengths=tuple(lengths),
-        real_B=torch.tensor([length > 0 for length in lengths]),
-        index_B=torch.arange(len(lengths)),
-        tokens=sum(lengths),
-        squares=0,
-        rows=len(rows),
-    )
+    """The beginnings of pieces, so that those of a row fit into ``n`` positions."""
+    rest = [[music.encode(record(data)).values.tolist()[: n // len(some) - 3] for data in some] for some in rows]
+    return ragged(rest, n)
 
 
 def rng(step: int, rows: int = 1, first: int = 0) -> Rng:

@@ -11,6 +11,7 @@ from ssl_suite.core.records import Vocabulary
 from ssl_suite.core.rng import Rng
 from ssl_suite.modalities import text_views
 from ssl_suite.modalities.text import Text
+from tests.modalities.made import ragged
 from tests.modalities.made_text import fitted
 
 VOCABULARY = Vocabulary(tuple(map(str, range(1000))), (5, 1000))
@@ -18,27 +19,9 @@ PAD, CLS, SEP = 0, 2, 3
 
 
 def batch_of(lengths: list[list[int]], n: int) -> Batch:
-    """Rows of ``n`` positions with distinct ids in order, each row with its padding and an empty slot."""
-    values, sizes = np.full((len(lengths), n), PAD), []
-    token = 5
-    for row, some in zip(values, lengths, strict=True):
-        place = 0
-        for length in some:
-            row[place : place + length + 2] = [CLS, *range(token, token + length), SEP]
-            token, place = token + length, place + length + 2
-            sizes.append(length + 2)
-        sizes += [n - place, 0]
-    return Batch(
-        values=torch.from_numpy(values.reshape(-1)),
-        offsets_B1=torch.tensor([0, *sizes]).cumsum(0).int(),
-        max_length=n,
-        lengths=tuple(sizes),
-        real_B=torch.tensor([size > 0 for size in sizes]),
-        index_B=torch.arange(len(sizes)),
-        tokens=sum(sizes),
-        squares=0,
-        rows=len(lengths),
-    )
+    """Sequences of these lengths with distinct ids in order."""
+    ends = iter(np.cumsum([length for some in lengths for length in some]).tolist())
+    return ragged([[list(range(5 + (end := next(ends)) - length, 5 + end)) for length in some] for some in lengths], n)
 
 
 def places(batch: Batch) -> torch.Tensor:

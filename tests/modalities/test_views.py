@@ -11,34 +11,13 @@ from ssl_suite.core.batch import Batch
 from ssl_suite.core.rng import Rng
 from ssl_suite.modalities.dna import DNA
 from ssl_suite.modalities.dna_letters import BASES
-from tests.modalities.made import encoded, fitted_bpe, random_bases
+from tests.modalities.made import encoded, fitted_bpe, ragged, random_bases
 
 PAD, UNK, CLS, SEP = 0, 1, 2, 3
 
 
 def laid_out(dna: DNA, texts: list[list[str]], n: int) -> Batch:
-    """Rows of ``n`` positions, each with the same number of slots, as the loader makes them."""
-    values, lengths = np.full((len(texts), n), PAD), []
-    for row, some in zip(values, texts, strict=True):
-        place = 0
-        for text in some:
-            ids = [CLS, *encoded(dna, text), SEP]
-            row[place : place + len(ids)] = ids
-            place += len(ids)
-            lengths.append(len(ids))
-        lengths += [n - place, 0]  # the padding, and a slot that is empty
-    offsets = torch.tensor([0, *lengths]).cumsum(0).int()
-    return Batch(
-        values=torch.from_numpy(values.reshape(-1)),
-        offsets_B1=offsets,
-        max_length=n,
-        lengths=tuple(lengths),
-        real_B=torch.tensor([length > 0 for length in lengths]),
-        index_B=torch.arange(len(lengths)),
-        tokens=sum(lengths),
-        squares=0,
-        rows=len(texts),
-    )
+    return ragged([[encoded(dna, text) for text in some] for some in texts], n)
 
 
 def rng(step: int, rows: int = 1, first: int = 0) -> Rng:
