@@ -12,7 +12,7 @@ settings:
   protocol=finetune   finetune, scratch, probe, linear, knn, zero_shot or majority; of encoder=
   arms=A,B            only these arms
   task=A,B            only these tasks; also sample tasks, which come with the package: task=sample
-  budget=small        smoke (seconds), brief (minutes a cell), small, long (whole sets, for small encoders) or paper
+  budget=small        smoke (sample tasks), brief (minutes a cell), small, long (for small encoders) or paper
                       (the published settings); warm, warm_long: heads start from a linear model; conf/budget/NAME.yaml
   seeds=100,101,102   others than the budget's
   text=hf:…           the text encoder of the arms BERT, re-emb and rand
@@ -267,29 +267,11 @@ def _cells(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
 
 
 def _tasks(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
-    """The tasks; of budget=smoke, where the data of none are here, those that come with the package."""
+    """The tasks; of budget=smoke those that come with the package, where the benchmark names some."""
     from ssl_suite.evaluation import benchmark, tasks
 
     folders = tasks.task_folders(given["tasks.path"])
-    named = given["task"].split(",") if given["task"] else None
-    chosen = benchmark.tasks_of(found, named, folders, None if named else say)
-    if settings.budget.name != "smoke" or given["task"] or not found.smoke:
-        return chosen
-    here = [task for task in chosen if _is_here(task, settings.place)]
-    if len(here) < len(chosen):
-        absent = ", ".join(task.name for task in chosen if task not in here)
-        print(f"The data of {absent} are not here (ssl_suite data list says how to get them, or set data.root=).")
-    if not here:
-        print("Measuring the sample tasks instead, whose data come with the package.")
-    return here or benchmark.tasks_of(found, found.smoke, folders)
-
-
-def _is_here(task: Any, place: Mapping[str, Any]) -> bool:
-    from ssl_suite.evaluation import task_data, tasks
-
-    try:
-        for data in (task.data, *([task.lookup["data"]] if task.lookup else [])):
-            task_data.find_sources(task, tasks.build_modality(task), place, data)
-    except SuiteError:
-        return False
-    return True
+    if given["task"]:
+        return benchmark.tasks_of(found, given["task"].split(","), folders)
+    smoke = settings.budget.name == "smoke" and found.smoke
+    return benchmark.tasks_of(found, found.smoke if smoke else None, folders, say)

@@ -114,7 +114,7 @@ class Benchmark(_Block):
     text: str | None = None
     """The default of ``{text}``."""
     smoke: list[str] = Field(default_factory=list)
-    """Tasks whose data come with the package, measured by ``budget=smoke`` where the data of no column are here."""
+    """Tasks whose data come with the package, which ``budget=smoke`` measures in the place of the columns."""
     pretrain: dict[str, list[str]] = Field(default_factory=dict)
     """By modality the words of ``ssl_suite run`` that make its encoder where ``pretrain=true`` asks for it."""
     matrix: Matrix | None = None

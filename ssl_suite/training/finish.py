@@ -125,13 +125,22 @@ def summarise(
     }
 
 
+ADDED = ("rows", "predictions", "manifest.jsonl")  # of leaderboards/: what `ssl_suite bench` adds to
+
+
 def git_state() -> tuple[str | None, bool | None]:
-    """The checkout's commit and whether it has uncommitted changes; None for an installed package."""
+    """The checkout's commit and whether it has uncommitted changes; None for an installed package.
+
+    Rows and predictions that were added since are none: the second row of a table would be of a dirty tree.
+    """
     package = Path(__file__).resolve().parents[2]
     if not (package / ".git").exists():
         return None, None
     try:
-        return _git(package, "rev-parse", "HEAD"), bool(_git(package, "status", "--porcelain"))
+        changed = _git(
+            package, "status", "--porcelain", "--", ".", *(f":(exclude)leaderboards/{name}" for name in ADDED)
+        )
+        return _git(package, "rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.SubprocessError):
         return None, None
 
