@@ -117,7 +117,7 @@ def _pretrained(found: Any, given: Mapping[str, Any], settings: Any, plan: bool,
     if not found.pretrain:
         raise SuiteError(f"pretrain=true: the benchmark {found.name} says of no encoder how it is made; leave it out.")
     ssl = {name: given[f"ssl.{name}"] for name in MODALITIES if given[f"ssl.{name}"]}
-    wanted = pretrain.sources(found, settings.budget, settings.out, ssl, given["data.root"])
+    wanted = pretrain.sources(found, settings.budget, settings.out, ssl, settings.place)
     if plan:
         for source in wanted:
             say(f"{source.modality}: {'is there' if source.done else 'to be pre-trained'}, {source.folder}")
@@ -204,10 +204,14 @@ def _distinct(cells: list[Any]) -> list[Any]:
 
 
 def _overrides(words: list[str]) -> tuple[list[str], dict[str, str]]:
-    """The words without ``budget.KEY=VALUE``, and those."""
+    """The words without ``budget.KEY=VALUE``, and those by key."""
+    from ssl_suite.core.schema import keys
+    from ssl_suite.evaluation.budget import Budget
+
     mine = [word for word in words if word.startswith("budget.")]
-    pairs = (word.removeprefix("budget.").partition("=") for word in mine)
-    return [word for word in words if word not in mine], {key: value for key, _, value in pairs}
+    given = parse_words(mine, {f"budget.{key}": Key(None) for key in keys(Budget)})
+    changed = {key.removeprefix("budget."): value for key, value in given.items() if value is not None}
+    return [word for word in words if word not in mine], changed
 
 
 def _settings(name: str, given: Mapping[str, Any], overrides: Mapping[str, str]) -> Any:

@@ -39,10 +39,13 @@ class Source:
         return (self.folder / "summary.json").is_file() and (self.folder / "encoder").is_dir()
 
 
-def sources(found: Benchmark, budget: Budget, out: Path, given: Mapping[str, str], root: str | None) -> list[Source]:
+def sources(
+    found: Benchmark, budget: Budget, out: Path, given: Mapping[str, str], place: Mapping[str, str | None]
+) -> list[Source]:
     """The encoders that a benchmark's ``pretrain`` names, but for those that were given.
 
-    Budget ``smoke`` takes the samples that come with the package in the place of data sets.
+    ``place`` has ``root`` and ``cache`` of the data. Budget ``smoke`` takes the samples that come with the package in
+    the place of data sets.
     """
     made = []
     for modality, words in found.pretrain.items():
@@ -50,9 +53,9 @@ def sources(found: Benchmark, budget: Budget, out: Path, given: Mapping[str, str
             continue
         folder = out / "encoders" / f"{modality}-{budget.pretrain_steps}"
         chosen = [word for word in words if budget.name != "smoke" or not word.startswith("data=")]
-        place = [f"data.root={root}"] if root else []
-        steps = f"train.steps={budget.pretrain_steps}"
-        made.append(Source(modality, folder, (f"modality={modality}", *chosen, steps, *place, f"out={folder}")))
+        chosen += [f"train.steps={budget.pretrain_steps}", f"out={folder}"]
+        chosen += [f"data.{key}={value}" for key, value in place.items() if value]
+        made.append(Source(modality, folder, (f"modality={modality}", *chosen)))
     return made
 
 

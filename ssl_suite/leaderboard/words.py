@@ -107,7 +107,7 @@ def _planned(found: Sequence[Contrast], columns: int) -> str:
     left = columns - len({each.column.task["title"] for each in found})
     ahead = sum(each.gain > 0 for each in found)
     text += f" Its score is the higher one on {ahead} of {len(found)}"
-    return text + (f"; {count(left, 'task')} of the plan are not measured yet." if left else ".")
+    return text + (f"; not measured yet: {count(left, 'task')} of the plan." if left else ".")
 
 
 def matrix_answer(heat: Heat) -> str:

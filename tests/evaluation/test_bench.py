@@ -197,6 +197,11 @@ def test_one_changed_byte_is_found(measured: Path, tmp_path: Path, capsys: pytes
         (["cross_domain", "encoder=cnn+map", "task=sample"], "+map is for text encoders"),
         (["cross_domain", "protocol=probe"], "protocol= is of encoder="),
         (["cross_domain", "seeds=1,x", "task=sample"], "seeds=x should be whole numbers"),
+        (["cross_domain", "budget.tokns=9"], "Did you mean 'budget.tokens'"),
+        (["cross_domain", "budget.tokens=9", "budget.tokens=8"], "budget.tokens= is given twice"),
+        (["cross_domain", "budget.tokens"], "'budget.tokens' is not a setting"),
+        (["cross_domain", "budget.lr=[]"], "budget.lr=[] should have at least 1 item"),
+        (["cross_domain", "pretrain=true"], "says of no encoder how it is made"),
     ],
 )
 def test_a_wrong_word_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

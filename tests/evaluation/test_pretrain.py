@@ -15,11 +15,12 @@ from ssl_suite.evaluation import benchmark, budget, pretrain, tasks
 def test_what_is_missing_is_made_and_what_was_stopped_goes_on(tmp_path: Path) -> None:
     found = benchmark.load("transfer").model_copy(update={"pretrain": {"dna": ["objective=mlm", "model=tiny"]}})
     spent = replace(budget.load("smoke"), pretrain_steps=2)
-    (source,) = pretrain.sources(found, spent, tmp_path, {}, None)
-    assert pretrain.sources(found, spent, tmp_path, {"dna": "runs/mine"}, None) == []
+    (source,) = pretrain.sources(found, spent, tmp_path, {}, {"root": None, "cache": str(tmp_path / "cache")})
+    assert pretrain.sources(found, spent, tmp_path, {"dna": "runs/mine"}, {}) == []
     said: list[str] = []
     assert pretrain.run([source], 2, said.append) == {"dna": str(tmp_path / "encoders" / "dna-2")}
     summary = source.folder / "summary.json"
+    assert (tmp_path / "cache").is_dir()
     assert source.done and json.loads(summary.read_text())["steps"] == 2 and len(said) == 1
     pretrain.run([source], 1, said.append)
     assert len(said) == 1  # nothing was started
@@ -29,11 +30,14 @@ def test_what_is_missing_is_made_and_what_was_stopped_goes_on(tmp_path: Path) ->
     assert source.done and (source.folder / "encoder" / "model.safetensors").read_bytes() == before
 
 
-def test_a_run_that_fails_is_one_line_and_ends_those_beside_it(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_one_line_and_ends_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, start = [], pretrain._start
+    monkeypatch.setattr(pretrain, "_start", lambda source: begun.append(start(source)) or begun[-1])
     wrong = pretrain.Source("dna", tmp_path / "a" / "dna-2", ("modality=dna", "objective=mml", f"out={tmp_path / 'x'}"))
     slow = ("modality=dna", "objective=mlm", "model=tiny", "train.steps=100000", f"out={tmp_path / 'a' / 'music'}")
     with pytest.raises(SuiteError, match=r"pre-training dna ended with 2: objective=mml does not exist.*mlm.*log\)$"):
         pretrain.run([wrong, pretrain.Source("music", tmp_path / "a" / "music", slow)], 2, lambda line: None)
+    assert len(begun) == 2 and all(process.returncode is not None for process in begun)
 
 
 def test_the_sources_of_transfer_are_its_arms_and_see_no_test_data() -> None:

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from ssl_suite.evaluation import benchmark, budget
-from ssl_suite.leaderboard import plans
+from ssl_suite.leaderboard import plans, words
 from ssl_suite.leaderboard.table import Cell, Column, Contrast, Line, Section
 
 
@@ -72,8 +72,8 @@ def test_a_row_from_before_the_plan_fails(root: Path) -> None:
 PLAN = benchmark.Plan(page="x.md", budget="decided", alpha=[0.03, 0.02], more_seeds=[105, 106, 107], margin=2.0)
 
 
-def judged(*asked: tuple[str, float, float, float], more: tuple[str, ...] = ()) -> dict[str, str]:
-    """Verdicts by task of (task, gain, half an interval, two-sided p), of eight; ``more``: in the second stage."""
+def decided(*asked: tuple[str, float, float, float], more: tuple[str, ...] = ()) -> list[Contrast]:
+    """Contrasts by task of (task, gain, half an interval, two-sided p), of eight; ``more``: in the second stage."""
     section, found = Section("decided"), []
     lines = Line("BERT"), Line("rand")
     for task, gain, half, p in asked:
@@ -82,7 +82,12 @@ def judged(*asked: tuple[str, float, float, float], more: tuple[str, ...] = ()) 
             seeds = [*range(100, 108 if task in more else 105)]
             section.cells[line, column] = Cell({"seeds": seeds}, 0.5, 0.4, 0.6)
         found.append(Contrast(column, *lines, gain, gain - half, gain + half, p, p, published=8.0))
-    return {each.column.task["title"]: each.verdict for each in plans.judge(found, section, PLAN, 8)}
+    return plans.judge(found, section, PLAN, 8)
+
+
+def judged(*asked: tuple[str, float, float, float], more: tuple[str, ...] = ()) -> dict[str, str]:
+    """Their verdicts."""
+    return {each.column.task["title"]: each.verdict for each in decided(*asked, more=more)}
 
 
 def test_verdicts_are_holms_of_one_sided_p_values() -> None:
@@ -103,3 +108,13 @@ def test_power_is_that_of_the_normal_test() -> None:
     error, draws = 0.0588 / 1.96, np.random.default_rng(0).normal(0.08, 0.0588 / 1.96, 200_000)
     power = float((draws / error > norm.ppf(1 - 0.03 / 8)).mean())
     assert float(text.split("power ")[1].split()[0]) == pytest.approx(power, abs=0.01)
+
+
+def test_the_page_says_what_was_decided() -> None:
+    found = decided(("h4", 0.08, 0.03, 0.002), ("h3", 0.04, 0.03, 0.01), ("splice", -0.02, 0.03, 0.01))
+    assert words.answer(found, 8) == (
+        "By the test that was fixed beforehand, that BERT is better than rand is shown on 1 (h4), shown not to hold on "
+        "1 (splice) and undecided on 1 (h3). Its score is the higher one on 2 of 3; not measured yet: 5 tasks of the "
+        "plan."
+    )
+    assert [each.outcome for each in found] == ["better", "open", "open"]
