@@ -116,6 +116,8 @@ class Source(_Block):
     citation: str
     downloads: list[Download] = Field(default_factory=list)
     """What ``data fetch`` gets; empty for files that are published nowhere in this form."""
+    recipe: str | None = None
+    """A key of ``recipes.RECIPES``, which makes one table of the files; without it they are read as they are."""
     instead: str | None = None
     """An entry that can be fetched and holds the official data, where there is one."""
     note: str | None = None

@@ -17,6 +17,7 @@ from ssl_suite.core.limits import special
 from ssl_suite.core.registry import MODALITIES
 from ssl_suite.core.resources import folder
 from ssl_suite.core.wording import count
+from ssl_suite.data import recipes
 from ssl_suite.data.cache import cache_folder
 from ssl_suite.data.catalogue import ROOT_VARIABLE, check_files, locate, places, read_source, remedy
 from ssl_suite.modalities.base import Modality
@@ -65,7 +66,7 @@ def resolve(modality: Modality, data: Mapping[str, Any], report: Report = to_std
     if data.get("path") is not None:
         return resolve_path(str(data["path"]), modality.suffixes, data.get("cache"), report, data.get("root"))
     if data.get("source") is not None:
-        return resolve_entry(modality, data)
+        return resolve_entry(modality, data, report)
     return builtin(modality)
 
 
@@ -163,8 +164,8 @@ def nearest_file(path: Path) -> str:
     return f" Did you mean '{parent / close[0]}'?" if close else f" '{parent}' exists, '{child}' in it does not."
 
 
-def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
-    """The local files of a catalogue entry, their sizes and SHA-256 checked.
+def resolve_entry(modality: Modality, data: Mapping[str, Any], report: Report = to_stderr) -> Sources:
+    """The local files of a catalogue entry, checked by size and SHA-256, or the table its recipe makes of them.
 
     Raises:
         SuiteError: it is for another modality, or a file is missing, is another, or is of no kind that is read.
@@ -183,6 +184,8 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any]) -> Sources:
         check_files(name, source, item, found, data.get("cache"))
         paths += found
         tags |= {path: {key: str(value) for key, value in item.tags.items()} for path in found if item.tags}
+    if source.recipe is not None:
+        paths = [recipes.made(name, source.recipe, list(dict.fromkeys(paths)), data.get("cache"), report)]
     alien = next((path for path in paths if not path.name.lower().endswith(modality.suffixes)), None)
     if alien is not None:
         raise SuiteError(
