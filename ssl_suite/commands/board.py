@@ -10,9 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ssl_suite.commands.words import Key, parse_words, split_free
 from ssl_suite.core.errors import SuiteError
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from ssl_suite.evaluation.rows import Row
     from ssl_suite.leaderboard.diff import Comparison
+    from ssl_suite.leaderboard.table import Cell, Column
 
 PLACE = {"root": Key(default=None, example="leaderboards")}
 WIDTH = 100  # letters of a table where the output is not a terminal
@@ -42,9 +42,9 @@ def show(args: argparse.Namespace) -> int:
       ssl_suite board show root=mine/leaderboards    rows of another folder
       ssl_suite board show cross_domain --json       the rows themselves
 
-    A task with fewer than 300 test items shows the interval alone. The row of an encoder with most seeds, of equals
-    the newest, stands for it; "+1" counts the others. The numbers are shown as stored:
-    `ssl_suite board verify` recomputes them.
+    Lines, columns and which of several rows is shown are those of the page (`ssl_suite board render`): of one arm and
+    setting the row with most seeds, of equals the newest. A task with fewer than 300 test items shows the interval
+    alone. The numbers are shown as stored: `ssl_suite board verify` recomputes them.
     """
     from rich.console import Console
 
@@ -171,30 +171,23 @@ def tables(benchmark: str, rows: Sequence[Row], width: int) -> list[Table]:
     from rich.text import Text
 
     from ssl_suite.evaluation.benchmark import of_rows
-    from ssl_suite.leaderboard.table import arm_order
+    from ssl_suite.leaderboard.table import arrange
 
-    found, made = of_rows(benchmark, rows), []
-    for budget in dict.fromkeys(row["budget"]["name"] for row in rows):
-        by_place: dict[tuple[Any, Any], list[Row]] = {}
-        for row in rows:
-            if row["budget"]["name"] == budget:
-                by_place.setdefault((_line(row), _column(row)), []).append(row)
-        cells = {place: _cell(of_place) for place, of_place in by_place.items()}
-        # A task's version is part of the column: a number of another version never stands in it.
-        columns = sorted({column for _, column in cells})
-        lines = sorted({line for line, _ in cells}, key=lambda line: (arm_order(found, line[0]), line))
-        heads = {column: "{}\n{} v{}\n{}".format(*column).replace("@", "\n@") for column in columns}
-        label = 1 + max(_width(["\n".join(line)]) for line in lines)
+    made = []
+    for section in arrange(of_rows(benchmark, rows), rows, {})[0]:
+        heads = {column: _head(column) for column in section.columns}
+        cells = {place: _cell(cell) for place, cell in section.cells.items()}
+        label = _width([line.arm for line in section.lines])
         some = max(1, (width - label) // _width([*heads.values(), *cells.values()]))
-        for start in range(0, len(columns), some):
-            shown = columns[start : start + some]
-            table = Table("arm", title=f"{benchmark}, budget {budget}", title_justify="left", show_lines=True)
+        for start in range(0, len(section.columns), some):
+            shown = section.columns[start : start + some]
+            table = Table("arm", title=f"{benchmark}, budget {section.budget}", title_justify="left", show_lines=True)
             for column in shown:
                 table.add_column(Text(heads[column]))
-            for line in lines:
+            for line in section.lines:
                 scores = [cells.get((line, column), "") for column in shown]
                 if any(scores):
-                    table.add_row(*map(Text, ("\n".join(line), *scores)))
+                    table.add_row(Text(f"{line.arm}\n{line.variant}".strip()), *map(Text, scores))
             made.append(table)
     return made
 
@@ -204,34 +197,20 @@ def _width(texts: Iterable[str]) -> int:
     return 3 + max(len(line) for text in texts for line in text.split("\n"))
 
 
-def _line(row: Row) -> tuple[str, str]:
-    return row["arm"], row["protocol"]["name"]
+def _head(column: Column) -> str:
+    name, _, split = column.task["name"].partition("@")
+    lines = [column.task["title"], name, f"@{split} v{column.task['version']}", column.metric]
+    lines += [] if column.higher_is_better else ["lower is better"]
+    return "\n".join([*lines, f"{column.task['n_test']:,} test items", *["earlier heads"] * (column.head == 1)])
 
 
-def _column(row: Row) -> tuple[str, str, int, str]:
-    task, metric = row["task"], row["metrics"][0]
-    direction = "" if metric["higher_is_better"] else "\nlower is better"
-    return task["title"], task["name"], task["version"], metric["name"] + direction
-
-
-def _cell(rows: Sequence[Row]) -> str:
-    """The row of each encoder with most seeds, of equals the newest: mean, interval, test items, seeds."""
+def _cell(cell: Cell) -> str:
+    """Mean and interval, of few test items the interval alone; seeds."""
     from ssl_suite.evaluation.rows import FEWEST
 
-    newest: dict[str, list[Row]] = {}
-    order = sorted(rows, key=lambda row: (len(row["seeds"]), datetime.fromisoformat(row["created"])), reverse=True)
-    for row in order:
-        newest.setdefault(str(row["encoder"].get("ref")), []).append(row)
-    parts = []
-    for encoder, (row, *older) in newest.items():
-        metric, n = row["metrics"][0], row["task"]["n_test"]
-        interval = f"[{metric['ci95'][0]:.3f}, {metric['ci95'][1]:.3f}]"
-        more = f" +{len(older)}" if older else ""
-        parts += [encoder.replace("+", "\n+")] if len(newest) > 1 else []
-        parts += [f"{metric['value']:.3f}{more}", interval] if n >= FEWEST else [f"{interval}{more}"]
-        parts.append(f"n {n:,}, {counted(len(row['seeds']), 'seed')}")
-        parts += ["dirty"] if row.get("git_dirty") else []
-    return "\n".join(parts)
+    mean = [f"{cell.value:.3f}"] if cell.row["task"]["n_test"] >= FEWEST else []
+    parts = [*mean, f"[{cell.low:.3f}, {cell.high:.3f}]", counted(len(cell.row["seeds"]), "seed")]
+    return "\n".join([*parts, *["dirty"] * bool(cell.row.get("git_dirty"))])
 
 
 def _comparison_text(result: Comparison) -> str:

@@ -61,7 +61,8 @@ def _page_at(commit: str, page: str, root: Path) -> bool | None:
 
 
 def judge(found: Sequence[Contrast], section: Section, plan: Plan, columns: int) -> list[Contrast]:
-    """The contrasts with a verdict each: ``shown``, ``shown not to hold``, or ``undecided`` with its power.
+    """The contrasts with the one-sided p-values that decide, and a verdict each: ``shown``, ``shown not to hold``, or
+    ``undecided`` with its power.
 
     One-sided p-values, Holm's correction over the columns of each stage: in the first over all, those that are not yet
     measured or went on to the second counting as p = 1, which changes none before them; in the second over those.
@@ -78,13 +79,14 @@ def judge(found: Sequence[Contrast], section: Section, plan: Plan, columns: int)
         both = [seeds + plan.more_seeds for seeds in planned]
         if used in (planned, both):
             stages[used == both].append(each)
-    verdicts: dict[int, str] = {}
+    judged: dict[int, Contrast] = {}
     for stage, alpha, family in zip(stages, plan.alpha, (columns, len(stages[1])), strict=False):
         p_values = [each.p / 2 if each.gain > 0 else 1 - each.p / 2 for each in stage]
         corrected = holm([*p_values, *[1.0] * (family - len(stage))])
-        for each, p in zip(stage, corrected, strict=False):
-            verdicts[id(each)] = _verdict(each, p, alpha, plan.margin / 100, family)
-    return [replace(each, verdict=verdicts.get(id(each), "not as planned")) for each in found]
+        for each, p, after in zip(stage, p_values, corrected, strict=False):
+            verdict = _verdict(each, after, alpha, plan.margin / 100, family)
+            judged[id(each)] = replace(each, verdict=verdict, p=p, holm=after)
+    return [judged.get(id(each), replace(each, verdict="not as planned")) for each in found]
 
 
 def _lines(each: Contrast) -> tuple[Any, Any]:

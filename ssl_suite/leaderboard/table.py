@@ -11,6 +11,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,7 +90,7 @@ class Contrast:
     """How much ``first`` is better than ``second`` in one column (positive: better), with interval and p-values.
 
     Attributes:
-        holm: p after Holm's correction over the columns of the section.
+        p, holm: two-sided, and after Holm's correction over the columns; one-sided where a plan's test decides.
         published: the difference of the published arms, in points; None without one.
         verdict: what a plan's test says of it, see ``plans.judge``; "" without a plan.
     """
@@ -182,13 +183,27 @@ def build(
     Raises:
         SuiteError: predictions cannot be read, or a metric is not defined on them.
     """
-    found, marks, left_out = benchmarks.of_rows(name, good, own), marks or {}, []
-    smoke = all(row["budget"]["name"] == "smoke" for row in good)
+    from ssl_suite.leaderboard import comparisons  # which needs what is below
+
+    found = benchmarks.of_rows(name, good, own)
+    sections, left_out = arrange(found, good, marks or {})
+    board = Board(found, sections, references(root, name), list(failing), left_out)
+    for section in sections:
+        board.left_out += comparisons.compare(root, section, board)
+        section.aggregates = comparisons.aggregates_of(section, found)
+    board.sections.sort(key=lambda section: _merit(section, found), reverse=True)
+    return board
+
+
+def arrange(found: Benchmark, rows: Sequence[Row], marks: Mapping[str, Sequence[str]]) -> tuple[list[Section], LeftOut]:
+    """A section a budget, without comparisons, and the rows that stand in none."""
+    left_out: LeftOut = []
+    smoke = all(row["budget"]["name"] == "smoke" for row in rows)
     newest: dict[str, int] = {}
-    for row in good:
+    for row in rows:
         newest[row["task"]["name"]] = max(newest.get(row["task"]["name"], 0), row["task"]["version"])
     by_budget: dict[str, list[Row]] = defaultdict(list)
-    for row in sorted(good, key=lambda row: row["run_id"]):
+    for row in sorted(rows, key=lambda row: row["run_id"]):
         if row["task"]["version"] < newest[row["task"]["name"]]:
             left_out.append((row, f"version {row['task']['version']} of the task is not its newest"))
         elif row.get("split", "test") != "test":
@@ -197,16 +212,12 @@ def build(
             left_out.append((row, "budget smoke: it tests the machinery"))
         else:
             by_budget[row["budget"]["name"]].append(row)
-    from ssl_suite.leaderboard import comparisons  # which needs what is above
-
-    board = Board(found, [], references(root, name), list(failing), left_out)
+    sections = []
     for budget, of_budget in by_budget.items():
         section, unused = _arrange(budget, of_budget, marks, found)
-        board.left_out += unused + comparisons.compare(root, section, board)
-        section.aggregates = comparisons.aggregates_of(section, found)
-        board.sections.append(section)
-    board.sections.sort(key=lambda section: _merit(section, found), reverse=True)
-    return board
+        sections.append(section)
+        left_out += unused
+    return sections, left_out
 
 
 def main_contrast(board: Board, section: Section) -> list[Contrast]:
@@ -298,7 +309,8 @@ def _arrange(
     lines = _lines(groups)
 
     def worth(row: Row) -> tuple[Any, ...]:
-        return len(row["seeds"]), not marks.get(row["run_id"]), row["created"], row["run_id"]
+        when = datetime.fromisoformat(row["created"])
+        return len(row["seeds"]), not marks.get(row["run_id"]), when, row["run_id"]
 
     for version, here in sorted(groups, key=lambda group: _task_order(found, group[1][0]["task"]["name"])):
         task, metric = here[0]["task"], here[0]["metrics"][0]

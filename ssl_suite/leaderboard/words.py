@@ -61,7 +61,8 @@ def probability(p: float) -> str:
 def tested(each: Contrast) -> str:
     """``p = .011, corrected .088``: of the paired test alone, then, if it is another, Holm's over the columns."""
     corrected = probability(each.holm).removeprefix("p ").removeprefix("= ")
-    return probability(each.p) + (f", corrected {corrected}" if each.holm != each.p else "")
+    sided = " (one-sided)" if each.verdict not in ("", "not as planned") else ""
+    return probability(each.p) + (f", corrected {corrected}" if each.holm != each.p else "") + sided
 
 
 def gain(each: Contrast) -> str:

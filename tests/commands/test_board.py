@@ -46,12 +46,14 @@ def test_show(capsys: pytest.CaptureFixture[str], root: Path) -> None:
     assert code == 0
     assert "glue" not in out and "qnli" not in out
     lines = [cells(line) for line in out.splitlines() if line[:1] in "│┃"]
-    assert lines[:5] == [
-        ["", "", "stability"],
-        ["", "splice", "stability"],
-        ["", "splice", "@mutations v1"],
-        ["", "@kao100 v1", "mae"],
-        ["arm", "accuracy", "lower is better"],
+    assert lines[:7] == [
+        ["", "stability", ""],
+        ["", "stability", "splice"],
+        ["", "@mutations v1", "splice"],
+        ["", "mae", "@kao100 v1"],
+        ["", "lower is better", "accuracy"],
+        ["", "60 test items", "400 test items"],
+        ["arm", "earlier heads", "earlier heads"],
     ]
     by_run = {row["run_id"]: row for row in rows.read_all(root)}
     bert, small = (
@@ -59,14 +61,14 @@ def test_show(capsys: pytest.CaptureFixture[str], root: Path) -> None:
         by_run["stability@mutations--BERT--finetune--small--1a2b3c4d"]["metrics"][0],
     )
     # Of the small task, of 60 items, the interval alone.
-    assert lines[5:8] == [
-        ["BERT", f"{bert['value']:.3f}", "[{:.3f}, {:.3f}]".format(*small["ci95"])],
-        ["finetune", "[{:.3f}, {:.3f}]".format(*bert["ci95"]), "n 60, 3 seeds"],
-        ["", "n 400, 3 seeds", ""],
+    assert lines[7:10] == [
+        ["BERT", "[{:.3f}, {:.3f}]".format(*small["ci95"]), f"{bert['value']:.3f}"],
+        ["", "3 seeds", "[{:.3f}, {:.3f}]".format(*bert["ci95"])],
+        ["", "", "3 seeds"],
     ]
-    arms = [line[0] for line in lines[5:] if line[0] not in ("", "finetune")]
+    arms = [line[0] for line in lines[7:] if line[0]]
     assert arms == ["BERT", "rand", "own arm"]  # the benchmark's order, others last
-    assert lines[11:] == [["own arm", "", lines[11][2]], ["finetune", "", "n 60, 1 seed"], ["", "", "dirty"]]
+    assert lines[13:] == [["own arm", lines[13][1], ""], ["", "1 seed", ""], ["", "dirty", ""]]
 
 
 def test_show_all_as_json_and_narrow(
@@ -79,24 +81,24 @@ def test_show_all_as_json_and_narrow(
     monkeypatch.setattr("ssl_suite.commands.board.WIDTH", 40)
     _, narrow, _ = call(capsys, "show", f"root={root}")
     assert max(map(len, narrow.splitlines())) <= 40
-    assert (wide.count("budget small"), narrow.count("budget small")) == (2, 3)
-    assert sorted(cell for line in narrow.splitlines() for cell in cells(line) if cell.startswith("n ")) == sorted(
-        cell for line in wide.splitlines() for cell in cells(line) if cell.startswith("n ")
+    assert (wide.count("┏"), narrow.count("┏")) == (2, 3)
+    assert sorted(cell for line in narrow.splitlines() for cell in cells(line) if cell.endswith("seeds")) == sorted(
+        cell for line in wide.splitlines() for cell in cells(line) if cell.endswith("seeds")
     )
 
 
-def test_the_newest_row_of_an_encoder_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_row_is_shown_that_the_page_shows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     big = {"items": 300, "seeds": (1,)}
     add(tmp_path, classified(right=0.2, **big), run_id="a", created="2026-11-23T04:00:00Z")
     add(tmp_path, classified(right=1.0, **big), run_id="b", created="2026-11-23T06:00:00+03:00")  # an hour before
     _, out, _ = call(capsys, "show", f"root={tmp_path}")
     value = rows.read(tmp_path / "rows/cross_domain/a.json")["metrics"][0]["value"]
-    assert f"{value:.3f} +1" in out and "1.000" not in out
+    assert f"{value:.3f}" in out and "1.000" not in out
     add(tmp_path, classified(right=1.0, **big), run_id="c", encoder__ref="runs/[one]")
     _, out, _ = call(capsys, "show", f"root={tmp_path}")
-    shown = [cells(line)[-1] for line in out.splitlines() if line[:1] == "│"]
-    assert [shown[0], shown[4]] == ["random", "runs/[one]"] or [shown[0], shown[4]] == ["runs/[one]", "random"]
-    assert "1.000 " in out
+    found = [cells(line) for line in out.splitlines() if line[:1] == "│"]
+    assert (found[0], found[1][0]) == (["BERT", "1.000"], "[one]")  # a line an encoder
+    assert (found[3], found[4][0]) == (["BERT", f"{value:.3f}"], "random")
 
 
 def test_empty(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

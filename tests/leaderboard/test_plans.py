@@ -95,6 +95,9 @@ def test_verdicts_are_holms_of_one_sided_p_values() -> None:
     # 8 x .001 and 7 x .005 against .03; of a difference the other way p is .995.
     assert found["h4"] == "shown" and found["h3"].startswith("undecided")
     assert found["splice"] == "shown not to hold"  # at most +1 point, and a margin of 2
+    h4, h3, _ = decided(("h4", 0.08, 0.03, 0.002), ("h3", 0.04, 0.03, 0.01), ("splice", -0.02, 0.03, 0.01))
+    assert words.tested(h4) == "p = .001, corrected .008 (one-sided)"
+    assert words.tested(h3) == "p = .005, corrected .035 (one-sided)"
 
 
 def test_the_second_stage_is_a_family_of_its_own() -> None:
