@@ -16,7 +16,7 @@ def score(metric_name: str, predictions: Predictions) -> dict[str, Any]:
     Raises:
         SuiteError: no such metric, or one without a value on these predictions.
     """
-    metric = metrics.find(metric_name)
+    metric = metrics.find(metric_name).of(predictions.clusters_I)
     labels_I, predictions_SI = predictions.labels_I, predictions.stacked()
     per_seed = [float(value) for value in metric.per_seed(labels_I, predictions_SI)]
     low, high = significance.interval(metric_name, labels_I, predictions_SI, predictions.clusters_I)

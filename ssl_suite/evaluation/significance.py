@@ -102,7 +102,7 @@ def draw(
     Raises:
         Undefined, SuiteError: as ``Metric.per_seed``, on the items themselves.
     """
-    metric = find(metric) if isinstance(metric, str) else metric
+    metric = (find(metric) if isinstance(metric, str) else metric).of(clusters_I)
     observed_S = metric.per_seed(labels_I, predictions_SI)
     checked = metric.checked(labels_I, predictions_SI)
     values = metric.weighted(*checked)

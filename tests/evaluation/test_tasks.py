@@ -41,7 +41,7 @@ def test_the_cross_domain_tasks_follow_the_protocol() -> None:
     """Kao and Lee's lengths with special tokens, their metrics, and the names of their table's columns."""
     expected = {
         "localization@deeploc2sub": ("protein", 512, ["accuracy"], "localization"),
-        "stability@tape": ("protein", 50, ["spearman"], "stability"),
+        "stability@tape": ("protein", 50, ["spearman", "spearman_within"], "stability"),
         "fluorescence@tape": ("protein", 256, ["spearman"], "fluorescence"),
         "h3@gue20": ("dna", 502, ["accuracy", "mcc"], "H3"),
         "h4@gue20": ("dna", 502, ["accuracy", "mcc"], "H4"),

@@ -11,7 +11,7 @@ distinct values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -38,12 +38,20 @@ class Metric:
             ``slots``: an array of class numbers an item. ``answers``: the accepted texts, and the one given.
             ``activity``: an array of bits (who speaks) a recording. ``rankings``: of each candidate 0 or 1, its score.
         weighted: (labels_I, predictions_SI) -> (weights_I -> values_S); the arrays are those that ``checked`` returns.
+        within: it is the mean over clusters of items, and undefined until ``of`` says which.
     """
 
     name: str
     higher_is_better: bool
     takes: Takes
     weighted: Callable[[np.ndarray, np.ndarray], Values]
+    within: bool = False
+
+    def of(self, clusters_I: np.ndarray | None) -> Metric:
+        """The metric for items of these clusters; most do not depend on them."""
+        if not self.within or clusters_I is None:
+            return self
+        return replace(self, weighted=mean_over_clusters(self.weighted, clusters_I), within=False)
 
     def compute(self, labels_I: np.ndarray, predictions_I: np.ndarray) -> float:
         """The score of one seed. Raises as ``per_seed``."""
@@ -56,6 +64,8 @@ class Metric:
             Undefined: no items, a NaN or infinite number, or an input on which the formula has no value.
             SuiteError: the two do not have the same items, or do not hold what the metric takes.
         """
+        if self.within:
+            raise Undefined(f"{self.name} is undefined: the items have no clusters.")
         labels_I, predictions_SI = self.checked(labels_I, predictions_SI)
         values_S = self.weighted(labels_I, predictions_SI)(np.ones(len(labels_I)))
         if len(undefined := np.flatnonzero(~np.isfinite(values_S))):
@@ -135,6 +145,33 @@ def shares(
         return values
 
     return weighted
+
+
+def mean_over_clusters(
+    weighted: Callable[[np.ndarray, np.ndarray], Values], clusters_I: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], Values]:
+    """``weighted`` of the mean over clusters, each counting alike, of a metric that is defined for one cluster's items.
+
+    Clusters of one item or one label, of which the metric has no value, are left out. Weights are of whole clusters, as
+    ``significance.draw`` makes them, so that a cluster's own value does not depend on them.
+    """
+    _, first_C, cluster_I = np.unique(clusters_I, return_index=True, return_inverse=True)
+
+    def of_items(labels_I: np.ndarray, predictions_SI: np.ndarray) -> Values:
+        members = [np.flatnonzero(cluster_I == c) for c in range(len(first_C))]
+        kept_K = [c for c, some in enumerate(members) if len(np.unique(labels_I[some])) > 1]
+        values_KS = np.array(
+            [weighted(labels_I[members[c]], predictions_SI[:, members[c]])(np.ones(len(members[c]))) for c in kept_K]
+        ).reshape(len(kept_K), len(predictions_SI))
+
+        def values(weights_I: np.ndarray) -> np.ndarray:
+            weights_K = weights_I[first_C[kept_K]]
+            total = weights_K.sum()
+            return weights_K @ values_KS / total if total > 0 else np.full(len(predictions_SI), np.nan)
+
+        return values
+
+    return of_items
 
 
 def _why(labels_I: np.ndarray, predictions_I: np.ndarray) -> str:

@@ -80,6 +80,7 @@ def _mean_of(
 METRICS = (
     Metric("pearson", True, "values", _pearson),
     Metric("spearman", True, "values", _spearman),
+    Metric("spearman_within", True, "values", _spearman, within=True),
     Metric("mse", False, "values", _mean_of(np.square)),
     Metric("rmse", False, "values", _mean_of(np.square, root=True)),
     Metric("mae", False, "values", _mean_of(np.abs)),
