@@ -29,6 +29,7 @@ from ssl_suite.leaderboard.table import (
     LeftOut,
     Line,
     Section,
+    metrics_of,
     signature,
 )
 
@@ -177,7 +178,8 @@ def aggregates_of(section: Section, found: Benchmark) -> list[tuple[str, dict[Li
             for column in columns:
                 name = column.task["name"].partition("@")[0]
                 if name in _bases(asked.tasks or found.tasks):
-                    scores[name] = _metrics(section.cells[line, column].row)
+                    found_here = metrics_of(section.cells[line, column].row)
+                    scores[name] = {key: metric["value"] for key, metric in found_here.items()}
             if set(scores) == _bases(asked.tasks or found.tasks) and len(scores) == len(set(scores)):
                 by_line[line] = AGGREGATES[asked.kind](scores, **asked.settings)
         made.append((asked.name, by_line))
@@ -186,11 +188,3 @@ def aggregates_of(section: Section, found: Benchmark) -> list[tuple[str, dict[Li
 
 def _bases(words: Iterable[str]) -> set[str]:
     return {word.rpartition("/")[2].partition("@")[0] for word in words}
-
-
-def _metrics(row: Row) -> dict[str, float]:
-    """By name the metrics of a row; those of further parts have the part's name before theirs."""
-    found = {metric["name"]: metric["value"] for metric in row["metrics"]}
-    for part in row.get("further", ()):
-        found |= {f"{part['part']}.{metric['name']}": metric["value"] for metric in part["metrics"]}
-    return found

@@ -157,6 +157,8 @@ def _context(board: Board) -> dict[str, Any]:
         "learned": lambda section: [
             (column, drawn) for column in section.columns if (drawn := learning.panel(section, column, found))
         ],
+        "more": more_metrics,
+        "metrics_of": table.metrics_of,
         "published": lambda line, column: board.references.points.get((line.arm, column.reference)),
         "likeness": board.references.likeness,
         "modality": lambda name: MODALITIES.get(name, str(name).capitalize()),
@@ -170,6 +172,16 @@ def _context(board: Board) -> dict[str, Any]:
         "count": count,
         "title": titled,
     }
+
+
+def more_metrics(section: Section) -> list[tuple[Column, list[str]]]:
+    """The columns of which rows have more than the main metric, and the names of all of them."""
+    found = []
+    for column in section.columns:
+        rows_L = [section.cells[line, column].row for line in section.lines if (line, column) in section.cells]
+        names = list(dict.fromkeys(name for row in rows_L for name in table.metrics_of(row)))
+        found += [(column, names)] * (len(names) > 1)
+    return found
 
 
 def titled(section: Section, column: Column) -> str:

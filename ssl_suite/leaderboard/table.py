@@ -158,6 +158,14 @@ def head_version(row: Row) -> int | None:
     return 1 if row["protocol"]["name"] in ("finetune", "scratch", "probe") else None
 
 
+def metrics_of(row: Row) -> dict[str, Mapping[str, Any]]:
+    """By name the metrics of a row; those of further parts have the part's name before theirs."""
+    found = {metric["name"]: metric for metric in row["metrics"]}
+    for part in row.get("further") or ():
+        found |= {f"{part['part']}.{metric['name']}": metric for metric in part["metrics"]}
+    return found
+
+
 def setting(row: Row) -> tuple[Any, ...]:
     """What rows must have in common to be compared, but for the head."""
     task = row["task"]

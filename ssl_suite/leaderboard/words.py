@@ -17,6 +17,7 @@ MINUS = "\N{MINUS SIGN}"
 METRICS = {
     "accuracy": "accuracy",
     "spearman": "Spearman",
+    "spearman_within": "Spearman within clusters",
     "pearson": "Pearson",
     "mcc": "MCC",
     "f1": "F1",
@@ -32,9 +33,10 @@ OUTCOMES = {"better": "better", "worse": "worse", "open": "not told apart"}
 
 
 def unit(name: str) -> str:
-    """The metric with the scale that its numbers are shown on."""
-    shown = METRICS.get(name, name)
-    return f"{shown}, %" if name == "accuracy" else f"{shown} × 100"
+    """The metric with the scale that its numbers are shown on; of a further part ``PART.METRIC``."""
+    part, _, metric = name.rpartition(".")
+    shown = METRICS.get(metric, metric) + (f" on {part}" if part else "")
+    return f"{shown}, %" if metric == "accuracy" else f"{shown} × 100"
 
 
 def points(value: float, sign: bool = False) -> str:
