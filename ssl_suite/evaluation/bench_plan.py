@@ -69,11 +69,12 @@ def size(cell: Cell, settings: Settings) -> Size:
         return Size(fault=" ".join(str(error).split()))
     seeds, rates = len(plan.budget.seeds), len(plan.budget.lr)
     passed = sum(int(data.sizes(part).sum()) for part in data.parts)
+    passed *= seeds if references.parse(cell.encoder).varies else 1
     if cell.protocol in PASSED:
-        return Size(passed=passed * (seeds if references.parse(cell.encoder).varies else 1))
+        return Size(passed=passed)
     trials = rates * min(seeds, plan.budget.rate_seeds) + max(0, seeds - plan.budget.rate_seeds)
-    if cell.protocol == "probe":  # its steps are those of a linear map, on features that are computed once a trial
-        return Size(trials, train["steps"], 0, passed * trials)
+    if cell.protocol == "probe":  # its steps are those of a head, on features that are computed once
+        return Size(trials, train["steps"], 0, passed)
     each = [replace(plan, lr=lr, seed=seed) for lr in plan.budget.lr for seed in plan.budget.seeds]
     folders = tuple(trial.folder_of(one, settings.out / "trials") for one in each)
     return Size(trials, train["steps"], train["tokens_per_batch"], folders=folders)

@@ -5,26 +5,40 @@
     positions   of tokens and frames every hidden state, on disk in float16 where they take at most ``CACHE`` bytes;
                 beyond that the frozen encoder runs inside the trainer
 
+Both lie in a folder (``Features``) that all trials of a cell share: rates and seeds differ in the head alone. SUPERB
+sums the states as they are (s3prl's Featurizer without its ``normalize``); here each is brought to one scale first, as
+layers of some encoders are a hundred times larger than others.
+
 Shapes: S sequences of a split; L + 1 hidden states of D numbers; B and N as in ``core.batch``.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_suite.core import atomic
 from ssl_suite.core.batch import Batch
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation import encode
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
+from ssl_suite.models.weights import digest
 
+if TYPE_CHECKING:
+    from ssl_suite.evaluation.encoders import Opened
+
+FORMAT = 1  # of the files; part of a folder's key
+LARGEST = float(np.finfo(np.float16).max)
 CACHE = 2 << 30  # bytes of a task's hidden states: an hour of speech at 50 frames a second, 5 layers of 384, is 0.7 GB
 
 
@@ -45,6 +59,8 @@ class LayerMix(nn.Module):
     Args:
         mean_LD, deviation_LD: of the training split.
     """
+
+    scaled: ClassVar[str] = "standardised over train"
 
     def __init__(self, mean_LD: Tensor, deviation_LD: Tensor) -> None:
         super().__init__()
@@ -77,6 +93,8 @@ class PositionMix(nn.Module):
         ready: what makes a batch ready for the encoder, see ``encode.input_mapper``.
     """
 
+    scaled: ClassVar[str] = "layer norm of each position"
+
     def __init__(self, count: int, width: int, encoder: Any = None, ready: Any = None) -> None:
         super().__init__()
         self.spec = LayerMixSpec(width)
@@ -102,8 +120,86 @@ class PositionMix(nn.Module):
         return torch.einsum("nld,l->nd", F.layer_norm(states_NLD, states_NLD.shape[-1:]), self.weights_L.softmax(0))
 
 
+class Features:
+    """What a frozen encoder gives on a task's data, in a folder that outlives a trial. The encoder is opened where
+    something is not there yet, and no sooner.
+
+        facts.json     what a row says of the encoder, and the shape of its states
+        PART.npy       (S, L + 1, D) float32 means of a part's sequences
+        states.npy     (positions, (L + 1) D) float16 of all parts, and PART.json once those of a part are in it
+
+    Args:
+        folder: its name says what determines the states.
+        open_encoder: gives the encoder, in evaluation mode.
+        device: where it runs.
+    """
+
+    def __init__(self, folder: Path, open_encoder: Callable[[], Opened], device: torch.device) -> None:
+        self.folder, self.device, self._open, self._encoder = folder, device, open_encoder, None
+        if not (folder / "facts.json").is_file():
+            opened = self._opened()
+            shape = {"states": len(getattr(opened.encoder, "layers", ())) + 1, "width": int(opened.encoder.width)}
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic.write_json(folder / "facts.json", {"encoder": opened.facts(), **shape})
+        found = json.loads((folder / "facts.json").read_text("utf-8"))
+        self.facts, self.count, self.width = found["encoder"], found["states"], found["width"]
+
+    def _opened(self) -> Opened:
+        opened = self._open()
+        self._encoder, self._digest = opened.encoder.to(self.device), digest(opened.encoder)
+        return opened
+
+    @property
+    def encoder(self) -> Any:
+        """The frozen encoder, on its device."""
+        if self._encoder is None:
+            self._opened()
+        return self._encoder
+
+    def check(self) -> None:
+        """Raise where a weight of the encoder has moved since it was opened."""
+        if self._encoder is not None and digest(self._encoder) != self._digest:
+            raise SuiteError(f"{self.folder}: the frozen encoder's weights moved; this is a fault of the suite.")
+
+    def means(self, data: TaskData, modality: Modality, split: str, at_once: int = encode.AT_ONCE) -> np.ndarray:
+        """(S, L + 1, D) float32 of a part's sequences."""
+        path = self.folder / f"{split}.npy"
+        if not path.is_file():
+            found_SLD = encode.pooled(self.encoder, data, modality, split, at_once)
+            self.check()
+            with atomic.replacing(path) as unfinished, unfinished.open("wb") as file:
+                np.save(file, found_SLD)
+        return np.load(path)
+
+    def positions(self, data: TaskData, modality: Modality, splits: tuple[str, ...]) -> np.ndarray:
+        """(positions, (L + 1) D) float16, a file in memory; only the places of ``splits`` hold states for certain."""
+        path, shape = self.folder / "states.npy", (len(data.values), self.count * self.width)
+        written = {split: self.folder / f"{split}.json" for split in splits}
+        absent = [split for split in splits if not (path.is_file() and written[split].is_file())]
+        if not path.is_file():
+            for old in self.folder.glob("*.json"):  # of a file that somebody removed
+                old.unlink() if old.name != "facts.json" else None
+            with atomic.replacing(path) as unfinished:
+                np.lib.format.open_memmap(unfinished, "w+", np.float16, shape).flush()
+        if absent:
+            values_TF = np.lib.format.open_memmap(path, "r+")
+            for split in absent:
+                self._write(values_TF, data, modality, split)
+                values_TF.flush()
+                self.check()
+                atomic.write_json(written[split], {"sequences": len(data.split(split))})
+        return np.lib.format.open_memmap(path, "r")
+
+    def _write(self, values_TF: np.ndarray, data: TaskData, modality: Modality, split: str) -> None:
+        starts_S = data.split(split).starts_S
+        sequences = encode.sequences_of(data, split, once=True)
+        for s, states_TLD in encode.states(self.encoder, modality, sequences, "position"):
+            start, flat_TF = int(starts_S[s]), states_TLD.reshape(len(states_TLD), -1)
+            values_TF[start : start + len(flat_TF)] = flat_TF.clip(-LARGEST, LARGEST)
+
+
 def sequence_features(
-    encoder: Any, data: TaskData, modality: Modality, splits: tuple[str, ...], at_once: int = encode.AT_ONCE
+    features: Features, data: TaskData, modality: Modality, splits: tuple[str, ...], at_once: int = encode.AT_ONCE
 ) -> tuple[TaskData, LayerMix]:
     """The task's data with every sequence's vectors in the place of its positions, and what reads them.
 
@@ -111,7 +207,7 @@ def sequence_features(
         splits: those to compute. The first one's mean and deviation standardise: train's, or a checkpoint's that is
             loaded over them.
     """
-    found = {split: encode.pooled(encoder, data, modality, split, at_once) for split in splits}
+    found = {split: features.means(data, modality, split, at_once) for split in splits}
     parts, start = {}, 0
     for split in splits:
         part, count = data.parts[split], len(found[split])
@@ -126,21 +222,14 @@ def sequence_features(
 
 
 def position_features(
-    encoder: Any, data: TaskData, modality: Modality, splits: tuple[str, ...], folder: Path, most: int = CACHE
+    features: Features, data: TaskData, modality: Modality, splits: tuple[str, ...], most: int | None = None
 ) -> tuple[TaskData, PositionMix]:
-    """The task's data with the hidden states of every position in its place, in float16 in a file below ``folder``; or,
-    where they would take more than ``most`` bytes, the data as they are and an encoder that runs in each step.
+    """The task's data with the hidden states of every position in its place; or, where they would take more than
+    ``most`` bytes (``CACHE``), the data as they are and an encoder that runs in each step.
     """
-    device, width = encode.device_of(encoder), int(encoder.spec.width)
-    count = len(encoder.layers) + 1
-    size = 2 * len(data.values) * count * width
-    if size > most:
-        return data, PositionMix(count, width, encoder, encode.input_mapper(encoder, modality, device))
-    folder.mkdir(parents=True, exist_ok=True)
-    values_TF = np.lib.format.open_memmap(folder / "states.npy", "w+", np.float16, (len(data.values), count * width))
-    for split in splits:
-        windows = data.parts[split].windows
-        for s, states_TLD in encode.states(encoder, modality, encode.sequences_of(data, split, once=True), "position"):
-            start = int(windows.starts_S[s])
-            values_TF[start : start + len(states_TLD)] = states_TLD.reshape(len(states_TLD), -1)
+    count, width = features.count, features.width
+    if 2 * len(data.values) * count * width > (CACHE if most is None else most):
+        ready = encode.input_mapper(features.encoder, modality, features.device)
+        return data, PositionMix(count, width, features.encoder, ready)
+    values_TF = features.positions(data, modality, splits)
     return replace(data, values=values_TF, units=None), PositionMix(count, width)

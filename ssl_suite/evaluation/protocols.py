@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation import baselines, encode, encoders, metrics, references, trial
 from ssl_suite.evaluation.heads import head_class
@@ -173,6 +174,14 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
     results = list(trials.done.values())
     of_seed = {seed: trials.done[chosen, seed] for seed in budget.seeds}
     first = of_seed[budget.seeds[0]]
+    probed = {}
+    if plan.protocol == "probe":
+        probed = {
+            "mix": first["mix"],
+            "layer_weights": {str(seed): each["layer_weights"] for seed, each in of_seed.items()},
+        }
+        for seed in budget.seeds:
+            atomic.remove(trial.features_folder(replace(plan, seed=seed), out, _device()))
     return Measurement(
         plan,
         modality,
@@ -186,6 +195,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
             "steps": first["steps"],
             **{key: value for key, value in budget.facts().items() if key in RECORDED},
             "head_init": budget.head,
+            **probed,
             **({"keep_special": plan.keep_special} if references.parse(plan.encoder).map else {}),
         },
         selection={

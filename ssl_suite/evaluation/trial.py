@@ -4,7 +4,8 @@
     metrics.jsonl   the loss curve        PART.parquet    predictions of test and further parts, by ``predict_parts``
     checkpoints/    the last and the best on dev, until the test predictions are there
 
-Beside the folders: start-KEY.npz, the linear models that heads start from where the budget says ``head: linear``.
+Beside the folders: start-KEY.npz, the linear models that heads start from where the budget says ``head: linear``; and
+features-KEY/, what a frozen encoder gives (``frozen.Features``), which the trials of a cell share until it is measured.
 
 A folder with a result is not trained again; one without goes on from its newest checkpoint. So a table that was killed
 goes on where it was.
@@ -97,14 +98,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class TrialComponents:
-    """A plan's objects; ``digest`` is that of an encoder that must not move."""
+    """A plan's objects; ``facts`` is what a row says of the encoder, ``features`` of one that must not move."""
 
     data: TaskData
     modality: Modality
-    opened: encoders.Opened
+    facts: dict[str, Any]
     encoder: Any
     head: Head
-    digest: str | None = None
+    features: frozen.Features | None = None
 
 
 def load_data(plan: Plan) -> tuple[Modality, TaskData]:
@@ -134,23 +135,25 @@ def build(
     """The data, the encoder and the head of a plan, with the weights that they start from.
 
     Args:
-        folder: of the trial, where a probe of positions keeps its features.
+        folder: of the trial, beside which a probe keeps its features.
         splits: of which a probe's features are computed; no others can be asked for.
     """
     modality, data = load_data(plan)
     scratch, budget, kind = plan.protocol == "scratch", plan.budget, head_class(plan.task.head["name"])
-    opened = encoders.open_encoder(
-        references.parse(plan.encoder), modality, plan.seed, scratch, budget.dropout, plan.keep_special
-    )
-    encoder, digest, read = opened.encoder, None, data
+
+    def open_encoder() -> encoders.Opened:
+        reference = references.parse(plan.encoder)
+        return encoders.open_encoder(reference, modality, plan.seed, scratch, budget.dropout, plan.keep_special)
+
+    features = None
     if plan.protocol == "probe":
-        digest = encoders.digest(encoder)
-        encoder = encoder.to(device)
-        if kind.granularity in ("token", "frame"):
-            read, encoder = frozen.position_features(encoder, data, modality, splits, folder / "features")
-        else:
-            read, encoder = frozen.sequence_features(encoder, data, modality, splits)
+        features = frozen.Features(features_folder(plan, folder.parent, device), open_encoder, device)
+        facts, of_positions = features.facts, kind.granularity in ("token", "frame")
+        make: Any = frozen.position_features if of_positions else frozen.sequence_features
+        read, encoder = make(features, data, modality, splits)
     else:
+        opened = open_encoder()
+        facts, encoder = opened.facts(), opened.encoder
         read = encode.with_units(encoder, data, modality, device)
     torch.manual_seed(plan.seed)
     if plan.protocol == "probe":  # which standardises its features and stays linear in them
@@ -158,7 +161,16 @@ def build(
     else:
         settings = {"pooling": budget.pooling, "noisy": budget.dropout is None, **plan.task.head_settings}
     head = kind(encoder, replace(data, values=read.values) if kind.positions else data, **settings)
-    return TrialComponents(read, modality, opened, encoder, head, digest)
+    return TrialComponents(read, modality, facts, encoder, head, features)
+
+
+def features_folder(plan: Plan, out: Path, device: torch.device) -> Path:
+    """Where the states of a probe's frozen encoder are kept: a folder named by all that determines them."""
+    reference, budget, (_, data) = references.parse(plan.encoder), plan.budget, load_data(plan)
+    facts = [frozen.FORMAT, plan.task.identity(), data.data_sha256, data.split_sha256, encoders.identity(reference)]
+    facts += [reference.short, plan.keep_special, plan.seed if reference.varies else None, device.type]
+    facts += [budget.limits, budget.length, budget.chunks]
+    return out / f"features-{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 def folder_of(plan: Plan, out: Path) -> Path:
@@ -232,8 +244,8 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
             raise KeyboardInterrupt
 
     # Write what came out.
-    if parts.digest is not None and encoders.digest(parts.opened.encoder) != parts.digest:
-        raise SuiteError(f"{folder}: the frozen encoder's weights moved; this is a fault of the suite.")
+    if parts.features is not None:
+        parts.features.check()
     best = chosen_checkpoint(plan, folder)
     facts = checkpoint.manifest(checkpoint.whole(folder / "checkpoints")[-1]) if best else {"tokens": 0, "seconds": 0.0}
     step = int(best.name[5:]) if best else 0
@@ -242,9 +254,20 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     result |= {"lost": lost} if lost else {}
     result["head"] = parts.head.described(plan.task.head["name"])
     result["curve"] = curve(folder)
-    result["encoder"] = parts.opened.facts()
+    result["encoder"] = parts.facts
+    if parts.features is not None:
+        result["mix"] = {"states": len(parts.encoder.weights_L), "each": parts.encoder.scaled}
+        result["layer_weights"] = _layer_weights(best)
     atomic.write_json(folder / RESULT, result)
     return result
+
+
+def _layer_weights(best: Path | None) -> list[float] | None:
+    """The shares that a probe's head takes of the hidden states, the embedder's output first."""
+    if best is None:
+        return None
+    weights_L = load_file(best / checkpoint.WEIGHTS)["encoder.weights_L"].softmax(0)
+    return [round(share, 5) for share in weights_L.tolist()]
 
 
 def chosen_checkpoint(plan: Plan, folder: Path) -> Path | None:
@@ -300,8 +323,8 @@ def stored(task: tasks.Task, data: TaskData, split: str, by_seed: Mapping[int, n
 
 
 def discard(folder: Path) -> None:
-    """Remove a trial's checkpoints and features: it was not chosen, or has been tested."""
-    for name in ("checkpoints", "tensorboard", "features"):
+    """Remove a trial's checkpoints: it was not chosen, or has been tested."""
+    for name in ("checkpoints", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

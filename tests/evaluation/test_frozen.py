@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch, ragged
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.rng import Rng
 from ssl_suite.data.loader import Collator
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.encode import pooled
-from ssl_suite.evaluation.encoders import digest, open_encoder
-from ssl_suite.evaluation.frozen import LayerMix, sequence_features
+from ssl_suite.evaluation.encoders import Opened, digest, open_encoder
+from ssl_suite.evaluation.frozen import Features, LayerMix, position_features, sequence_features
 from ssl_suite.evaluation.heads.classification import Classification
 from ssl_suite.evaluation.references import parse
 from ssl_suite.evaluation.task_data import Split, TaskData
@@ -88,6 +89,17 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return found
 
 
+def kept(folder: Path, encoder: Any, opened: list[Any] | None = None) -> Features:
+    """What an encoder gives, kept in a folder; ``opened`` grows each time that the encoder is opened."""
+
+    def open_encoder() -> Opened:
+        if opened is not None:
+            opened.append(encoder)
+        return Opened(encoder.eval(), None, 0, None)
+
+    return Features(folder, open_encoder, torch.device("cpu"))
+
+
 def naive(encoder: Any, values: np.ndarray) -> np.ndarray:
     """(L + 1, D): one sequence alone, its states without [CLS] and [SEP], the last ones after the final norm."""
     with torch.no_grad():
@@ -130,10 +142,10 @@ def test_a_convnet_has_one_vector_a_picture_and_stands_still(encoders: dict[str,
     assert not np.allclose(found[0][0], found[0][1], atol=1e-2)
 
 
-def test_a_mix_is_a_weighted_sum_of_standardised_layers(encoders: dict[str, Any]) -> None:
+def test_a_mix_is_a_weighted_sum_of_standardised_layers(encoders: dict[str, Any], tmp_path: Path) -> None:
     encoder, data = encoders["text"], made(DNA_60)
     vectors = {split: pooled(encoder, data, DNA_60, split, 2000).astype(np.float64) for split in COUNTS}
-    frozen, mix = sequence_features(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
+    frozen, mix = sequence_features(kept(tmp_path, encoder), data, DNA_60, tuple(COUNTS), at_once=2000)
     weights = np.array([0.3, -1.0, 2.0])
     with torch.no_grad():
         mix.weights_L.copy_(torch.from_numpy(weights))
@@ -163,21 +175,20 @@ def test_an_unused_number_is_no_division_by_nothing() -> None:
     assert mix.pooled(batch)[0].tolist() == [0.0, 2.0]
 
 
-def test_units_of_the_frames_before_are_not_read() -> None:
+def test_units_of_the_frames_before_are_not_read(tmp_path: Path) -> None:
     """Speech has units beside its frames; the vectors that take the frames' place have none."""
     data = made(PICTURE, {"train": 6, "dev": 3, "test": 3})
     data.units = np.full(len(data.values), 7, np.int32)
-    frozen, _ = sequence_features(
-        open_encoder(parse("random:resnet10"), PICTURE, 0).encoder, data, PICTURE, tuple(COUNTS)
-    )
+    encoder = open_encoder(parse("random:resnet10"), PICTURE, 0).encoder
+    frozen, _ = sequence_features(kept(tmp_path, encoder), data, PICTURE, tuple(COUNTS))
     assert frozen.units is None and len(frozen.values) == 12
 
 
-def test_the_trainer_takes_it(encoders: dict[str, Any]) -> None:
+def test_the_trainer_takes_it(encoders: dict[str, Any], tmp_path: Path) -> None:
     """A probe is a learner as any other: its loss falls, every weight has a gradient, the encoder has none."""
     encoder, data = encoders["own"], made(DNA_60)
     before = digest(encoder)
-    frozen, mix = sequence_features(encoder, data, DNA_60, tuple(COUNTS), at_once=2000)
+    frozen, mix = sequence_features(kept(tmp_path, encoder), data, DNA_60, tuple(COUNTS), at_once=2000)
     part = frozen.parts["train"]
     labels_I = np.array([int((values == 5).sum() > (values == 6).sum()) for values in sequences(data, "train")])
     head = Classification(mix, replace(frozen, parts={"train": replace(part, labels_I=labels_I)}, classes=("a", "b")))
@@ -194,3 +205,59 @@ def test_the_trainer_takes_it(encoders: dict[str, Any]) -> None:
     assert losses[-1] < 0.5 * losses[0] and count.item() == 64
     assert head.flops(vars(mix.spec), batch) > 0 and digest(encoder) == before
     assert all(p.grad is None for p in encoder.parameters())
+
+
+def test_states_are_computed_once_and_read_by_every_trial(encoders: dict[str, Any], tmp_path: Path) -> None:
+    """Means and positions: the second trial opens no encoder, a further part asks for that part alone."""
+    data, opened = made(DNA_60), []
+    first = sequence_features(kept(tmp_path, encoders["own"], opened), data, DNA_60, ("train", "dev"))[0]
+    again = sequence_features(kept(tmp_path, encoders["text"], opened), data, DNA_60, ("train", "dev"))[0]
+    assert len(opened) == 1 and np.array_equal(first.values, again.values)
+    sequence_features(kept(tmp_path, encoders["own"], opened), data, DNA_60, ("train", "test"))
+    assert len(opened) == 2
+
+    opened.clear()
+    folder = tmp_path / "positions"
+    for _ in range(2):
+        found, mix = position_features(kept(folder, encoders["own"], opened), data, DNA_60, ("train", "dev"))
+    assert len(opened) == 1 and found.values.dtype == np.float16 and mix.width == encoders["own"].width
+    windows, values = data.split("dev"), sequences(data, "dev")
+    for s in (0, 5, 12):
+        with torch.no_grad():
+            states = encoders["own"].layer_states(ragged([values[s]], DNA_60.vocabulary, 60))
+            states[-1] = encoders["own"].final_norm(states[-1])
+        expected = torch.stack(states, 1)[1:-1].flatten(1).numpy()
+        start = int(windows.starts_S[s])
+        np.testing.assert_allclose(found.values[start : start + len(expected)], expected, rtol=2e-3, atol=2e-3)
+    assert not found.values[int(data.split("test").starts_S[0])].any()  # test is not opened yet
+    found, _ = position_features(kept(folder, encoders["own"], opened), data, DNA_60, ("train", "test"))
+    assert len(opened) == 2 and found.values[int(data.split("test").starts_S[0])].any()
+    (folder / "states.npy").unlink()  # somebody made room
+    found, _ = position_features(kept(folder, encoders["own"], opened), data, DNA_60, ("dev",))
+    assert len(opened) == 3 and found.values[int(windows.starts_S[0])].any()
+
+
+def test_what_is_too_large_stays_with_the_encoder(encoders: dict[str, Any], tmp_path: Path) -> None:
+    data = made(DNA_60)
+    kept_in, mix = position_features(kept(tmp_path / "a", encoders["own"]), data, DNA_60, ("train",))
+    given, running = position_features(kept(tmp_path / "b", encoders["own"]), data, DNA_60, ("train",), most=1000)
+    assert given is data and not (tmp_path / "b" / "states.npy").exists()
+    vectors = []
+    for some, module in ((kept_in, mix), (given, running)):
+        collator = Collator(some, "train", DNA_60.vocabulary, 70, 12, 60)  # type: ignore[arg-type]
+        batch = collator.rows([np.array([3])])
+        length = int(data.split("train").lengths_S[3])
+        vectors.append(module(batch)[1 : length + 1].detach().numpy())
+    np.testing.assert_allclose(vectors[0], vectors[1], rtol=0.02, atol=0.02)
+
+
+def test_an_encoder_that_moves_is_found(tmp_path: Path) -> None:
+    class Moving(Restless):
+        def layer_states(self, batch: Batch) -> list[Tensor]:
+            with torch.no_grad():
+                self.rows.weight.add_(0.1)
+            return super().layer_states(batch)
+
+    with pytest.raises(SuiteError, match="weights moved"):
+        kept(tmp_path, Moving()).means(made(DNA_60), DNA_60, "dev")
+    assert not (tmp_path / "dev.npy").exists()

@@ -125,13 +125,32 @@ def test_a_probe_reads_test_when_it_is_tested_and_no_sooner(
     modality, _ = trial.load_data(probe)
     best = checkpoint.best(tmp_path / "p" / "checkpoints")
     with processes(TRAIN) as group:  # as if test had been there all along: the scale is still train's
-        parts = trial.build(probe, group.device, tmp_path, ("train", "test"))
+        parts = trial.build(probe, group.device, tmp_path / "other" / "p", ("train", "test"))
         learner = Learner(parts.encoder, parts.head)
         learner.load_state_dict(trial.load_file(best / checkpoint.WEIGHTS))  # type: ignore[operator]
         expected = trial.predict(learner, parts.data, modality, "test", group)
     read.clear()
     np.testing.assert_array_equal(trial.predict_parts(probe, tmp_path / "p", threads=1)["test"], expected)
-    assert read == ["train", "test"]
+    assert read == ["test"]  # what the trial before has read is kept beside it
+
+
+def test_trials_of_a_cell_read_the_encoder_once(
+    plan: trial.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rates and two seeds of a fixed encoder: each part once; of a random one once a seed. Nothing stays."""
+    read, opened = [], []
+    real_pooled, real_open = encode.pooled, trial.encoders.open_encoder
+    monkeypatch.setattr(encode, "pooled", lambda *parts: read.append(parts[3]) or real_pooled(*parts))
+    monkeypatch.setattr(trial.encoders, "open_encoder", lambda *parts: opened.append(1) or real_open(*parts))
+    budget = replace(plan.budget, lr=[1e-3, 1e-2], seeds=[100, 101], probe_steps=2)
+    probe = replace(plan, protocol="probe", budget=budget)
+    found = protocols.measure(probe, tmp_path / "random", lambda line: None, 1)
+    assert sorted(read) == sorted(["train", "dev", "test"] * 2) and len(opened) == 4 < found.trials + 2
+    shares = found.protocol["layer_weights"]
+    assert list(shares) == ["100", "101"] and found.protocol["mix"]["each"] == "standardised over train"
+    assert all(len(each) == found.protocol["mix"]["states"] for each in shares.values())
+    assert sum(shares["100"]) == pytest.approx(1, abs=1e-3)
+    assert not list((tmp_path / "random").glob("features-*"))
 
 
 def test_what_cannot_be_opened_leaves_no_folder(plan: trial.Plan, tmp_path: Path) -> None:
