@@ -248,6 +248,10 @@ def identity(reference: Reference) -> str:
     if reference.kind == "hf" and folder.is_dir():
         files = sorted(path for ends in ("safetensors", "bin", "json", "txt") for path in folder.glob(f"*.{ends}"))
         return " ".join(f"{path.name} {content_hash(path)}" for path in files)
+    if reference.kind == "fbank":
+        from ssl_suite.models.filterbank import Filterbank
+
+        return str(Filterbank.version)
     return reference.name
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ssl_suite.core.errors import SuiteError
 
+CLUSTERS = ("cluster", "cluster_2")  # columns
 MOST_CLASSES = int(np.iinfo(np.int16).max)
 
 
@@ -27,7 +28,8 @@ class Predictions(NamedTuple):
         items_I: int32, each item's position among the full split's rows.
         classes: the names of class numbers; () where there are none.
         kind: a key of ``KINDS``.
-        clusters_I: int64, numbers of the clusters that items are resampled by; None where items are independent.
+        clusters_I: int64, numbers of the clusters that items are resampled by, (I, 2) of trials that belong to two;
+            None where items are independent.
     """
 
     labels_I: np.ndarray
@@ -175,7 +177,8 @@ def encode(predictions: Predictions) -> bytes:
     held, count = KINDS[predictions.kind], len(predictions.classes)
     columns = {"item": pa.array(predictions.items_I, pa.int32())}
     if predictions.clusters_I is not None:
-        columns["cluster"] = pa.array(predictions.clusters_I, pa.int32())
+        for name, numbers_I in zip(CLUSTERS, np.atleast_2d(predictions.clusters_I.T), strict=False):
+            columns[name] = pa.array(numbers_I, pa.int32())
     columns["label"] = _arrow(predictions.labels_I, held.label_type, count)
     for seed, x_I in predictions.by_seed.items():
         wanted = "float" if x_I.dtype.kind == "f" and predictions.kind == "classes" else held.prediction_type
@@ -217,6 +220,7 @@ def decode(content: bytes) -> Predictions:
         plain = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
         columns[name] = column.to_numpy() if plain else column.to_pylist()
     labels_I, items_I = columns.pop("label"), columns.pop("item")
-    clusters_I = columns.pop("cluster", None)
+    numbers = [columns.pop(name) for name in CLUSTERS if name in columns]
+    clusters_I = None if not numbers else numbers[0] if len(numbers) == 1 else np.stack(numbers, 1)
     seeds = {int(name.removeprefix("seed_")): x_I for name, x_I in columns.items()}
     return stored(labels_I, seeds, items_I, classes, kind, clusters_I)

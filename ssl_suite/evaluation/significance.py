@@ -97,7 +97,9 @@ def draw(
     """The metric of every seed on ``draws`` resamples of the items.
 
     Args:
-        clusters_I: numbers of clusters of items that are not independent: whole clusters are resampled.
+        clusters_I: numbers of clusters of items that are not independent: whole clusters are resampled. (I, 2) of
+            trials between two of them, such as speakers: speakers are drawn, and a trial comes as often as its pair
+            does (the vertex bootstrap of Snijders and Borgatti 1999), so that trials that share either are together.
 
     Raises:
         Undefined, SuiteError: as ``Metric.per_seed``, on the items themselves.
@@ -106,13 +108,22 @@ def draw(
     observed_S = metric.per_seed(labels_I, predictions_SI)
     checked = metric.checked(labels_I, predictions_SI)
     values = metric.weighted(*checked)
-    units_I = np.arange(len(checked[0])) if clusters_I is None else np.unique(clusters_I, return_inverse=True)[1]
+    units_I = np.arange(len(checked[0]))
+    if clusters_I is not None:
+        units_I = np.unique(clusters_I, return_inverse=True)[1].reshape(np.shape(clusters_I))
     n = int(units_I.max()) + 1
     rng = np.random.default_rng(seed)
     values_DS = np.empty((draws, len(observed_S)))
     for values_S in values_DS:
-        values_S[:] = values(np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)[units_I])
+        counts_I = np.bincount(rng.integers(n, size=n), minlength=n).astype(np.float64)[units_I]
+        values_S[:] = values(counts_I if counts_I.ndim == 1 else _of_pairs(counts_I, units_I))
     return Draws(metric.name, observed_S, values_DS)
+
+
+def _of_pairs(counts_I2: np.ndarray, units_I2: np.ndarray) -> np.ndarray:
+    """(I,) how often trials come whose two clusters come so often; one of a cluster with itself as often as that."""
+    same_I = units_I2[:, 0] == units_I2[:, 1]
+    return np.where(same_I, counts_I2[:, 0], counts_I2.prod(1))
 
 
 def _good(made: Sequence[Draws]) -> np.ndarray:

@@ -66,7 +66,7 @@ def read_rows(task: Task, paths: list[Path]) -> tuple[list[int], Rows]:
     """
     wanted = [
         *task.label,
-        *(name for name in (task.group, task.cluster) if name and name != NEAR_COPIES),
+        *(name for name in (task.group, *task.clusters) if name and name != NEAR_COPIES),
         *(task.inputs if task.lookup else ()),
     ]
     wanted = list(dict.fromkeys(wanted))

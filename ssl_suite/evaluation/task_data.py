@@ -47,7 +47,8 @@ class Split:
         skipped: rows of train that could not be read, see ``load``.
         contexts: of each item what its layout keeps for decoding.
         more: of each item what its head's labels say beside ``labels_I``; () where that is nothing.
-        clusters_I: (I,) int64 numbers of the task's ``cluster`` column; None where items are independent.
+        clusters_I: (I,) int64 numbers of the task's ``cluster`` column, (I, 2) of two; None where items are
+            independent.
     """
 
     rows_I: np.ndarray
@@ -269,7 +270,8 @@ def lay_out(
 def clusters(
     task: Task, modality: Modality, part: str, rows: Rows, inputs: list[tuple[Any, ...]], mine: list[int]
 ) -> np.ndarray | None:
-    """(I,) int64 numbers of the values of the task's ``cluster`` column, or of families of near copies.
+    """(I,) int64 numbers of the values of the task's ``cluster`` column, or of families of near copies; (I, 2) of two
+    columns, which share their numbers.
 
     Families are found of the parts that scores have intervals on.
 
@@ -279,7 +281,9 @@ def clusters(
     if task.cluster is None or (task.cluster == NEAR_COPIES and part in ("train", "dev")):
         return None
     if task.cluster != NEAR_COPIES:
-        return np.unique([str(rows.columns[task.cluster][row]) for row in mine], return_inverse=True)[1]
+        names = [[str(rows.columns[column][row]) for column in task.clusters] for row in mine]
+        found = np.unique(names, return_inverse=True)[1].reshape(len(mine), len(task.clusters))
+        return found[:, 0] if len(task.clusters) == 1 else found
     if not modality.near_duplicate_kind:
         raise SuiteError(f"task {task.name}: cluster={NEAR_COPIES} is not for modality={modality.name}; name a column.")
     sets = [modality.near_duplicate_features(task_inputs.flat(found[0])) for found in inputs]

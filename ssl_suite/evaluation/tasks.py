@@ -66,9 +66,10 @@ class Task:
     """``10% of train``: the share of the training items that chooses, where the set has no such part."""
     group: str | None = None
     """A column: items of one value stay together when dev is taken from train."""
-    cluster: str | None = None
+    cluster: str | Annotated[list[str], Field(min_length=2, max_length=2)] | None = None
     """A column: items of one value are not independent, and intervals resample them together; ``near copies`` puts
-    items together that are linked by them, where no column tells families apart."""
+    items together that are linked by them, where no column tells families apart. Two columns, of trials: the speakers
+    of both inputs, of which every trial belongs to both."""
     lookup: dict[Literal["data", "key", "column"], str] | None = None
     """``{data: …, key: …, column: …}``: the cells of ``inputs`` are names in the column ``key`` of another table, and
     the input is what stands there in ``column``."""
@@ -92,6 +93,11 @@ class Task:
     def parts(self) -> tuple[str, ...]:
         """``train``, ``dev``, ``test`` and further parts."""
         return (*PARTS, *(name for name in self.splits if name not in (COLUMN, *PARTS)))
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """The one or two columns of ``cluster``; () where there is none."""
+        return (self.cluster,) if isinstance(self.cluster, str) else tuple(self.cluster or ())
 
     @property
     def kind(self) -> str:

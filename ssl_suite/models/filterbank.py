@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_suite.core.batch import Batch
+from ssl_suite.modalities.speech_features import bounds, delta
 from ssl_suite.models.pooling import mean_pool
 
 
@@ -25,38 +26,40 @@ class FilterbankSpec:
 
 
 class Filterbank(nn.Module):
-    """A signal's features (80 log-mel bands twice a position, for speech) and their deltas: (N, 2 G).
+    """80 log-mel bands of each 10 ms, their deltas and the deltas' deltas, as in s3prl's ``fbank``: (N, 480), two such
+    windows a position of 20 ms, which keeps the features' own rate.
 
-    The delta is half the difference of the next position and the one before, inside a sequence; at its ends, and beside
-    special tokens, the position itself stands for the one that is not there.
+    A delta is the slope of a line through five windows; beyond a sequence's ends its first and last are repeated.
     """
+
+    version: ClassVar[int] = 2  # 2: slopes over windows and not over positions, and second ones
 
     def __init__(self, modality: Any) -> None:
         super().__init__()
         self.modality, self.layers = modality, nn.ModuleList()
-        self.spec = FilterbankSpec(2 * modality.frame.features, modality.vocabulary.pad)
+        self.spec = FilterbankSpec(3 * modality.frame.features, modality.vocabulary.pad)
         self.register_buffer("nothing", torch.zeros(0))  # tells its device
 
     @property
     def width(self) -> int:
-        """D = 2 G."""
+        """D = 3 G."""
         return self.spec.width
 
     @torch.no_grad()
     def forward(self, batch: Batch) -> Tensor:
-        """(N, 2 G) float32; zeros at special tokens."""
+        """(N, 3 G) float32; zeros at special tokens."""
         inside_N = batch.values >= self.modality.vocabulary.targets[0]
         with torch.autocast(batch.values.device.type, enabled=False):  # an FFT has no bfloat16
-            x_NG = self.modality.features(batch).float() * inside_N[:, None]
-        before_N, after_N = inside_N.roll(1), inside_N.roll(-1)
-        earlier_NG = torch.where(before_N[:, None], x_NG.roll(1, 0), x_NG)
-        later_NG = torch.where(after_N[:, None], x_NG.roll(-1, 0), x_NG)
-        return torch.cat((x_NG, (later_NG - earlier_NG) / 2), 1) * inside_N[:, None]
+            x_MB = self.modality.features(batch).float().view(2 * len(inside_N), -1)
+        first_M, last_M = bounds(batch, self.spec.pad)
+        once_MB = delta(x_MB, first_M, last_M)
+        all_MK = torch.cat((x_MB, once_MB, delta(once_MB, first_M, last_M)), 1)
+        return all_MK.view(len(inside_N), -1) * inside_N[:, None]
 
     def layer_states(self, batch: Batch) -> list[Tensor]:
         """One: the features."""
         return [self(batch)]
 
     def pooled(self, batch: Batch) -> Tensor:
-        """(B, 2 G): each sequence's mean."""
+        """(B, 3 G): each sequence's mean."""
         return mean_pool(self(batch), batch, self.spec.pad)

@@ -104,6 +104,19 @@ def test_classification_is_a_loop_over_sequences(pooling: Any, norm: bool) -> No
     assert [x.item() for x in metrics["accuracy"]] == [right, 4]
 
 
+def test_a_projection_of_the_mean_is_the_mean_of_projections() -> None:
+    """SUPERB projects each frame and then pools; without one, weights and settings are as they were."""
+    data, encoder, given = data_of(np.array([2, 0, 1, 2]), classes=3), Table(), rows_of([7, 12, 3, 20])
+    head = Classification(encoder, data, norm=False, projection=4)
+    with torch.no_grad():
+        frames_NP = head.narrow(encoder(given))
+        means = [head.output(frames_NP[span][1:-1].mean(0)) for span in spans(given)]
+        torch.testing.assert_close(head.read(encoder, given)[:4], torch.stack(means))
+    assert head.settings() == {"pooling": "mean", "norm": False, "projection": 4}
+    plain = Classification(encoder, data)
+    assert set(plain.state_dict()) == {"output.weight", "output.bias"} and "projection" not in plain.settings()
+
+
 @pytest.mark.parametrize(("pooling", "norm"), [("mean", True), ("cls", True), ("mean", False)])
 def test_regression_is_a_loop_over_sequences(pooling: Any, norm: bool) -> None:
     labels, encoder, given = np.array([300.0, -100.0, 700.5, 30.0]), Table(), rows_of([7, 12, 3, 20])

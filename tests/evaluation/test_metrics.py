@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 
@@ -264,5 +265,54 @@ def test_find_offers_the_nearest_name() -> None:
     with pytest.raises(SuiteError, match="Did you mean 'spearman'"):
         find("spearmann")
     assert {name for name, metric in METRICS.items() if not metric.higher_is_better} == {
-        *("mse", "rmse", "mae", "wer", "cer", "per", "eer", "min_dcf", "der")
+        *("mse", "rmse", "mae", "wer", "cer", "per", "eer", "min_dcf", "der", "slot_value_cer")
     }
+
+
+def edits(a: str, b: str) -> int:
+    """Levenshtein's distance by recursion over prefixes."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a):
+        before, row = row, [i + 1]
+        for j, y in enumerate(b):
+            row.append(min(before[j] + (x != y), before[j + 1] + 1, row[j] + 1))
+    return row[-1]
+
+
+def slots_by_hand(text: str) -> list[tuple[str, str]]:
+    found = []
+    for mark, value in re.findall(r"([A-Z\ue000])([^A-Z\ue000]*)", text):
+        found.append((mark, value.strip()))
+    return found
+
+
+def test_scores_of_slots_are_those_of_superb() -> None:
+    """As s3prl defines them: F1 of the sets of types, a mean over utterances; each true value against the nearest one
+    given for its type, all of its letters lost where there is none, errors over letters."""
+    rng = np.random.default_rng(4)
+
+    def utterance() -> str:
+        slots = [f"{rng.choice([*'ABC', chr(0xE000)])}{''.join(rng.choice(list('xyz '), 4))}" for _ in range(3)]
+        return "".join(slots[: rng.integers(0, 4)]).strip() or "x"
+
+    labels, answers = ([utterance() for _ in range(200)] for _ in range(2))
+    f1, wrong, letters = [], 0, 0
+    for label, answer in zip(labels, answers, strict=True):
+        true, given = slots_by_hand(label), slots_by_hand(answer)
+        types, said = {mark for mark, _ in true}, {mark for mark, _ in given}
+        if types and said:
+            precision, recall = len(types & said) / len(said), len(types & said) / len(types)
+            f1.append(2 * precision * recall / (precision + recall) if precision + recall else 0.0)
+        else:
+            f1.append(float(types == said))
+        for mark, value in true:
+            value = " ".join(value.split())
+            others = [" ".join(other.split()) for its, other in given if its == mark] or [""]
+            wrong += min(edits(value, other) for other in others) if value else 0
+            letters += len(value)
+    assert score("slot_type_f1", labels, answers) == pytest.approx(np.mean(f1), abs=1e-12)
+    assert score("slot_value_cer", labels, answers) == pytest.approx(wrong / letters, abs=1e-12)
+    assert score("slot_type_f1", ["Amedium Bred"], ["uh Bred Cno"]) == 0.5
+    assert score("slot_value_cer", ["Amedium Bred"], ["uh Bed Cno"]) == (6 + 1) / 9
+    with pytest.raises(Undefined):
+        score("slot_value_cer", ["none at all"], ["Ared"])

@@ -18,7 +18,7 @@ import pytest
 from ssl_suite.core import resources
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import rows
-from ssl_suite.evaluation.predictions import Predictions, stored
+from ssl_suite.evaluation.predictions import Predictions, decode, encode, stored
 from ssl_suite.evaluation.row_schema import validate
 from tests.leaderboard import CLASSES, add, changed, classified, make_row, valued
 
@@ -33,6 +33,12 @@ def scored() -> Predictions:
     """Scores for class 1 of two classes: numbers, beside labels that are class numbers."""
     score_I = np.linspace(-3, 3, 60).astype(np.float32)
     return stored(np.arange(60) % 2, {100: score_I}, np.arange(60), ("no", "yes"))
+
+
+def test_trials_keep_both_of_their_clusters() -> None:
+    for clusters_I in (np.arange(12).reshape(6, 2) % 5, np.arange(6) % 4):
+        made = stored(np.arange(6) % 2, {1: np.arange(6.0)}, np.arange(6), kind="scores", clusters_I=clusters_I)
+        np.testing.assert_array_equal(decode(encode(made)).clusters_I, clusters_I)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def example(name: str, items: int = 60, seeds: int = 3, noise: float = 1.0) -> t
     rng = np.random.default_rng(items)
     takes = METRICS[name].takes
     if takes == "texts":
-        texts_SI = np.array([[" ".join(rng.choice(list("ab"), 3)) for _ in range(items)] for _ in range(seeds + 1)])
+        signs = list("ABab") if name.startswith("slot_") else list("ab")  # capital letters are marks of slots
+        texts_SI = np.array([[" ".join(rng.choice(signs, 3)) for _ in range(items)] for _ in range(seeds + 1)])
         return texts_SI[0], texts_SI[1:]
     if takes == "values":
         labels_I = np.round(rng.normal(size=items), 1)
@@ -288,3 +289,29 @@ def test_spearman_within_clusters_is_the_mean_of_theirs() -> None:
         np.testing.assert_allclose(values_S, own_SC[:, chosen].mean(1))
     with pytest.raises(Undefined, match="the items have no clusters"):
         metric.compute(labels_I, predictions_SI[0])
+
+
+def test_trials_are_resampled_by_the_speakers_of_both_sides() -> None:
+    """Against a loop that lists the trials of the drawn speakers, copy by copy; and wider than by one side alone."""
+    draw_of, speakers = np.random.default_rng(3), 5
+    pairs = np.array([(a, b) for a in range(speakers) for b in range(speakers) for _ in range(4)])
+    labels_I = (pairs[:, 0] == pairs[:, 1]).astype(int)
+    scores_SI = (labels_I + draw_of.normal(size=speakers)[pairs].sum(1) + draw_of.normal(size=len(pairs)))[None]
+    found_DS = draw("eer", labels_I, scores_SI, 30, seed=5, clusters_I=10 * pairs).values_DS
+    rng = np.random.default_rng(5)
+    for value in found_DS[:, 0]:
+        drawn = rng.integers(speakers, size=speakers)
+        rows = [i for a in drawn for i in np.flatnonzero((pairs == a).all(1))]
+        rows += [
+            i for a in drawn for b in drawn if a != b for i in np.flatnonzero((pairs[:, 0] == a) & (pairs[:, 1] == b))
+        ]
+        if len(set(drawn)) == 1:
+            assert math.isnan(value)
+            continue
+        assert value == pytest.approx(METRICS["eer"].compute(labels_I[rows], scores_SI[0][rows]), abs=1e-9)
+    both = bootstrap("eer", labels_I, scores_SI, clusters_I=pairs)
+    alone = bootstrap("eer", labels_I, scores_SI)
+    assert both.high - both.low > alone.high - alone.low
+    same_I2 = np.stack([np.arange(60)] * 2, 1)  # of items that are their own cluster nothing changes
+    labels_I, scores_SI = example("auc")
+    assert bootstrap("auc", labels_I, scores_SI, 50, clusters_I=same_I2) == bootstrap("auc", labels_I, scores_SI, 50)

@@ -365,5 +365,9 @@ def test_clusters_are_a_columns_values_or_families_of_near_copies(tmp_path: Path
     assert a == c != b and data.parts["train"].clusters_I is None
     task, _ = dna(tmp_path, cluster="label")
     assert load(task).parts["test"].clusters_I.tolist() == [0, 1, 1]  # type: ignore[union-attr]
+    task, _ = dna(tmp_path, cluster=["label", "split"])
+    found = load(task).parts["test"].clusters_I
+    assert found.shape == (3, 2) and found.max() == 2  # type: ignore[union-attr]
+    assert found[:, 0].tolist() == [0, 1, 1] and set(found[:, 1]) == {2}  # type: ignore[index]
     with pytest.raises(SuiteError, match="cluster=near copies is not for modality=speech; name a column"):
         task_data.clusters(tasks.Task(**vars(task) | {"cluster": "near copies"}), Speech(), "test", None, [], [])  # type: ignore[arg-type]

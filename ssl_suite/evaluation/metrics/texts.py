@@ -1,4 +1,4 @@
-"""Metrics of texts: error rates of transcripts, and SQuAD's two scores of answers."""
+"""Metrics of texts: error rates of transcripts, SUPERB's two scores of slots, and SQuAD's two of answers."""
 
 from __future__ import annotations
 
@@ -27,6 +27,37 @@ def _errors(characters: bool) -> Callable[[Any, Any], tuple[float, float]]:
         return wrong + found.insertions, wrong + found.hits
 
     return statistic
+
+
+def slots_of(text: str) -> dict[str, list[str]]:
+    """The values of each slot of a text in which a slot is one mark, a capital letter or a character for private use,
+    and then its value; what stands before the first mark belongs to none."""
+    found: dict[str, list[str]] = {}
+    mark = ""
+    for letter in text:
+        if unicodedata.category(letter) in ("Lu", "Co"):
+            mark = letter
+            found.setdefault(mark, []).append("")
+        elif mark:
+            found[mark][-1] += letter
+    return {mark: [" ".join(value.split()) for value in values] for mark, values in found.items()}
+
+
+def _slot_types(reference: str, hypothesis: str) -> tuple[float, float]:
+    """F1 of an utterance's set of slots; 1 where there are none and none are given (SUPERB)."""
+    right, given = set(slots_of(reference)), set(slots_of(hypothesis))
+    return (2 * len(right & given) / (len(right) + len(given)) if right or given else 1.0), 1.0
+
+
+def _slot_values(reference: str, hypothesis: str) -> tuple[float, float]:
+    """Character errors of each value of the reference under the nearest value given for its slot, all of its letters
+    where there is none, and its length (SUPERB; slots that are not in the reference count in the F1 alone)."""
+    right, given = slots_of(reference), slots_of(hypothesis)
+    pairs = [(value, given.get(mark, [""])) for mark, values in right.items() for value in values if value]
+    errors = _errors(characters=True)
+    return sum(min(errors(value, other)[0] for other in others) for value, others in pairs), sum(
+        len(value) for value, _ in pairs
+    )
 
 
 def normal(text: str) -> str:
@@ -64,6 +95,8 @@ METRICS = (
     Metric("wer", False, "texts", shares(_errors(characters=False))),
     Metric("cer", False, "texts", shares(_errors(characters=True))),
     Metric("per", False, "texts", shares(_errors(characters=False))),  # phones, separated by spaces
+    Metric("slot_type_f1", True, "texts", shares(_slot_types)),
+    Metric("slot_value_cer", False, "texts", shares(_slot_values)),
     Metric("exact_match", True, "answers", shares(_exact)),
     Metric("answer_f1", True, "answers", shares(_f1)),
     Metric("answer_f1_letters", True, "answers", shares(_f1_letters)),
