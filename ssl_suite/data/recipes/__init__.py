@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 Recipe = Callable[[list[Path]], "pa.Table"]
 ROWS = 1024  # of a row group, which is what readers hold in memory
 
-RECIPES: dict[str, str] = {}
+RECIPES: dict[str, str] = {
+    "dna_folds": "ssl_suite.data.recipes.folds:dna_folds",
+}
 
 
 def made(name: str, recipe: str, paths: Sequence[Path], given_cache: str | None, report: Callable[[str], None]) -> Path:
