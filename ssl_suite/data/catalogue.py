@@ -58,6 +58,8 @@ class File(_Block):
     """How many files a glob finds; None where that is not known."""
     tags: dict = Field(default_factory=dict)
     """Tags of every record in it (its language); they win over what its own columns say."""
+    optional: bool = False
+    """Whether the entry is whole without it."""
 
     @property
     def many(self) -> bool:
@@ -118,6 +120,11 @@ class Source(_Block):
     """What ``data fetch`` gets; empty for files that are published nowhere in this form."""
     recipe: str | None = None
     """A key of ``recipes.RECIPES``, which makes one table of the files; without it they are read as they are."""
+    blind: str | None = None
+    """The recipe of the table of items whose labels are not public."""
+    layouts: list[list[File]] = Field(default_factory=list)
+    """Where else a user may have the same data, which the recipe reads too; taken in order where ``files`` are not
+    here. What is not known of them is not checked."""
     instead: str | None = None
     """An entry that can be fetched and holds the official data, where there is one."""
     note: str | None = None
@@ -246,10 +253,18 @@ def locate(item: File, where: Sequence[Path]) -> list[Path]:
     return []
 
 
+def chosen(source: Source, where: Sequence[Path]) -> list[File]:
+    """The first of ``files`` and ``layouts`` of which all is there; ``files`` where that is none."""
+    for layout in (source.files, *source.layouts):
+        if all(item.optional or locate(item, where) for item in layout):
+            return layout
+    return source.files
+
+
 def state(source: Source, where: Sequence[Path]) -> str:
     """Whether the files are there, by their lengths alone."""
-    found = 0
-    for item in source.files:
+    found, files = 0, [item for item in chosen(source, where) if not item.optional]
+    for item in files:
         if item.many:
             found += any(path.is_file() for place in where for path in place.glob(item.file))
             continue
@@ -257,7 +272,7 @@ def state(source: Source, where: Sequence[Path]) -> str:
         if paths and item.bytes not in (None, paths[0].stat().st_size):
             return WRONG_SIZE
         found += bool(paths)
-    return PRESENT if found == len(source.files) else PARTLY if found else ABSENT
+    return PRESENT if found == len(files) else PARTLY if found else ABSENT
 
 
 def difference(item: File | Download, path: Path, given_cache: str | None = None) -> str | None:

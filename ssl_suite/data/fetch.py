@@ -14,6 +14,7 @@ from ssl_suite.data.catalogue import (
     Download,
     Entry,
     check_files,
+    chosen,
     difference,
     fetched,
     locate,
@@ -86,8 +87,10 @@ def check(entry: Entry, where: Sequence[Path], given_cache: str | None) -> Path:
         SuiteError: a file is missing or another.
     """
     base = where[0]
-    for number, item in enumerate(entry.source.files):
+    for number, item in enumerate(chosen(entry.source, where)):
         found = locate(item, where)
+        if not found and item.optional:
+            continue
         if not found:
             raise SuiteError(f"{entry.name}: what came does not hold {item.file}, which the catalogue expects in it.")
         check_files(entry.name, entry.source, item, found, given_cache)

@@ -19,7 +19,7 @@ from ssl_suite.core.resources import folder
 from ssl_suite.core.wording import count
 from ssl_suite.data import recipes
 from ssl_suite.data.cache import cache_folder
-from ssl_suite.data.catalogue import ROOT_VARIABLE, check_files, locate, places, read_source, remedy
+from ssl_suite.data.catalogue import ROOT_VARIABLE, check_files, chosen, locate, places, read_source, remedy
 from ssl_suite.modalities.base import Modality
 
 HUB, TORCHVISION = "hf:", "torchvision:"
@@ -177,8 +177,10 @@ def resolve_entry(modality: Modality, data: Mapping[str, Any], report: Report = 
     where = places(data.get("root"), data.get("cache"))
     paths: list[Path] = []
     tags: dict[Path, dict[str, str]] = {}
-    for item in source.files:
+    for item in chosen(source, where):
         found = locate(item, where)
+        if not found and item.optional:
+            continue
         if not found:
             raise SuiteError(f"data={name}: {item.file} is not here; {remedy(name, source, where)}")
         check_files(name, source, item, found, data.get("cache"))

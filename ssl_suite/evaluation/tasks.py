@@ -73,6 +73,9 @@ class Task:
     lookup: dict[Literal["data", "key", "column"], str] | None = None
     """``{data: …, key: …, column: …}``: the cells of ``inputs`` are names in the column ``key`` of another table, and
     the input is what stands there in ``column``."""
+    blind: dict[str, str] = Field(default_factory=dict)
+    """Items without labels: by the file of a submission that holds their predictions the value of the split column.
+    They are read, as the entry of ``data`` says, where a submission is asked for, and never scored."""
     overflow: Literal["truncate", "middle", "chunks"] = "truncate"
     """Of items longer than the window: keep the first tokens, those around the middle, or pieces that vote."""
     reference: str | None = None
@@ -118,7 +121,7 @@ class Task:
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
 
 
-DESCRIPTIVE = ("title", "reference", "caveat", "metrics")
+DESCRIPTIVE = ("title", "reference", "caveat", "metrics", "blind")
 KEYS = [key for key in keys(Task) if key not in ("benchmark", "path")]
 
 

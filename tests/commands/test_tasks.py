@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for task in [*tasks.all_tasks(), tasks.load(tmp_path / "bio/mine@first.yaml")]:
         (row,) = [line for line in out.splitlines() if line.startswith(f" {task.name} ")]
         assert f"  {task.data} " in row and row.rstrip().endswith(task.title)
-        assert ("  here  " if task.data.startswith("file:") else "  absent  ") in row
+        assert re.search(r"  here  " if task.data.startswith("file:") else r"  (absent|fetch)  ", row)
     code, out, _ = call(capsys, "list", "sample", "--json")
     assert [row["name"] for row in json.loads(out)] == ["gc@ecoli536", "tile@photographs", "voice@bach"]
 

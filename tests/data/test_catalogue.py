@@ -13,10 +13,11 @@ import yaml
 
 from ssl_suite.core import resources
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.core.registry import MODALITIES
+from ssl_suite.core.registry import MODALITIES, build
 from ssl_suite.data import catalogue
 from ssl_suite.data.cache import content_hash
 from ssl_suite.data.catalogue import Entry, list_entries, places, read_source, state
+from ssl_suite.data.sources import resolve_entry
 from ssl_suite.settings.config import compose
 
 GOOD: dict[str, Any] = {
@@ -170,18 +171,26 @@ def test_a_hash_may_be_unknown_only_of_a_download_and_the_list_says_so(entries: 
 
 
 @pytest.mark.shared
-def test_entries_describe_the_local_files() -> None:
+def test_entries_describe_the_local_files(tmp_path: Path) -> None:
     root = Path(os.environ["SSL_DATA_DIR"])
     local = [entry for entry in list_entries(root) if not entry.source.downloads]
     for entry in local:
         assert state(entry.source, [root]) == "here"
         found: Counter[str] = Counter()
-        for item in entry.source.files:
-            path = root / item.file
+        paths = [root / item.file for item in entry.source.files]
+        for path, item in zip(paths, entry.source.files, strict=True):
             assert content_hash(path) == item.sha256
+        if entry.source.recipe:
+            modality = build(MODALITIES, "modality", {"name": entry.source.modality})
+            content = {"name": entry.name, "root": str(root), "cache": str(tmp_path)}
+            paths = resolve_entry(modality, {**content, "source": entry.source.model_dump()}).paths
+        for path in paths:
             names = pq.read_schema(path).names
             assert set(entry.source.columns) <= set(names)
             given = "split" in entry.source.splits or "all" not in entry.source.splits
+            if given and "split" not in names:  # a file a part
+                found[path.stem.rpartition("_")[2]] += pq.read_metadata(path).num_rows
+                continue
             found.update(
                 pq.read_table(path, columns=["split"])["split"].to_pylist()
                 if given

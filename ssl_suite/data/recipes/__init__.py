@@ -28,6 +28,15 @@ ROWS = 1024  # of a row group, which is what readers hold in memory
 
 RECIPES: dict[str, str] = {
     "dna_folds": "ssl_suite.data.recipes.folds:dna_folds",
+    "glue": "ssl_suite.data.recipes.glue:official",
+    "glue_entailment": "ssl_suite.data.recipes.glue:entailment",
+    "glue_mnli": "ssl_suite.data.recipes.glue:mnli_official",
+    "glue_mnli_proxy": "ssl_suite.data.recipes.glue:mnli",
+    "glue_qnli_proxy": "ssl_suite.data.recipes.glue:qnli_proxy",
+    "glue_qqp_proxy": "ssl_suite.data.recipes.glue:qqp_proxy",
+    "glue_sst2": "ssl_suite.data.recipes.glue:sst2",
+    "glue_stsb": "ssl_suite.data.recipes.glue:stsb",
+    "glue_unlabelled": "ssl_suite.data.recipes.glue:unlabelled",
 }
 
 
