@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.evaluation import encode, metrics
+from ssl_suite.evaluation import encode, frozen, metrics
 from ssl_suite.evaluation.heads.base import Granularity, Head, Labels
 from ssl_suite.evaluation.predictions import objects
 
@@ -26,20 +26,32 @@ class Retrieval(Head):
     it shares one with the query. The second, where there is one, has ``query``, ``candidate`` or nothing, for both.
 
     An item's label and prediction are arrays over its candidates, in the order of the rows; empty where it is no query.
+
+    Args:
+        method: a key of ``METHODS``.
+        shortest: a query of fewer positions is left out and counted; SUPERB has 5.
     """
 
     granularity: ClassVar[Granularity] = "frame"
     trained: ClassVar[bool] = False
 
-    def __init__(self, encoder: Any, data: Any, method: Literal["dtw", "cosine"] = "dtw") -> None:
+    def __init__(self, encoder: Any, data: Any, method: Literal["dtw", "cosine"] = "dtw", shortest: int = 0) -> None:
         super(Head, self).__init__()
         if method not in METHODS:
             raise SuiteError(f"task {data.task}: head.method={method} should be {' or '.join(METHODS)}.")
-        self.method = method
+        self.method, self.recorded = method, {"method": method}
+        self._kept: dict[str, list[np.ndarray]] = {}
+        if shortest:
+            pairs = {name: zip(part.more, part.labels_I, strict=True) for name, part in data.parts.items()}
+            short = {name: sum(query and not len(label) for (query, _), label in each) for name, each in pairs.items()}
+            self.recorded |= {"shortest": shortest, "queries_left_out": short}
 
     @classmethod
     def read_labels(cls, task: Any, rows: Any) -> Labels:
         cls.refuse_pieces(task)
+        shortest = task.head.get("shortest", 0)
+        if not isinstance(shortest, int) or shortest < 0:
+            raise SuiteError(f"task {task.name}: head.shortest={shortest} should be a whole number of positions.")
         given, roles = rows.columns[task.label[0]], rows.columns[task.label[1]] if len(task.label) > 1 else None
         found, more = np.empty(len(given), object), np.empty(len(given), object)
         for row in rows.used():
@@ -55,10 +67,16 @@ class Retrieval(Head):
             for row in mine:
                 own = set(map(str, classes[row]))
                 right = [not own.isdisjoint(theirs) for other, theirs in others if other != row]
-                found[row] = np.array(right if more[row][0] else [], np.int64)
-            if part != "train" and not any(found[row].any() for row in mine):
+                found[row] = np.array(right if more[row][0] else [], np.int64), shortest
+            if part != "train" and not any(found[row][0].any() for row in mine):
                 raise SuiteError(f"task {task.name}: no query of {part} has a candidate with a label of its own.")
         return Labels(found, (), more)
+
+    @classmethod
+    def fit_label(cls, label: Any, inputs: tuple[Any, ...], where: str) -> np.ndarray:
+        """Whether each candidate is right; of none where the query is too short."""
+        right_C, shortest = label
+        return right_C if len(inputs[0]) >= shortest else right_C[:0]
 
     def answer(
         self, encoder: Any, modality: Any, data: Any, task: Any
@@ -82,26 +100,29 @@ class Retrieval(Head):
 
     def _scores(self, encoder: Any, modality: Any, data: Any, layer: int, part: str) -> np.ndarray:
         """(I,) the scores of each query's candidates; dimensions are standardised by train."""
-        rows: encode.Granularity = "position" if self.method == "dtw" else "sequence"
-
-        def states(split: str) -> list[np.ndarray]:
-            sequences = encode.sequences_of(data, split)
-            return [np.atleast_2d(x) for _, x in encode.states(encoder, modality, sequences, rows, layer)]
-
-        train_TD = np.concatenate(states("train")).astype(np.float64)
+        train_TD = np.concatenate(self._states(encoder, modality, data, "train", layer)).astype(np.float64)
         mean_D, deviation_D = train_TD.mean(0), np.maximum(train_TD.std(0), 1e-6)
-        vectors_I = [unit((x - mean_D) / deviation_D) for x in states(part)]
-        more = data.parts[part].more
-        candidates = [i for i, (_, candidate) in enumerate(more) if candidate]
-        score = METHODS[self.method]
-        answers = []
-        for i, (query, _) in enumerate(more):
-            others = [vectors_I[other] for other in candidates if other != i] if query else []
+        vectors_I = [unit((x - mean_D) / deviation_D) for x in self._states(encoder, modality, data, part, layer)]
+        candidates = [i for i, (_, candidate) in enumerate(data.parts[part].more) if candidate]
+        score, answers = METHODS[self.method], []
+        for i, label in enumerate(data.parts[part].labels_I):
+            others = [vectors_I[other] for other in candidates if other != i] if len(label) else []
             answers.append(score(vectors_I[i], others).astype(np.float32) if others else np.zeros(0, np.float32))
         return objects(answers)
 
+    def _states(self, encoder: Any, modality: Any, data: Any, part: str, layer: int) -> list[np.ndarray]:
+        """(T, D) of each sequence: of all layers at once and then kept, where they take no more memory than
+        ``frozen.CACHE``, so that the encoder reads a part once and not once a layer."""
+        rows: encode.Granularity = "position" if self.method == "dtw" else "sequence"
+        sequences, count = encode.sequences_of(data, part), len(getattr(encoder, "layers", ())) + 1
+        if 4 * len(data.values) * count * int(encoder.width) > frozen.CACHE:
+            return [np.atleast_2d(x) for _, x in encode.states(encoder, modality, sequences, rows, layer)]
+        if part not in self._kept:
+            self._kept[part] = [x for _, x in encode.states(encoder, modality, sequences, rows)]
+        return [x[None, layer] if x.ndim == 2 else x[:, layer] for x in self._kept[part]]
+
     def settings(self) -> dict[str, Any]:
-        return {"method": self.method}
+        return self.recorded
 
 
 def unit(x_TD: np.ndarray) -> np.ndarray:

@@ -10,6 +10,10 @@ import numpy as np
 from ssl_suite.evaluation.metrics import scores
 from ssl_suite.evaluation.metrics.base import Metric, Values, shares
 
+BETA = (
+    1 / 0.0008 - 1
+) / 100  # of the term-weighted value: a miss costs 100 false alarms, 0.08 % of candidates are right
+
 
 def _right(label: Any, given: Any) -> tuple[float, float]:
     """Of all tags: items are sentences, and a longer one counts for more."""
@@ -80,6 +84,36 @@ def _of_pairs(metric: Metric) -> Callable[[np.ndarray, np.ndarray], Values]:
     return weighted
 
 
+def _mtwv(labels_I: np.ndarray, predictions_SI: np.ndarray) -> Values:
+    """``weighted`` of the term-weighted value at its best threshold over all queries: 1 - the mean over queries of the
+    share of right candidates missed and ``BETA`` times the share of others accepted (NIST STD 2006, QUESST 2014).
+
+    A query's scores are standardised over its candidates, as in SUPERB; one without a right or without a wrong
+    candidate has no such shares and counts for nothing.
+    """
+    counted = [i for i, label in enumerate(labels_I) if 0 < np.sum(label) < len(label)]
+    labels = [np.asarray(labels_I[i], np.int64) for i in counted]
+    nothing = np.zeros(0, np.int64)
+    items_P = np.repeat(np.array(counted, np.int64), [len(label) for label in labels])
+    labels_P = np.concatenate([nothing, *labels])
+    shares_P = np.concatenate([nothing, *(1 / np.bincount(label)[label] for label in labels)])
+    scores_SP = [np.concatenate([nothing, *(_standard(x_I[i]) for i in counted)]) for x_I in predictions_SI]
+
+    def values(weights_I: np.ndarray) -> np.ndarray:
+        weights_P = weights_I[items_P] * shares_P
+        if not weights_P.any():
+            return np.full(len(scores_SP), np.nan)
+        rates = (scores.error_rates(labels_P, scores_P, weights_P) for scores_P in scores_SP)
+        return np.array([(1 - missed_T - BETA * alarms_T).max() for missed_T, alarms_T in rates])
+
+    return values
+
+
+def _standard(scores_C: Any) -> np.ndarray:
+    scores_C = np.asarray(scores_C, np.float64)
+    return (scores_C - scores_C.mean()) / max(float(scores_C.std()), 1e-9)
+
+
 METRICS = (
     Metric("tag_accuracy", True, "tags", shares(_right)),
     Metric("all_slots", True, "slots", shares(_all_right)),
@@ -87,6 +121,7 @@ METRICS = (
     Metric("der", False, "activity", shares(diarisation_errors)),
     Metric("map", True, "rankings", shares(_average_precision)),
     Metric("mrr", True, "rankings", shares(_reciprocal_rank)),
+    Metric("mtwv", True, "rankings", _mtwv),
     Metric("top1", True, "rankings", shares(_first)),
     Metric("pair_auc", True, "rankings", _of_pairs(next(metric for metric in scores.METRICS if metric.name == "auc"))),
 )

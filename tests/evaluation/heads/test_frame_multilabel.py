@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simpleder
 from torch import nn
 
 from ssl_suite.core.errors import SuiteError
@@ -107,6 +108,27 @@ def test_the_error_rate_is_that_of_the_best_permutation(speakers: int) -> None:
     given = [np.where(draw.random(len(x)) < 0.6, x, draw.integers(0, 1 << speakers, len(x))) for x in labels]
     found = METRICS["der"].compute(objects(labels), objects(given))
     assert found == pytest.approx(rate_of_a_loop(labels, given, speakers))
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 3])
+def test_the_error_rate_is_that_of_simpleder(speakers: int) -> None:
+    """From random segments with overlaps on, collar 0; several recordings are one ratio of sums, not a mean."""
+    draw = random.Random(speakers)
+
+    def segments(names: str) -> list[list[Any]]:
+        return [[draw.randrange(0, 150) / 50, draw.randrange(1, 60) / 50, draw.choice(names)] for _ in range(6)]
+
+    labels, given, errors, spoken = [], [], 0.0, 0.0
+    for _ in range(12):
+        pair = segments("abc"[:speakers]), segments("xyz"[:speakers])
+        true, said = ([(who, start, start + size) for start, size, who in some] for some in pair)
+        bits = [FrameMultilabel.fit_label((some, 0.02), (np.zeros((220, 1)),), "") for some in pair]
+        rate = simpleder.DER(true, said, collar=0.0)
+        assert METRICS["der"].compute(objects(bits[:1]), objects(bits[1:])) == pytest.approx(rate, abs=1e-9)
+        length = sum(int(a).bit_count() for a in bits[0])
+        labels, given = [*labels, bits[0]], [*given, bits[1]]
+        errors, spoken = errors + rate * length, spoken + length
+    assert METRICS["der"].compute(objects(labels), objects(given)) == pytest.approx(errors / spoken)
 
 
 def test_too_many_speakers_and_broken_labels_are_refused(tmp_path) -> None:
