@@ -27,8 +27,7 @@ def cache_folder(given: str | None) -> Path:
     Raises:
         SuiteError: it cannot be made or written.
     """
-    chosen = given or os.environ.get(VARIABLE) or Path("~/.cache/ssl_suite")
-    path = Path(chosen).expanduser().absolute()
+    path = cache_path(given)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -36,6 +35,11 @@ def cache_folder(given: str | None) -> Path:
             f"{path}: the cache folder cannot be made ({error.strerror}); set data.cache or {VARIABLE}."
         ) from None
     return path
+
+
+def cache_path(given: str | None) -> Path:
+    """Where ``cache_folder`` is, made or not."""
+    return Path(given or os.environ.get(VARIABLE) or "~/.cache/ssl_suite").expanduser().absolute()
 
 
 def content_hash(path: Path, given_cache: str | None = None) -> str:

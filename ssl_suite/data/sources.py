@@ -18,7 +18,7 @@ from ssl_suite.core.registry import MODALITIES
 from ssl_suite.core.resources import folder
 from ssl_suite.core.wording import count
 from ssl_suite.data import recipes
-from ssl_suite.data.cache import cache_folder
+from ssl_suite.data.cache import cache_folder, cache_path
 from ssl_suite.data.catalogue import ROOT_VARIABLE, check_files, chosen, locate, places, read_source, remedy
 from ssl_suite.modalities.base import Modality
 
@@ -92,7 +92,9 @@ def resolve_path(
     if is_there(path):
         if not path.is_dir() and (what := special(path)):
             raise SuiteError(f"data.path={text}: {what}.")
-        return resolve_folder(text, path, suffixes) if path.is_dir() else Sources([path.absolute()], str(path))
+        if path.is_dir():
+            return resolve_folder(text, path, suffixes, cache_path(given_cache))
+        return Sources([path.absolute()], str(path))
     if glob.has_magic(text):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
         files = [match.absolute() for match in matches if match.is_file()]
@@ -101,9 +103,14 @@ def resolve_path(
     raise SuiteError(f"data.path={text}: no such file or folder.{nearest_file(path)}")
 
 
-def resolve_folder(text: str, path: Path, suffixes: tuple[str, ...]) -> Sources:
-    """The files in a folder and below it that the modality reads; the others are counted."""
-    files = files_in(path)
+def resolve_folder(text: str, path: Path, suffixes: tuple[str, ...], cache: Path) -> Sources:
+    """The files in a folder and below it that the modality reads; the others are counted.
+
+    Args:
+        cache: what this suite keeps there is no data of the user's, where the folder holds it.
+    """
+    own = path.absolute() != cache and cache.is_relative_to(path.absolute())
+    files = [file for file in files_in(path) if not (own and file.absolute().is_relative_to(cache))]
     found = [file.absolute() for file in files if file.name.lower().endswith(suffixes)]
     if not found:
         raise SuiteError(f"data.path={text}: {no_files(files, suffixes)}")

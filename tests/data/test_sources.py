@@ -201,3 +201,11 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SuiteError, match="the cache folder cannot be made"):
         cache.cache_folder(str(tmp_path / "file" / "below"))
+
+
+def test_a_cache_in_the_folder_is_no_data(files: Path) -> None:
+    (files / "cache" / "made").mkdir(parents=True)
+    (files / "cache" / "made" / "other.fa").write_text(">x\nACGT\n")
+    names = ["a.fasta.gz", "b.fa", "deep/er/c.GBK", "genome.fna"]
+    assert found(path=str(files), cache=str(files / "cache")) == [files / name for name in names]
+    assert found(path=str(files / "cache"), cache=str(files / "cache")) == [files / "cache/made/other.fa"]
