@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -100,17 +100,18 @@ def _expected(fault: Mapping[str, Any]) -> str:
 
 
 def keys(kind: Any) -> list[str]:
-    """The keys that a checked class takes."""
-    return [name for name, item in getattr(kind, "__dataclass_fields__", {}).items() if item.init]
+    """The keys that a checked class or model takes."""
+    items = getattr(kind, "__dataclass_fields__", None)
+    return list(getattr(kind, "model_fields", ())) if items is None else [k for k, item in items.items() if item.init]
 
 
 def _at(kind: Any, above: Iterable[str]) -> Any:
-    """The class that stands at the keys ``above`` of another."""
+    """The class that stands at the keys ``above`` of another; below a list or a dict the place of one of its items."""
     for key in above:
-        found = getattr(kind, "__annotations__", {}).get(key)
-        if isinstance(found, types.UnionType):
-            found = next((choice for choice in get_args(found) if choice is not type(None)), None)
-        kind = found
+        fields = getattr(kind, "__pydantic_fields__", {})
+        kind = fields[key].annotation if key in fields else (None, *get_args(kind))[-1]
+        while get_origin(kind) in (types.UnionType, Union, Annotated):
+            kind = next(choice for choice in get_args(kind) if choice is not type(None))
     return kind
 
 
