@@ -21,6 +21,7 @@ class FilterbankSpec:
 
     width: int
     pad: int
+    features: int
     layers: int = 0
     mlp_width: int = 0
 
@@ -36,8 +37,8 @@ class Filterbank(nn.Module):
 
     def __init__(self, modality: Any) -> None:
         super().__init__()
-        self.modality, self.layers = modality, nn.ModuleList()
-        self.spec = FilterbankSpec(3 * modality.frame.features, modality.vocabulary.pad)
+        self.modality, self.layers, features = modality, nn.ModuleList(), modality.frame.features
+        self.spec = FilterbankSpec(3 * features, modality.vocabulary.pad, features)
         self.register_buffer("nothing", torch.zeros(0))  # tells its device
 
     @property
