@@ -9,7 +9,7 @@ examples:
 settings:
   encoder=REF         a run folder, hf:NAME_OR_PATH (+map, +map=SEED or +reembed), random:PRESET, cnn; without it all
                       arms of conf/bench/NAME.yaml are measured, and with it this one beside the controls
-  protocol=finetune   finetune, scratch, probe, linear, knn, zero_shot or majority; of encoder=
+  protocol=finetune   finetune, scratch, probe, linear, knn, zero_shot or majority; of encoder= (superb: probe)
   arms=A,B            only these arms
   task=A,B            only these tasks; also sample tasks, which come with the package: task=sample
   budget=small        smoke (sample tasks), brief (minutes a cell), small, long (for small encoders) or paper
@@ -17,7 +17,8 @@ settings:
   seeds=100,101,102   others than the budget's
   text=hf:…           the text encoder of the arms BERT, re-emb and rand
   ssl.dna=, ssl.protein=, ssl.music=RUN   the pre-trained encoder of the arms specific-SSL and specific-scratch
-  pretrain=true       first makes the encoders that the benchmark's arms need and ssl.MODALITY= does not give
+  ssl.NAME=REF        the encoder of an arm that says {ssl.NAME}: ssl.whisper=hf:FOLDER, ssl.cpc=RUN of superb
+  pretrain=true       first makes the encoders that the benchmark's arms need and ssl.NAME= does not give
   keep_special=true   false maps [CLS], [SEP] and [PAD] onto random words too, as the original experiment did
   out=FOLDER          the trials: curves, checkpoints; a killed table goes on there (default runs/bench-NAME-BUDGET)
   root=FOLDER         the leaderboards folder rows are added to (default leaderboards; of budget=smoke that in out=)
@@ -47,6 +48,7 @@ from ssl_suite.core.wording import count, duration
 
 SECONDS = 60.0  # between two lines of progress without a terminal
 MODALITIES = ("dna", "protein", "music", "text", "image", "speech")
+SSL = Key(None, example="runs/first")
 KEYS = {
     "encoder": Key(None, example="random:tiny"),
     "protocol": Key(None, example="finetune"),
@@ -55,7 +57,7 @@ KEYS = {
     "budget": Key("small"),
     "seeds": Key(None, example="100,101,102"),
     "text": Key(None, example="hf:MODEL_FOLDER"),
-    **{f"ssl.{name}": Key(None, example="runs/first") for name in MODALITIES},
+    **{f"ssl.{name}": SSL for name in MODALITIES},
     "pretrain": Key("false", choices=("true", "false")),
     "keep_special": Key("true", choices=("true", "false")),
     "out": Key(None, example="runs/table"),
@@ -77,11 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     words, overrides = _overrides(args.words)
-    given = parse_words(words, KEYS)
     from ssl_suite.evaluation import bench, bench_plan, benchmark, references, side_by_side, text_encoders
 
-    found, jobs = benchmark.load(args.benchmark, given["bench.path"]), _jobs(given)
-    settings = _settings(found.name, given, overrides)
+    own = next((word.removeprefix("bench.path=") for word in words if word.startswith("bench.path=")), None)
+    found = benchmark.load(args.benchmark, own)
+    given = parse_words(words, KEYS | {f"ssl.{name}": SSL for name in benchmark.given_names(found)})
+    jobs, settings = _jobs(given), _settings(found, given, overrides)
     if given["pretrain"] == "true":
         given |= _pretrained(found, given, settings, args.plan, jobs or 1)
     cells = _distinct(_cells(found, given, settings))
@@ -111,18 +114,22 @@ def say(line: str) -> None:
 
 
 def _pretrained(found: Any, given: Mapping[str, Any], settings: Any, plan: bool, jobs: int) -> dict[str, str]:
-    """``ssl.MODALITY=`` of the encoders that were made, or are there; of a plan those that are there."""
+    """``ssl.NAME=`` of the encoders that were made, or are there; of a plan those that are there."""
     from ssl_suite.evaluation import pretrain
 
     if not found.pretrain:
         raise SuiteError(f"pretrain=true: the benchmark {found.name} says of no encoder how it is made; leave it out.")
-    ssl = {name: given[f"ssl.{name}"] for name in MODALITIES if given[f"ssl.{name}"]}
-    wanted = pretrain.sources(found, settings.budget, settings.out, ssl, settings.place)
+    wanted = pretrain.sources(found, settings.budget, settings.out, _ssl(given), settings.place)
     if plan:
         for source in wanted:
-            say(f"{source.modality}: {'is there' if source.done else 'to be pre-trained'}, {source.folder}")
-        return {f"ssl.{source.modality}": str(source.folder) for source in wanted if source.done}
+            say(f"{source.name}: {'is there' if source.done else 'to be pre-trained'}, {source.folder}")
+        return {f"ssl.{source.name}": str(source.folder) for source in wanted if source.done}
     return {f"ssl.{name}": run for name, run in pretrain.run(wanted, jobs, say).items()}
+
+
+def _ssl(given: Mapping[str, Any]) -> dict[str, str]:
+    """By NAME what ``ssl.NAME=`` gives."""
+    return {key.removeprefix("ssl."): value for key, value in given.items() if key.startswith("ssl.") and value}
 
 
 def _jobs(given: Mapping[str, Any]) -> int | None:
@@ -214,10 +221,10 @@ def _overrides(words: list[str]) -> tuple[list[str], dict[str, str]]:
     return [word for word in words if word not in mine], changed
 
 
-def _settings(name: str, given: Mapping[str, Any], overrides: Mapping[str, str]) -> Any:
+def _settings(benchmark: Any, given: Mapping[str, Any], overrides: Mapping[str, str]) -> Any:
     from ssl_suite.evaluation import bench, budget, rows
 
-    found = budget.load(given["budget"], overrides)
+    name, found = benchmark.name, budget.load(benchmark.budgets.get(given["budget"], given["budget"]), overrides)
     if given["seeds"]:
         found = found.with_seeds([_seed(word) for word in given["seeds"].split(",")])
     out = Path(given["out"] or f"runs/bench-{name}-{found.name}")
@@ -253,20 +260,19 @@ def _cells(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
     if given["encoder"] is None and given["protocol"] is not None:
         raise SuiteError("protocol= is of encoder=: name one, or choose arms=.")
     chosen = names or (list(found.arms) if given["encoder"] is None else found.controls)
-    ssl = {name: given[f"ssl.{name}"] for name in MODALITIES if given[f"ssl.{name}"]}
-    cells, protocol = [], given["protocol"] or "finetune"
+    cells, protocol, ssl = [], given["protocol"] or found.protocol, _ssl(given)
     columns = _tasks(found, given, settings)
     if given["encoder"] is not None:
         line = benchmark.arm_of(given["encoder"], protocol, found)
-        cells = [Cell(task, line, given["encoder"], protocol) for task in columns]
+        cells = [Cell(task, line, given["encoder"], benchmark.protocol_of(protocol, task)) for task in columns]
     for task in columns:
         for name in chosen:
             arm = found.arms[name]
             encoder = benchmark.encoder_of(arm, task, given["text"] or found.text, ssl)
             if encoder is None:
-                print(f"{task.name}, {name}: left out, give ssl.{task.modality['name']}=RUN.")
+                print(f"{task.name}, {name}: left out, give {'=, '.join(benchmark.words_of(arm, task))}=REF.")
                 continue
-            cells.append(Cell(task, name, encoder, arm.protocol))
+            cells.append(Cell(task, name, encoder, benchmark.protocol_of(arm.protocol, task)))
     return cells
 
 

@@ -30,10 +30,10 @@ class Arm(_Block):
     """A line of the table."""
 
     encoder: str
-    """A reference; ``{text}`` is the text encoder, ``{ssl}`` the ``ssl.MODALITY=RUN`` of the task's modality, and
-    ``{ssl.dna}`` that of another one."""
+    """A reference; ``{text}`` is the text encoder, ``{ssl}`` the ``ssl.MODALITY=RUN`` of the task's modality,
+    ``{ssl.dna}`` that of another one, and ``{ssl.NAME}`` what ``ssl.NAME=`` gives for any other name."""
     protocol: str
-    """A key of ``protocols.PROTOCOLS``."""
+    """A key of ``protocols.PROTOCOLS``. A ``probe`` is ``zero_shot`` where the task's head has nothing to train."""
     text: str = ""
     """What the arm is, for a reader who has not met it."""
     role: Literal["pretrained", "random", "specific", "control"] = "pretrained"
@@ -107,6 +107,10 @@ class Benchmark(_Block):
     """Lines, in order."""
     controls: list[str] = Field(default_factory=list)
     """The arms that are measured beside any ``encoder=``."""
+    protocol: str = "finetune"
+    """Of ``encoder=``, where ``protocol=`` says nothing else."""
+    budgets: dict[str, str] = Field(default_factory=dict)
+    """Budgets of its own: what ``budget=small`` means here, by that name."""
     contrasts: list[Contrast] = Field(default_factory=list)
     """Pairs of arms."""
     aggregates: list[Aggregate] = Field(default_factory=list)
@@ -116,7 +120,8 @@ class Benchmark(_Block):
     smoke: list[str] = Field(default_factory=list)
     """Tasks whose data come with the package, which ``budget=smoke`` measures in the place of the columns."""
     pretrain: dict[str, list[str]] = Field(default_factory=dict)
-    """By modality the words of ``ssl_suite run`` that make its encoder where ``pretrain=true`` asks for it."""
+    """By modality, or NAME of ``ssl.NAME=``, the words of ``ssl_suite run`` that make its encoder where
+    ``pretrain=true`` asks for it; without a word ``modality=`` the key is the modality."""
     matrix: Matrix | None = None
     """Lines by source against columns by modality, as a heat map."""
     plan: Plan | None = None
@@ -159,6 +164,19 @@ def load(name: str, own: str | Path | None = None) -> Benchmark:
     if found.contrasts and sum(pair.main for pair in found.contrasts) != 1:
         raise SuiteError(f"{path}: exactly one of the contrasts should say main: true.")
     return found
+
+
+def given_names(benchmark: Benchmark) -> list[str]:
+    """NAME of every ``{ssl.NAME}`` of its arms, in order."""
+    found = [name for arm in benchmark.arms.values() for name in re.findall(r"{ssl\.(\w+)}", arm.encoder)]
+    return list(dict.fromkeys(found))
+
+
+def protocol_of(protocol: str, task: tasks.Task) -> str:
+    """An arm's protocol on a task: a frozen encoder is probed, or asked as it is where nothing is to be trained."""
+    from ssl_suite.evaluation.heads import head_class
+
+    return "zero_shot" if protocol == "probe" and not head_class(task.head["name"]).trained else protocol
 
 
 def of_rows(name: str, rows: Sequence[Mapping[str, Any]], own: str | Path | None = None) -> Benchmark:
@@ -240,8 +258,14 @@ def arm_of(encoder: str, protocol: str, benchmark: Benchmark) -> str:
 
 def encoder_of(arm: Arm, task: tasks.Task, text: str | None, ssl: Mapping[str, str]) -> str | None:
     """The arm's encoder for a task; None where ``text=`` or ``ssl.MODALITY=`` was not given."""
-    given = {"text": text, "ssl": ssl.get(task.modality["name"])} | {f"ssl.{name}": run for name, run in ssl.items()}
-    wanted = re.findall(r"{([\w.]+)}", arm.encoder)
-    if any(given.get(name) is None for name in wanted):
+    given = {"text": text} | {f"ssl.{name}": run for name, run in ssl.items()}
+    if any(given.get(name) is None for name in words_of(arm, task)):
         return None
-    return re.sub(r"{([\w.]+)}", lambda found: str(given[found[1]]), arm.encoder)
+    encoder = arm.encoder.replace("{ssl}", f"{{ssl.{task.modality['name']}}}")
+    return re.sub(r"{([\w.]+)}", lambda found: str(given[found[1]]), encoder)
+
+
+def words_of(arm: Arm, task: tasks.Task) -> list[str]:
+    """The words of the command line that name an arm's encoder for a task: ``text``, ``ssl.dna``."""
+    found = re.findall(r"{([\w.]+)}", arm.encoder)
+    return [f"ssl.{task.modality['name']}" if name == "ssl" else name for name in found]

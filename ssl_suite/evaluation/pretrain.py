@@ -1,6 +1,6 @@
 """The encoders that a benchmark needs, pre-trained by this suite where they are missing: ``pretrain=true``.
 
-Each is a run of its own, ``OUT/encoders/MODALITY-STEPS``, in a process of one thread. One that was stopped goes on.
+Each is a run of its own, ``OUT/encoders/NAME-STEPS``, in a process of one thread. One that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LOG = "pretrain.log"
 
 @dataclass(frozen=True)
 class Source:
-    """An encoder that is to be made: its modality, run folder, and the words of ``ssl_suite run``."""
+    """An encoder that is to be made: its name, run folder, and the words of ``ssl_suite run``."""
 
-    modality: str
+    name: str
     folder: Path
     words: tuple[str, ...]
 
@@ -48,14 +48,15 @@ def sources(
     the place of data sets.
     """
     made = []
-    for modality, words in found.pretrain.items():
-        if modality in given:
+    for name, words in found.pretrain.items():
+        if name in given:
             continue
-        folder = out / "encoders" / f"{modality}-{budget.pretrain_steps}"
+        folder = out / "encoders" / f"{name}-{budget.pretrain_steps}"
         chosen = [word for word in words if budget.name != "smoke" or not word.startswith("data=")]
         chosen += [f"train.steps={budget.pretrain_steps}", f"out={folder}"]
         chosen += [f"data.{key}={value}" for key, value in place.items() if value]
-        made.append(Source(modality, folder, (f"modality={modality}", *chosen)))
+        kind = [] if any(word.startswith("modality=") for word in chosen) else [f"modality={name}"]
+        made.append(Source(name, folder, (*kind, *chosen)))
     return made
 
 
@@ -63,7 +64,7 @@ def run(wanted: Sequence[Source], jobs: int, say: Callable[[str], None]) -> dict
     """Train those that are missing, ``jobs`` at a time.
 
     Returns:
-        By modality the run folder.
+        By name the run folder.
 
     Raises:
         SuiteError: one failed, with its last line; those beside it have saved.
@@ -76,7 +77,7 @@ def run(wanted: Sequence[Source], jobs: int, say: Callable[[str], None]) -> dict
             while waiting and len(running) < jobs:
                 source = waiting.pop(0)
                 running[source] = _start(source)
-                say(f"pre-training {source.modality}: {source.folder}")
+                say(f"pre-training {source.name}: {source.folder}")
             time.sleep(POLL_SECONDS)
             for source, process in list(running.items()):
                 if process.poll() is not None:
@@ -90,7 +91,7 @@ def run(wanted: Sequence[Source], jobs: int, say: Callable[[str], None]) -> dict
             process.terminate()  # it saves and ends
         for process in running.values():
             process.wait()
-    return {source.modality: str(source.folder) for source in wanted}
+    return {source.name: str(source.folder) for source in wanted}
 
 
 def _start(source: Source) -> subprocess.Popen:
@@ -108,7 +109,7 @@ def _check(source: Source, code: int) -> None:
     log = source.folder.parent / f"{source.folder.name}.{LOG}"
     lines = log.read_text("utf-8", "replace").splitlines()
     last = next((line for line in reversed(lines) if line.strip()), "nothing was said")
-    raise SuiteError(f"pre-training {source.modality} ended with {code}: {last.removeprefix('error: ')} ({log})")
+    raise SuiteError(f"pre-training {source.name} ended with {code}: {last.removeprefix('error: ')} ({log})")
 
 
 def _progress(open_: Sequence[Source], wanted: Sequence[Source]) -> str:
@@ -117,5 +118,5 @@ def _progress(open_: Sequence[Source], wanted: Sequence[Source]) -> str:
     for source in open_:
         with suppress(OSError, ValueError, KeyError, IndexError):
             last = (source.folder / "metrics.jsonl").read_text("utf-8").splitlines()[-1]
-            steps.append(f"{source.modality} at step {json.loads(last)['step']}")
+            steps.append(f"{source.name} at step {json.loads(last)['step']}")
     return f"{len(wanted) - len(open_)} of {len(wanted)} encoders; {', '.join(steps) or 'starting'}"

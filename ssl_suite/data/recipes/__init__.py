@@ -5,7 +5,8 @@ entry lists them. It is a pure function of their bytes: equal files give an equa
 written once, as parquet, into the cache; its name carries a hash of the files and of the recipe's source, so that a
 change of either makes it anew.
 
-A new recipe is one file here and its line in ``RECIPES``.
+A new recipe is one file here and its line in ``RECIPES``. What it uses of another recipe's file it takes from that
+module, imported as a module, so that the hash covers both.
 """
 
 from __future__ import annotations
@@ -26,17 +27,27 @@ if TYPE_CHECKING:
 Recipe = Callable[[list[Path]], "pa.Table"]
 ROWS = 1024  # of a row group, which is what readers hold in memory
 
+HERE = "ssl_suite.data.recipes"
 RECIPES: dict[str, str] = {
-    "dna_folds": "ssl_suite.data.recipes.folds:dna_folds",
-    "glue": "ssl_suite.data.recipes.glue:official",
-    "glue_entailment": "ssl_suite.data.recipes.glue:entailment",
-    "glue_mnli": "ssl_suite.data.recipes.glue:mnli_official",
-    "glue_mnli_proxy": "ssl_suite.data.recipes.glue:mnli",
-    "glue_qnli_proxy": "ssl_suite.data.recipes.glue:qnli_proxy",
-    "glue_qqp_proxy": "ssl_suite.data.recipes.glue:qqp_proxy",
-    "glue_sst2": "ssl_suite.data.recipes.glue:sst2",
-    "glue_stsb": "ssl_suite.data.recipes.glue:stsb",
-    "glue_unlabelled": "ssl_suite.data.recipes.glue:unlabelled",
+    "dna_folds": f"{HERE}.folds:dna_folds",
+    "glue": f"{HERE}.glue:official",
+    "glue_entailment": f"{HERE}.glue:entailment",
+    "glue_mnli": f"{HERE}.glue:mnli_official",
+    "glue_mnli_proxy": f"{HERE}.glue:mnli",
+    "glue_qnli_proxy": f"{HERE}.glue:qnli_proxy",
+    "glue_qqp_proxy": f"{HERE}.glue:qqp_proxy",
+    "glue_sst2": f"{HERE}.glue:sst2",
+    "glue_stsb": f"{HERE}.glue:stsb",
+    "glue_unlabelled": f"{HERE}.glue:unlabelled",
+    "speech_mix_clean": f"{HERE}.superb:mix_clean",
+    "superb_digits": f"{HERE}.superb:digits",
+    "superb_letters": f"{HERE}.superb:letters",
+    "superb_mixtures": f"{HERE}.superb_sound:mixtures",
+    "superb_phones": f"{HERE}.superb:phones",
+    "superb_queries": f"{HERE}.superb_sound:queries",
+    "superb_trials": f"{HERE}.superb:trials",
+    "superb_values": f"{HERE}.superb:values",
+    "superb_voices": f"{HERE}.superb:voices",
 }
 
 
@@ -55,7 +66,8 @@ def made(name: str, recipe: str, paths: Sequence[Path], given_cache: str | None,
         raise SuiteError(f"data={name}: source.recipe={recipe} does not exist.{nearest(recipe, RECIPES)}")
     place, _, attribute = RECIPES[recipe].partition(":")
     module = importlib.import_module(place)
-    digest = hashlib.sha256(Path(str(module.__file__)).read_bytes())
+    mine = [module, *(one for one in vars(module).values() if getattr(one, "__package__", None) == __name__)]
+    digest = hashlib.sha256(b"".join(Path(str(one.__file__)).read_bytes() for one in mine))
     for part in (recipe, *(content_hash(path, given_cache) for path in paths)):
         digest.update(part.encode())
     path = cache_folder(given_cache) / "made" / f"{name}-{digest.hexdigest()[:16]}.parquet"
