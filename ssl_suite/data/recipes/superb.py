@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 FSDD = {"george": "train", "jackson": "train", "nicolas": "train", "yweweler": "dev", "theo": "test", "lucas": "test"}
 LIBRISPEECH = {"19": "train", "26": "train"}
@@ -111,8 +111,8 @@ def voices(paths: list[Path]) -> pa.Table:
 def trials(paths: list[Path]) -> pa.Table:
     """EmoDB: a row of train is a recording and its speaker; one of dev or test two recordings, and 1 or 0.
 
-    ``sexes`` is ``same`` or ``other``, ``pair`` the two speakers: trials of one pair are not independent. Trials of dev
-    are drawn like those of test: half of one speaker, none of one sentence.
+    ``split`` test_same_sex has the trials of test within one sex once more. Trials of dev are drawn like those of test:
+    half of one speaker, none of one sentence.
     """
     rows = read(paths[0], ("id", "speaker", "sex", "sentence", "split"))
     known = {row["id"]: row for row in rows}
@@ -128,12 +128,18 @@ def trials(paths: list[Path]) -> pa.Table:
     for label, same in (("1", True), ("0", False)):
         some = [pair for pair in pairs if (pair[0]["speaker"] == pair[1]["speaker"]) == same][: DEV_TRIALS // 2]
         found += [{"enrol": a["id"], "test": b["id"], "label": label, "split": "dev"} for a, b in some]
-    for trial in pyarrow.csv.read_csv(paths[1]).to_pylist():
-        found.append({key: str(trial[key]) for key in ("enrol", "test", "label")} | {"split": "test"})
+    listed = [
+        {key: str(trial[key]) for key in ("enrol", "test", "label")} for trial in csv.read_csv(paths[1]).to_pylist()
+    ]
+    found += [trial | {"split": "test"} for trial in listed]
+    found += [
+        trial | {"split": "test_same_sex"}
+        for trial in listed
+        if known[trial["enrol"]]["sex"] == known[trial["test"]]["sex"]
+    ]
     for row in found:
-        a, b = known[row["enrol"]], known[row["test"] or row["enrol"]]
-        row["sexes"] = "same" if a["sex"] == b["sex"] else "other"
-        row["pair"] = " ".join(sorted((a["speaker"], b["speaker"])))
+        row["enrol_speaker"] = known[row["enrol"]]["speaker"]
+        row["test_speaker"] = known[row["test"] or row["enrol"]]["speaker"]
     return table(found)
 
 

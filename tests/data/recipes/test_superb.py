@@ -121,14 +121,12 @@ def test_trials_of_dev_are_of_sentences_that_train_has_not(tmp_path: Path) -> No
     assert {row["enrol"][2:5] for row in dev} | {row["test"][2:5] for row in dev} == {"b09", "b10"}
     for row in dev:
         assert row["label"] == str(int(row["enrol"][:2] == row["test"][:2]))
-        assert row["sexes"] == (
-            "same" if {row["enrol"][:2], row["test"][:2]} <= {"03", "10"} or row["label"] == "1" else "other"
-        )
     assert sum(row["label"] == "1" for row in dev) == 3 * 4  # of each speaker all pairs of the two sentences
-    assert [(row["label"], row["sexes"], row["pair"]) for row in test] == [
-        ("1", "same", "15 15"),
-        ("0", "other", "15 16"),
+    assert [(row["label"], row["enrol_speaker"], row["test_speaker"]) for row in test] == [
+        ("1", "15", "15"),
+        ("0", "15", "16"),
     ]
+    assert [row["label"] for row in found if row["split"] == "test_same_sex"] == ["1"]
 
 
 def test_mixtures_hold_the_words_where_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
