@@ -58,9 +58,9 @@ class Aggregate(_Block):
 
     name: str
     kind: str = "mean"
-    """A key of ``leaderboard.aggregates.AGGREGATES``."""
+    """A key of ``leaderboard.aggregates.AGGREGATES``, or ``superb_s_local``, whose ends are two arms."""
     tasks: list[str] = Field(default_factory=list)
-    """The columns that enter; all without it."""
+    """The columns that enter, ``base@split`` that one alone; all without it."""
     text: str = ""
     """What a reader must know of it."""
     settings: dict[str, Any] = Field(default_factory=dict)

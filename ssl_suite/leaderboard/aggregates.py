@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from ssl_suite.core.errors import SuiteError
+from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation.metrics import Undefined
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -36,6 +39,64 @@ def superb_s(scores: Scores, fbank: Scores, sota: Scores) -> float:
         for t, metrics in shape.items()
     ]
     return float(1000 * np.mean(gains))
+
+
+def superb_s_official(scores: Scores, file: str, fbank: str = "FBANK", sota: str = "WavLM Large") -> float:
+    """``superb_s`` with the published numbers of two models; metrics that the file lacks do not enter.
+
+    Args:
+        file: of ``leaderboards/references``: ``model``, ``task``, ``metric``, ``value`` (a share) and where it is from.
+
+    Raises:
+        SuiteError: no such file or model; or as ``superb_s``.
+    """
+    path = resources.folder("leaderboards") / "references" / file
+    if not path.is_file():
+        raise SuiteError(f"superb_s_official: there is no {path}.")
+    published: dict[str, dict[str, dict[str, float]]] = {}
+    with path.open(newline="", encoding="utf-8") as lines:
+        for line in csv.DictReader(lines):
+            of_model = published.setdefault(line["model"], {})
+            of_model.setdefault(line["task"], {})[line["metric"]] = float(line["value"])
+    for model in (fbank, sota):
+        if model not in published:
+            raise SuiteError(f"superb_s_official: {path} has no model '{model}'.{nearest(model, published)}")
+    both = {t: [m for m in metrics if m in published[sota].get(t, {})] for t, metrics in published[fbank].items()}
+
+    def chosen(of: Scores) -> Scores:
+        return {
+            task: {metric: of[task][metric] for metric in both.get(task, ()) if metric in of[task]} for task in scores
+        }
+
+    return superb_s(chosen(scores), chosen(published[fbank]), chosen(published[sota]))
+
+
+class Gain(NamedTuple):
+    """By how much one of two arms is better on a task, in its main metric's unit, and the error of that."""
+
+    gain: float
+    error: float
+
+
+def told_apart(gains: Mapping[str, Gain]) -> list[str]:
+    """The tasks on which the first arm is better by more than two standard errors."""
+    return [task for task, (gain, error) in gains.items() if gain > 2 * error]
+
+
+def superb_s_local(gains: Mapping[str, float], whole: Mapping[str, Gain]) -> float:
+    """``superb_s`` between two arms of the table: 1000 times the mean over tasks of an arm's gain over the zero as a
+    share of the other's; of the tasks on which those two are told apart. A gain in an error is how much lower it is.
+
+    Args:
+        gains: by task, of the arm over the zero.
+        whole: of the arm that stands for 1000.
+
+    Raises:
+        Undefined: they are told apart nowhere.
+    """
+    if not (tasks := told_apart(whole)):
+        raise Undefined("superb_s is undefined: its two arms are told apart on no task.")
+    return float(1000 * np.mean([gains[task] / whole[task].gain for task in tasks]))
 
 
 def mean(scores: Scores) -> float:
@@ -68,6 +129,9 @@ AGGREGATES: dict[str, Callable[..., float]] = {
     "glue": glue,
     "human_relative": human_relative,
     "superb_s": superb_s,
+    "superb_s_official": superb_s_official,
 }
 """Of the scores, and of the settings that a benchmark's YAML gives."""
+LOCAL = "superb_s_local"
+"""The kind whose ends are arms of the table: its settings ``zero`` and ``whole`` name them."""
 UNIT = {"mean": 100, "glue": 100}  # what a page multiplies by

@@ -6,34 +6,38 @@ Shapes: I items of the test set, S seeds, D draws.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import rows as row_files
 from ssl_suite.evaluation import significance
-from ssl_suite.evaluation.benchmark import Benchmark
+from ssl_suite.evaluation.benchmark import Aggregate, Benchmark
 from ssl_suite.evaluation.rows import Row
 from ssl_suite.evaluation.significance import Draws
-from ssl_suite.leaderboard import matrix, plans
-from ssl_suite.leaderboard.aggregates import AGGREGATES
+from ssl_suite.leaderboard import aggregates, matrix, plans
 from ssl_suite.leaderboard.table import (
     CORRELATIONS,
     LEVEL,
     Board,
+    Cell,
     Column,
     Contrast,
     LeftOut,
     Line,
     Section,
+    Total,
     metrics_of,
     signature,
 )
 
 DRAWS = 2000  # of the paired bootstrap, as in `board diff`
+SIDE = 1.959964  # standard errors from the middle of a 95 % interval to its end
 DrawsByLine = dict[Line, Draws]
 
 
@@ -167,24 +171,66 @@ def _contrasts(
     return found
 
 
-def aggregates_of(section: Section, found: Benchmark) -> list[tuple[str, dict[Line, float]]]:
+def aggregates_of(section: Section, found: Benchmark) -> list[Total]:
     """The benchmark's scores over columns, of the lines that were measured in all of them once."""
     made = []
     for asked in found.aggregates:
+        wanted = asked.tasks or found.tasks
+        if asked.kind == aggregates.LOCAL:
+            made.append(_between_arms(section, asked, wanted))
+            continue
         by_line: dict[Line, float] = {}
         for line in section.lines:
-            scores: dict[str, dict[str, float]] = {}
-            columns = [column for column in section.columns if (line, column) in section.cells]
-            for column in columns:
-                name = column.task["name"].partition("@")[0]
-                if name in _bases(asked.tasks or found.tasks):
-                    found_here = metrics_of(section.cells[line, column].row)
-                    scores[name] = {key: metric["value"] for key, metric in found_here.items()}
-            if set(scores) == _bases(asked.tasks or found.tasks) and len(scores) == len(set(scores)):
-                by_line[line] = AGGREGATES[asked.kind](scores, **asked.settings)
-        made.append((asked.name, by_line))
+            rows = {name: cell.row for name, (_, cell) in _cells_of(section, line, wanted).items()}
+            scores = {name: {key: x["value"] for key, x in metrics_of(row).items()} for name, row in rows.items()}
+            if set(scores) == {_base(word) for word in wanted}:
+                by_line[line] = aggregates.AGGREGATES[asked.kind](scores, **asked.settings)
+        made.append(Total(asked.name, asked.kind, by_line, asked.text))
     return made
 
 
-def _bases(words: Iterable[str]) -> set[str]:
-    return {word.rpartition("/")[2].partition("@")[0] for word in words}
+def _base(word: str) -> str:
+    return word.rpartition("/")[2].partition("@")[0]
+
+
+def _cells_of(section: Section, line: Line, wanted: Sequence[str]) -> dict[str, tuple[Column, Cell]]:
+    """By the tasks' bases the cells of a line; a task that is wanted with its split is that one alone."""
+    names = {word.rpartition("/")[2] for word in wanted}
+    return {
+        _base(name): (column, section.cells[line, column])
+        for column in section.columns
+        if (line, column) in section.cells and {name := column.task["name"], _base(name)} & names
+    }
+
+
+def _between_arms(section: Section, asked: Aggregate, wanted: Sequence[str]) -> Total:
+    """How far each line is from one arm to another, over the tasks on which these two are told apart.
+
+    The standard error of their difference is that of two independent cells, from their intervals: items that both are
+    right on make the true one smaller.
+    """
+    if set(asked.settings) != {"zero", "whole"}:
+        raise SuiteError(f"aggregates: {asked.name}: its settings should be the arms 'zero' and 'whole'.")
+    ends = [next((x for x in section.lines if x.arm == asked.settings[key]), None) for key in ("zero", "whole")]
+    zero, whole = ({} if line is None else _cells_of(section, line, wanted) for line in ends)
+
+    def gain(task: str, cell: Cell) -> aggregates.Gain:
+        column, floor = zero[task]
+        errors = [(each.high - each.low) / (2 * SIDE) for each in (cell, floor)]
+        difference = cell.value - floor.value
+        return aggregates.Gain(difference if column.higher_is_better else -difference, math.hypot(*errors))
+
+    of_whole = {task: gain(task, cell) for task, (column, cell) in whole.items() if zero.get(task, (0,))[0] is column}
+    kept, by_line = aggregates.told_apart(of_whole), {}
+    for line in section.lines if kept else ():
+        cells = _cells_of(section, line, wanted)
+        if all(task in cells and cells[task][0] is zero[task][0] for task in kept):
+            gains = {task: gain(task, cells[task][1]).gain for task in kept}
+            by_line[line] = aggregates.superb_s_local(gains, {task: of_whole[task] for task in kept})
+    titles = {task: column.task["title"] for task, (column, _) in zero.items()}
+    left_out = [str(titles.get(_base(word), _base(word))) for word in wanted if _base(word) not in kept]
+    note = f"Over {', '.join(titles[task] for task in kept)}." if kept else ""
+    if left_out:
+        arms = f"{asked.settings['whole']} is not above {asked.settings['zero']} by two standard errors"
+        note += f" Left out, because {arms} or one is not measured: {', '.join(left_out)}."
+    return Total(asked.name, asked.kind, by_line, " ".join([asked.text, note]).strip())

@@ -114,17 +114,26 @@ class Contrast:
         return "open" if self.holm >= LEVEL else "better" if self.gain > 0 else "worse"
 
 
+class Total(NamedTuple):
+    """An aggregate score by line; ``note`` is what a reader must know of it, such as the tasks that do not enter."""
+
+    name: str
+    kind: str
+    by_line: Mapping[Line, float]
+    note: str = ""
+
+
 @dataclass
 class Section:
     """The rows of one budget: lines x columns. ``contrasts`` in the benchmark's order, each a column and variant;
-    ``aggregates``: (name, by line the score); ``matrix``: the heat map of the benchmark's sources and targets."""
+    ``aggregates``: in the benchmark's order; ``matrix``: the heat map of the benchmark's sources and targets."""
 
     budget: str
     lines: list[Line] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
     cells: dict[tuple[Line, Column], Cell] = field(default_factory=dict)
     contrasts: list[list[Contrast]] = field(default_factory=list)
-    aggregates: list[tuple[str, dict[Line, float]]] = field(default_factory=list)
+    aggregates: list[Total] = field(default_factory=list)
     matrix: Heat | None = None
 
 

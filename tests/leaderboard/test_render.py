@@ -376,7 +376,7 @@ aggregates:
     board = render.load(tmp_path / "l", "own", str(tmp_path))
     (mean, relative) = board.sections[0].aggregates
     value = rows.read(next((tmp_path / "l").glob("rows/own/*plain*")))["metrics"][0]["value"]
-    assert (mean[1][Line("plain")], relative[1][Line("plain")]) == pytest.approx((value, value / 0.5))
+    assert (mean.by_line[Line("plain")], relative.by_line[Line("plain")]) == pytest.approx((value, value / 0.5))
     assert 'class="zero"' in page  # the majority's line, in the panel too
 
 
