@@ -88,7 +88,7 @@ def prepare(args: argparse.Namespace) -> int:
 
     Goes on where it was when it is interrupted. The result lies in data.cache (default ~/.cache/ssl_suite).
     """
-    _, store = _prepared(args)
+    _, store, _ = _prepared(args)
     if args.json:
         print(json.dumps({"store": str(store.folder), **store.report}, indent=1, ensure_ascii=False))
     else:
@@ -102,6 +102,9 @@ def verify(args: argparse.Namespace) -> int:
     examples:
       ssl_suite data verify modality=dna data.path=my.fasta
       ssl_suite data verify modality=dna data=yeast data.root=/data --json
+      ssl_suite data verify modality=speech data=speech_mix_clean tasks=superb
+
+    tasks=BENCHMARK also counts the records and speakers that are in a dev or test split of one of its tasks.
 
     Checks the SHA-256 of a data set known by name and of every file prepared from it; prepares the data first where
     that has not been done, or is damaged.
@@ -109,13 +112,22 @@ def verify(args: argparse.Namespace) -> int:
     from ssl_suite.data.verify import table, verify
     from ssl_suite.training import units
 
-    modality, store = _prepared(args, thorough=True)
+    name, columns = _taken(args, "tasks"), []
+    if name:
+        from ssl_suite.evaluation import benchmark, overlap, tasks
+
+        columns = benchmark.tasks_of(benchmark.load(name), None, tasks.task_folders())
+    modality, store, data = _prepared(args, thorough=True)
     units.discard_damaged(store, lambda text: print(text, file=sys.stderr))
     result = verify(store, modality)
+    if name:
+        result["tasks"] = overlap.compare(modality, data, [t for t in columns if t.modality["name"] == modality.name])
     if args.json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
-    else:
-        _show(table(result))
+        return 0
+    _show(table(result))
+    if name:
+        _show(overlap.table(result["tasks"]))
     return 0
 
 
@@ -133,10 +145,8 @@ def units(args: argparse.Namespace) -> int:
     """
     from ssl_suite.training.units import ensure_units as fit
 
-    words = [word for word in args.words if not word.startswith("output=")]
-    output = next((word.removeprefix("output=") for word in args.words if word not in words), None)
-    args.words = words
-    modality, store = _prepared(args)
+    output = _taken(args, "output")
+    modality, store, _ = _prepared(args)
     to = sys.stderr if args.json else sys.stdout
     facts = fit(modality, store, device(), report=lambda text: print(text, file=to, flush=True))
     if facts is None:
@@ -148,8 +158,16 @@ def units(args: argparse.Namespace) -> int:
     return 0
 
 
-def _prepared(args: argparse.Namespace, thorough: bool = False) -> tuple[Modality, Store]:
-    """The modality and the prepared store that the words describe. With ``--json``, progress goes to stderr."""
+def _taken(args: argparse.Namespace, key: str) -> str | None:
+    """The value of a word that is no setting of runs, which is taken out of ``args.words``; None without it."""
+    mine = [word for word in args.words if word.startswith(f"{key}=")]
+    args.words = [word for word in args.words if word not in mine]
+    return mine[0].partition("=")[2] if mine else None
+
+
+def _prepared(args: argparse.Namespace, thorough: bool = False) -> tuple[Modality, Store, dict[str, Any]]:
+    """The modality, the prepared store and the ``data`` section that the words describe. With ``--json``, progress goes
+    to stderr."""
     from ssl_suite.core import registry
     from ssl_suite.data.prepare import prepare
     from ssl_suite.settings import config
@@ -161,7 +179,7 @@ def _prepared(args: argparse.Namespace, thorough: bool = False) -> tuple[Modalit
         print(text, file=sys.stderr if args.json else None)
 
     store = prepare(modality, cfg["data"], report=report, thorough=thorough)
-    return modality, store
+    return modality, store, cfg["data"]
 
 
 def _show(table: Any, width: int = 240) -> None:
