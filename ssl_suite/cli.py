@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "ssl_suite.commands.export:main",
     "bench": "ssl_suite.commands.bench:main",
     "analyse curves": "ssl_suite.commands.analyse:curves",
+    "analyse layers": "ssl_suite.commands.analyse:layers",
     "board show": "ssl_suite.commands.board:show",
     "board verify": "ssl_suite.commands.board:verify",
     "board diff": "ssl_suite.commands.board:diff",

@@ -8,6 +8,16 @@ from pathlib import Path
 from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core.wording import count
 
+LAYERS = {
+    "task": Key(example="superb/ks"),
+    "encoder": Key(example="random:tiny"),
+    "budget": Key("small"),
+    "out": Key(None, example="runs/layers"),
+    "data.root": Key(None, example="/data"),
+    "data.cache": Key(None, example="/big/cache"),
+    "tasks.path": Key(None, example="tasks"),
+    "threads": Key(None, int, least=1),
+}
 KEYS = {
     "task": Key(example="splice"),
     "arms": Key(None, example="BERT,rand"),
@@ -50,5 +60,46 @@ def curves(args: argparse.Namespace) -> int:
         reaches = "" if line["reaches"] is None else f"; as low as rand ends after {count(line['reaches'], 'step')}"
         size = f"{count(line['seeds'], 'seed')}, {count(line['steps'], 'step')}"
         print(f"{line['arm']:<18} {size}: ends at {line['end']:.4f}{reaches}")
+    print(f"{figure} and {figure.with_suffix('.json').name}")
+    return 0
+
+
+def layers(args: argparse.Namespace) -> int:
+    """Draw what a task's probe takes of each layer of an encoder, and how good each layer is by itself, on dev.
+
+    examples:
+      ssl_suite analyse layers task=sample/voice encoder=random:tiny budget=smoke
+      ssl_suite analyse layers task=superb/ks encoder=runs/hubert budget=small out=figures
+
+    settings:
+      task=NAME           a task by its name or base, with its benchmark where two have one of that name
+      encoder=REF         a run folder, RUN@STEP, hf:FOLDER, random:PRESET or fbank
+      budget=small        rates and seeds of the probes (conf/budget/NAME.yaml, or a file)
+      out=FOLDER          where layers-TASK-ENCODER.png and .json go, and the trials; the same command goes on there
+                          (default runs/analysis)
+      data.root=, data.cache=, tasks.path=, threads=   as of bench
+    """
+    given = parse_words(args.words, LAYERS)
+    from ssl_suite.analysis import layers as analysis
+    from ssl_suite.evaluation import budget, references, tasks, trial
+
+    folder, folders = Path(given["out"] or "runs/analysis"), tasks.task_folders(given["tasks.path"])
+    home, _, name = given["task"].rpartition("/")
+    task = tasks.load(tasks.match(name, tasks.files(home or None, folders), "there is no task"))
+    place = {"root": given["data.root"], "cache": given["data.cache"]}
+    chosen = budget.load(given["budget"]).of_cell(task.base, "")
+    plan = trial.Plan(task, given["encoder"], "probe", chosen, chosen.seeds[0], 0.0, place)
+    found = analysis.measure(plan, folder / "trials", print, given["threads"])
+    short = references.parse(given["encoder"]).short.replace(":", "-")
+    figure = folder / f"layers-{task.base}-{short}.png"
+    folder.mkdir(parents=True, exist_ok=True)
+    analysis.draw(found, figure)
+    analysis.write_numbers(found, figure.with_suffix(".json"))
+    for layer, score in found.alone.items():
+        shares = [each[layer] for each in found.weights.values()]
+        share = f", {sum(shares) / len(shares):.3f} of the sum" if shares else ""
+        print(f"layer {layer}: {found.metric} {'undefined' if score is None else f'{score:.4f}'}{share}")
+    if found.mixed is not None:
+        print(f"all: {found.metric} {found.mixed:.4f}")
     print(f"{figure} and {figure.with_suffix('.json').name}")
     return 0

@@ -102,6 +102,7 @@ class PositionMix(nn.Module):
         self.weights_L = nn.Parameter(torch.zeros(count))
         # Kept out of the module's children: a frozen encoder is neither trained nor written into checkpoints.
         self._frozen = (encoder, ready)
+        self.layers_read = slice(None)
 
     @property
     def width(self) -> int:
@@ -116,7 +117,8 @@ class PositionMix(nn.Module):
             states_NLD = batch.frames_NF.float().unflatten(1, (len(self.weights_L), self.spec.width))
         else:
             with torch.no_grad():
-                states_NLD = torch.stack([state.float() for state in encode.all_layers(encoder, ready(batch))], 1)
+                states = encode.all_layers(encoder, ready(batch))[self.layers_read]
+                states_NLD = torch.stack([state.float() for state in states], 1)
         return torch.einsum("nld,l->nd", F.layer_norm(states_NLD, states_NLD.shape[-1:]), self.weights_L.softmax(0))
 
 
@@ -233,3 +235,23 @@ def position_features(
         return data, PositionMix(count, width, features.encoder, ready)
     values_TF = features.positions(data, modality, splits)
     return replace(data, values=values_TF, units=None), PositionMix(count, width)
+
+
+def one_layer(data: TaskData, mix: LayerMix | PositionMix, layer: int) -> tuple[TaskData, LayerMix | PositionMix]:
+    """The same features of one hidden state alone, and what reads them.
+
+    Raises:
+        SuiteError: there is no such layer.
+    """
+    count, width = len(mix.weights_L), mix.width
+    if not 0 <= layer < count:
+        raise SuiteError(f"layer={layer} should be from 0 (the embedder's output) to {count - 1}.")
+    one = slice(layer, layer + 1)
+    if isinstance(mix, PositionMix) and mix._frozen[0] is not None:
+        alone = PositionMix(1, width, *mix._frozen)
+        alone.layers_read = one
+        return data, alone
+    of_layer = replace(data, values=data.values[:, layer * width : (layer + 1) * width])
+    if isinstance(mix, LayerMix):
+        return of_layer, LayerMix(mix.mean_LD[one], mix.deviation_LD[one])
+    return of_layer, PositionMix(1, width)

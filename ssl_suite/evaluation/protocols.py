@@ -96,7 +96,7 @@ def check(plan: Plan) -> None:
         raise SuiteError(f"task {task.name}: its head is trained; use protocol=finetune or probe.")
 
 
-class _Trials:
+class Trials:
     """The trials of a plan: run, or read where they were run before.
 
     Attributes:
@@ -168,7 +168,7 @@ class _Trials:
 def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
     task, budget = plan.task, plan.budget
     modality, data = trial.load_data(plan)
-    trials = _Trials(plan, out, say, threads)
+    trials = Trials(plan, out, say, threads)
     chosen, per_lr = trials.choose_rate()
     predictions = trials.predict(chosen)
     results = list(trials.done.values())
@@ -180,8 +180,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
             "mix": first["mix"],
             "layer_weights": {str(seed): each["layer_weights"] for seed, each in of_seed.items()},
         }
-        for seed in budget.seeds:
-            atomic.remove(trial.features_folder(replace(plan, seed=seed), out, _device()))
+        remove_features(plan, out)
     return Measurement(
         plan,
         modality,
@@ -211,6 +210,12 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
         seconds=sum(result["seconds"] for result in results),
         curves={seed: result["curve"] for seed, result in of_seed.items()},
     )
+
+
+def remove_features(plan: Plan, out: Path) -> None:
+    """Delete what a probe's frozen encoder gave: the cell is measured."""
+    for seed in plan.budget.seeds:
+        atomic.remove(trial.features_folder(replace(plan, seed=seed), out, _device()))
 
 
 RECORDED = (  # of the budget, in a row's protocol

@@ -65,6 +65,7 @@ class Plan:
         lr: the peak rate.
         place: ``root`` and ``cache`` of the data.
         keep_special: see ``encoders.open_encoder``.
+        layer: of a probe, the one hidden state that it reads, 0 the embedder's output; None mixes all.
     """
 
     task: tasks.Task
@@ -75,6 +76,7 @@ class Plan:
     lr: float
     place: Mapping[str, Any]
     keep_special: bool = True
+    layer: int | None = None
 
     def facts(self) -> dict[str, Any]:
         """What determines the result of a protocol, but for seed and rate, and not where the data lie."""
@@ -87,6 +89,7 @@ class Plan:
             "protocol": self.protocol,
             "budget": {key: value for key, value in budget.items() if key not in ("seeds", "lr", "rate_seeds")},
             "keep_special": self.keep_special,
+            **({} if self.layer is None else {"layer": self.layer}),
         }
 
     @property
@@ -151,6 +154,8 @@ def build(
         facts, of_positions = features.facts, kind.granularity in ("token", "frame")
         make: Any = frozen.position_features if of_positions else frozen.sequence_features
         read, encoder = make(features, data, modality, splits)
+        if plan.layer is not None:
+            read, encoder = frozen.one_layer(read, encoder, plan.layer)
     else:
         opened = open_encoder()
         facts, encoder = opened.facts(), opened.encoder
