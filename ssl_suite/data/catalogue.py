@@ -232,10 +232,12 @@ def read_source(content: Any, where: str) -> Source:
         if item.file in plain:
             inherited = {"bytes": plain[item.file].bytes, "sha256": plain[item.file].sha256}
             item = item.model_copy(update=inherited)
+        elif item.many and source.recipe is not None:
+            pass  # a corpus in folders, as its owner gives it out: the recipe reads its lists
         elif not item.file.startswith(folders) and (item.many or None in (item.bytes, item.sha256)):
             raise SuiteError(
                 f"{where}files: {item.file} needs bytes and sha256, or to be in downloads or in an archive that they "
-                "unpack."
+                "unpack, or a recipe that reads folders."
             )
         files.append(item)
     return source.model_copy(update={"files": files})
@@ -313,6 +315,8 @@ def remedy(name: str, source: Source, where: Sequence[Path]) -> str:
         )
     missing = [item for item in source.files if not locate(item, where)] or source.files
     first = missing[0]
+    if first.bytes is None:
+        return f"get the corpus at {source.official} and unpack it so that {where[0] / first.file} finds its files."
     more = f" and {len(missing) - 1} more (`ssl_suite data list --json` names them)" if len(missing) > 1 else ""
     instead = f" or fetch data={source.instead}," if source.instead else ""
     return (
