@@ -66,7 +66,7 @@ def read_rows(task: Task, paths: list[Path]) -> tuple[list[int], Rows]:
     """
     wanted = [
         *task.label,
-        *(name for name in (task.group, *task.clusters) if name and name != NEAR_COPIES),
+        *(name for name in (task.group, task.parallel, *task.clusters) if name and name != NEAR_COPIES),
         *(task.inputs if task.lookup else ()),
     ]
     wanted = list(dict.fromkeys(wanted))
@@ -181,8 +181,12 @@ def check_columns(path: Path, task: Task, wanted: list[str], present: list[str])
         raise SuiteError(f"task {task.name}: {path} has a column '{ROW_NUMBERS}', a word for row numbers; rename it.")
 
 
-def keep(rows: Rows, part: str, limit: int | None, data_sha256: str) -> None:
-    """Keep ``limit`` rows of a part, whatever the seed."""
+def keep(rows: Rows, part: str, limit: int | None, data_sha256: str, parallel: str | None = None) -> None:
+    """Keep ``limit`` rows of a part, whatever the seed.
+
+    Args:
+        parallel: a column by whose values those of test and further parts are chosen, in the place of their positions.
+    """
     if part not in rows.names:
         raise SuiteError(f"a task has no split '{part}' to limit.{nearest(part, rows.names)}")
     if limit is not None and limit < 1:
@@ -190,6 +194,9 @@ def keep(rows: Rows, part: str, limit: int | None, data_sha256: str) -> None:
     mine = rows.of(part)
     if limit is None or limit >= len(mine):
         return
-    keys = [hashlib.sha256(f"{data_sha256}:{part}:{i}".encode()).digest() for i in range(len(mine))]
+    names = [f"{data_sha256}:{part}:{i}" for i in range(len(mine))]
+    if parallel is not None and part not in ("train", "dev"):
+        names = [f"{data_sha256}:{rows.columns[parallel][row]}" for row in mine]
+    keys = [hashlib.sha256(name.encode()).digest() for name in names]
     rows.keep[mine] = False
     rows.keep[[mine[i] for i in sorted(range(len(mine)), key=keys.__getitem__)[:limit]]] = True

@@ -26,7 +26,7 @@ from ssl_suite.data.sources import Sources, resolve_entry
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation import items, task_inputs
 from ssl_suite.evaluation.heads import head_class
-from ssl_suite.evaluation.heads.base import Labels
+from ssl_suite.evaluation.heads.base import Head, Labels
 from ssl_suite.evaluation.tables import Rows, keep, read_rows
 from ssl_suite.evaluation.tasks import FILE, NEAR_COPIES, PARTS, Task, entry
 from ssl_suite.modalities.base import Modality
@@ -161,7 +161,7 @@ def load(
     data_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     firsts, rows = read_rows(task, sources.paths)
     for name, limit in limits.items():
-        keep(rows, name, limit, data_sha256)
+        keep(rows, name, limit, data_sha256, task.parallel)
     head = head_class(task.head["name"])
     labels = head.read_labels(task, rows)
 
@@ -175,9 +175,7 @@ def load(
     first_input = reader(task.inputs[0], lambda error: None)
     modality.fit(record for row, record in first_input if rows.parts[row] == train)  # bad rows are met again below
     inputs, skipped = task_inputs.encode(task, modality, layout, reader, rows, place.get("on_error") or "stop")
-    for row, found in inputs.items():
-        where = f"task {task.name}: {rows.places[row]}"
-        labels.values_R[row] = head.fit_label(labels.values_R[row], found, where)
+    fit_labels(task, head, labels, inputs, rows)
 
     # Lay them out as sequences, part by part.
     window = items.Window(modality.max_length - FRAME, task.overflow, chunks, modality.vocabulary.sep)
@@ -189,6 +187,23 @@ def load(
             of = f"the {count(len(made), 'item')} of {name}" + " that the budget keeps" * (len(made) < made.full)
             raise SuiteError(f"task {task.name}: the label of {of} is always {label}: nothing to learn or score.")
     return data
+
+
+def fit_labels(task: Task, head: type[Head], labels: Labels, inputs: Mapping[int, tuple[Any, ...]], rows: Rows) -> None:
+    """Hold each label against its item's inputs.
+
+    Raises:
+        SuiteError: of rows whose label does not fit the first is named, and all are counted.
+    """
+    faults = []
+    for row, found in inputs.items():
+        try:
+            labels.values_R[row] = head.fit_label(labels.values_R[row], found, f"task {task.name}: {rows.places[row]}")
+        except SuiteError as error:
+            faults.append(str(error))
+    if faults:
+        more = f" ({count(len(faults), 'row')} of {len(inputs):,} with such a fault)" if len(faults) > 1 else ""
+        raise SuiteError(f"{faults[0]}{more}")
 
 
 def leaks(rows: Rows) -> dict[str, int]:

@@ -70,6 +70,9 @@ class Task:
     """A column: items of one value are not independent, and intervals resample them together; ``near copies`` puts
     items together that are linked by them, where no column tells families apart. Two columns, of trials: the speakers
     of both inputs, of which every trial belongs to both."""
+    parallel: str | None = None
+    """A column: rows of test and of further parts with one value are the same item (in another language), and a budget
+    that limits these parts keeps the same ones of each."""
     lookup: dict[Literal["data", "key", "column"], str] | None = None
     """``{data: …, key: …, column: …}``: the cells of ``inputs`` are names in the column ``key`` of another table, and
     the input is what stands there in ``column``."""

@@ -39,7 +39,9 @@ RECIPES: dict[str, str] = {
     "glue_sst2": f"{HERE}.glue:sst2",
     "glue_stsb": f"{HERE}.glue:stsb",
     "glue_unlabelled": f"{HERE}.glue:unlabelled",
+    "snli_dev": f"{HERE}.glue:snli",
     "speech_mix_clean": f"{HERE}.superb:mix_clean",
+    "squad_proxy": f"{HERE}.reading:squad_proxy",
     "superb_digits": f"{HERE}.superb:digits",
     "superb_emotions": f"{HERE}.superb_corpora:emotions",
     "superb_intents": f"{HERE}.superb_corpora:intents",
@@ -52,6 +54,8 @@ RECIPES: dict[str, str] = {
     "superb_trials": f"{HERE}.superb:trials",
     "superb_values": f"{HERE}.superb:values",
     "superb_voices": f"{HERE}.superb:voices",
+    "treebanks": f"{HERE}.treebanks:tags",
+    "xquad": f"{HERE}.reading:cross_lingual",
 }
 
 

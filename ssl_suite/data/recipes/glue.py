@@ -200,13 +200,18 @@ def five_words(text: str) -> list[str]:
     return runs or [" ".join(words)]
 
 
-def proxy(paths: list[Path], share: float) -> Any:
+def premises(rows: Sequence[Row]) -> list[list[str]]:
+    """What links rows whose second sentences say little, as "A man is outside." does in SNLI."""
+    return [[" ".join(row.sentence1.lower().split())] for row in rows]
+
+
+def proxy(paths: list[Path], share: float, linked: Any = sentences) -> Any:
     """One labelled file cut into ``train`` and ``eval``, of which ``share``, with no sentence in both.
 
-    The components with the smallest SHA-256 of their first row's sentences are ``eval``.
+    The components with the smallest SHA-256 of their first row's sentences are ``eval``. ``linked`` is ``table``'s.
     """
     rows = [row._replace(split="eval") for path in paths for row in rows_of(path)]
-    groups = components(sentences(rows))
+    groups = components(linked(rows))
     first: dict[int, str] = {}
     for row, group in zip(rows, groups, strict=True):
         first.setdefault(group, hashlib.sha256(f"{row.sentence1}\n{row.sentence2}".encode()).hexdigest())
@@ -217,7 +222,8 @@ def proxy(paths: list[Path], share: float) -> Any:
         taken.add(group)
         count += sizes[group]
     return table(
-        [row if group in taken else row._replace(split="train") for row, group in zip(rows, groups, strict=True)]
+        [row if group in taken else row._replace(split="train") for row, group in zip(rows, groups, strict=True)],
+        linked=linked,
     )
 
 
@@ -258,3 +264,4 @@ mnli_official = partial(official, classes=NLI)
 entailment = partial(official, classes=ENTAILS)
 qqp_proxy = partial(proxy, share=0.15)
 qnli_proxy = partial(proxy, share=0.25)
+snli = partial(proxy, share=0.2, linked=premises)

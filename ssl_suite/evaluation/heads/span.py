@@ -7,7 +7,9 @@ the answer is the best start and end, at most ``longest`` tokens apart, of all p
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +21,11 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import items
 from ssl_suite.evaluation.heads.base import Granularity, Head, Labels
 from ssl_suite.evaluation.predictions import objects
+from ssl_suite.modalities import text_letters
 from ssl_suite.objectives.base import Metrics
+
+UNSPACED = f"{text_letters.UNSPACED}\u0e00-\u0e7f"  # and Thai
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 class Span(Head):
@@ -39,8 +45,9 @@ class Span(Head):
         part = data.parts["train"]
         spans_S2 = np.zeros((len(part.windows), 2), np.int64)  # where a piece does not hold the answer: [CLS]
         for s, (item, start, length) in enumerate(part.windows.each()):
-            begin = nearest(part.contexts[item], part.labels_I[item][0], part.more[item])
-            spans_S2[s] = _inside(data.marks[start : start + length], begin, len(part.labels_I[item][0]))
+            answer = standing(part.labels_I[item], part.contexts[item])
+            begin = nearest(part.contexts[item], answer, part.more[item])
+            spans_S2[s] = _inside(data.marks[start : start + length], begin, len(answer))
         self.register_buffer("spans_S2", torch.from_numpy(spans_S2), persistent=False)
 
     @classmethod
@@ -59,9 +66,18 @@ class Span(Head):
         return Labels(found, (), starts)
 
     @classmethod
+    def majority(cls, data: Any, part: Any) -> np.ndarray:
+        """The first words of each text, as many as answers of train most often have."""
+        counts = Counter(len(list(WORD.finditer(label[0]))) for label in data.parts["train"].labels_I)
+        size = max(counts.most_common(1)[0][0], 1)
+        words = [list(islice(WORD.finditer(text), size)) for text in part.contexts]
+        pairs = zip(part.contexts, words, strict=True)
+        return objects([text[found[0].start() : found[-1].end()] if found else text for text, found in pairs])
+
+    @classmethod
     def fit_label(cls, label: list[str], inputs: tuple[Any, ...], where: str) -> list[str]:
         """Refuse an item none of whose answers stands in its text."""
-        if not any(answer in inputs[1][2] for answer in label):
+        if not standing(label, inputs[1][2]):
             raise SuiteError(f"{where}: the answer '{label[0][:40]}' is not in its text; correct it or leave it out.")
         return label
 
@@ -92,6 +108,12 @@ class Span(Head):
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"longest": self.longest, "stride": items.STRIDE}
+
+
+def standing(answers: Sequence[str], text: str) -> str:
+    """The first of the answers that stands in a text (as the suite's tokenisers see it); "" where none does."""
+    seen = (found for answer in answers for found in (answer, text_letters.cleaned(answer)))
+    return next((found for found in seen if found in text), "")
 
 
 def nearest(text: str, answer: str, start: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from ssl_suite.evaluation.heads.base import IGNORED, Granularity, Head, Labels, 
 from ssl_suite.evaluation.predictions import objects
 from ssl_suite.objectives.base import Metrics
 
+NOT_ANNOTATED = "_"  # CoNLL-U's: a word with this tag is read, but neither trained on nor scored
 UNSEEN = "<not in train>"  # a tag that only dev or test have: it counts as wrong, whatever is answered
 
 
@@ -49,10 +51,9 @@ class Tagging(Head):
                 raise SuiteError(
                     f"task {task.name}: {rows.places[row]} has no tags, or an empty one (column '{task.label[0]}')."
                 )
-        classes = tuple(sorted({tag for row in rows.of("train") for tag in tags[row]}))
-        unseen = Counter(tag for row in rows.used() for tag in tags[row] if tag not in classes)
-        names = (*classes, UNSEEN) if unseen else classes
-        numbers = {tag: i for i, tag in enumerate(classes)}
+        classes = tuple(sorted({tag for row in rows.of("train") for tag in tags[row]} - {NOT_ANNOTATED}))
+        numbers = {tag: i for i, tag in enumerate(classes)} | {NOT_ANNOTATED: IGNORED}
+        names = (*classes, UNSEEN) if any(tag not in numbers for row in rows.used() for tag in tags[row]) else classes
         found = np.empty(len(column), object)
         for row, each in tags.items():
             found[row] = np.array([numbers.get(tag, len(classes)) for tag in each], np.int64)
@@ -67,15 +68,17 @@ class Tagging(Head):
 
     @classmethod
     def majority(cls, data: Any, part: Any) -> np.ndarray:
-        """Of each word (by its first sub-word) its commonest tag in train; of others the commonest of all."""
-        counts: dict[int, Counter[int]] = defaultdict(Counter)
-        for item, word, token in _words(data, data.parts["train"]):
-            counts[token][int(data.parts["train"].labels_I[item][word])] += 1
+        """Of each word (by its sub-words) its commonest tag in train; of others the commonest of all."""
+        counts: dict[bytes, Counter[int]] = defaultdict(Counter)
+        train = data.parts["train"]
+        for item, word, ids in _words(data, train):
+            if train.labels_I[item][word] != IGNORED:
+                counts[ids][int(train.labels_I[item][word])] += 1
         usual = sum(counts.values(), Counter()).most_common(1)[0][0]
-        best = {token: max(found, key=lambda tag: (found[tag], -tag)) for token, found in counts.items()}
+        best = {ids: max(found, key=lambda tag: (found[tag], -tag)) for ids, found in counts.items()}
         answers = objects([np.zeros(len(label), np.int64) for label in part.labels_I])
-        for item, word, token in _words(data, part):
-            answers[item][word] = best.get(token, usual)
+        for item, word, ids in _words(data, part):
+            answers[item][word] = best.get(ids, usual)
         return answers
 
     def outputs(self, data: Any) -> int:
@@ -98,9 +101,10 @@ class Tagging(Head):
         return found
 
 
-def _words(data: Any, part: Any) -> Iterator[tuple[int, int, int]]:
-    """The item, the number and the first sub-word of every word."""
+def _words(data: Any, part: Any) -> Iterator[tuple[int, int, bytes]]:
+    """The item, the number and the sub-words of every word."""
     for item, start, length in part.windows.each():
         words = data.marks[start : start + length, 0]
-        for place in np.flatnonzero(words >= 0).tolist():
-            yield item, int(words[place]), int(data.values[start + place])
+        firsts = np.flatnonzero(words >= 0).tolist()
+        for begin, end in pairwise([*firsts, length]):
+            yield item, int(words[begin]), data.values[start + begin : start + end].tobytes()

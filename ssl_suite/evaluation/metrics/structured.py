@@ -16,9 +16,9 @@ BETA = (
 
 
 def _right(label: Any, given: Any) -> tuple[float, float]:
-    """Of all tags: items are sentences, and a longer one counts for more."""
+    """Of all tags: items are sentences, and a longer one counts for more; what is below 0 is not annotated."""
     label, given = np.asarray(label), np.asarray(given)
-    return float((label == given).sum()), float(len(label))
+    return float(((label == given) & (label >= 0)).sum()), float((label >= 0).sum())
 
 
 def _all_right(label: Any, given: Any) -> tuple[float, float]:
