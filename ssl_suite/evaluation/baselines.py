@@ -71,14 +71,17 @@ def kmer(
     regression: bool,
     features: Literal["ngrams", "positions"] | None = None,
     select: str | None = None,
+    sizes: tuple[int, int] = SIZES,
+    sep: str | None = None,
 ) -> Control:
     """A linear model of the symbols, a letter each: logistic regression for classes, ridge regression for values.
 
     Args:
-        features: tf-idf of ``ngrams`` of 3 to 5, the default for classes; or the symbol at each of the ``positions``,
+        features: tf-idf of ``ngrams`` of ``sizes``, the default for classes; or the symbol at each of ``positions``,
             from the left, the default for values. These are for what is aligned: variants of one protein, or windows
             around one site (splice, 160 test items: accuracy .72 from n-grams, .96 from positions).
         select: the metric that chooses on dev: accuracy, or spearman, unless named.
+        sep: between the two texts of a pair, whose n-grams are then a, b, |a - b| and a * b.
 
     Raises:
         SuiteError: one class only; an empty part; no text as long as the shortest n-gram; lengths that differ.
@@ -86,9 +89,10 @@ def kmer(
     parts = [train_texts, dev_texts, test_texts]
     if not all(len(part) for part in parts):
         raise SuiteError("k-mers: training, dev and test each need at least one text.")
-    read = _positions if (features or ("positions" if regression else "ngrams")) == "positions" else _ngrams
+    by_place = (features or ("positions" if regression else "ngrams")) == "positions"
+    read = _positions(parts) if by_place else _ngrams(parts, sizes, sep)
     strengths = STRENGTHS if regression else INVERSE_STRENGTHS
-    return _chosen(read(parts), train_labels, dev_labels, regression, strengths, select)
+    return _chosen(read, train_labels, dev_labels, regression, strengths, select)
 
 
 def linear_probe(
@@ -231,15 +235,21 @@ def _features(what: str, x_XD: np.ndarray, width: int) -> np.ndarray:
     return x_XD
 
 
-def _ngrams(parts: Sequence[Sequence[str]]) -> list[Any]:
+def _ngrams(parts: Sequence[Sequence[str]], sizes: tuple[int, int], sep: str | None) -> list[Any]:
     """Tf-idf as sparse matrices; frequencies and n-grams are those of training."""
+    from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    counter = TfidfVectorizer(analyzer="char", ngram_range=SIZES, lowercase=False, max_features=NGRAMS)
+    counter = TfidfVectorizer(analyzer="char", ngram_range=sizes, lowercase=False, max_features=NGRAMS)
     try:
-        return [counter.fit_transform(parts[0]), *(counter.transform(part) for part in parts[1:])]
+        if sep is None:
+            return [counter.fit_transform(parts[0]), *(counter.transform(part) for part in parts[1:])]
+        sides = [list(zip(*(text.partition(sep)[::2] for text in part), strict=True)) for part in parts]
+        counter.fit([text for texts in sides[0] for text in texts])
     except ValueError as error:
-        raise SuiteError(f"k-mers: no training text has {SIZES[0]} symbols ({error}).") from None
+        raise SuiteError(f"k-mers: no training text has {sizes[0]} symbols ({error}).") from None
+    counted = [[counter.transform(texts) for texts in part] for part in sides]
+    return [hstack([a, b, abs(a - b), a.multiply(b)], "csr") for a, b in counted]
 
 
 def _positions(parts: Sequence[Sequence[str]]) -> list[Any]:

@@ -12,7 +12,7 @@ from ssl_suite import __version__
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.machine import cpu_threads
 from ssl_suite.core.wording import count
-from ssl_suite.evaluation import predictions, protocols, references, rows, scoring, tasks, trial
+from ssl_suite.evaluation import predictions, protocols, references, rows, scoring, submission, tasks, trial
 from ssl_suite.evaluation.budget import Budget
 from ssl_suite.evaluation.metrics import Undefined
 from ssl_suite.evaluation.protocols import Measurement
@@ -101,13 +101,17 @@ def row_path(cell: Cell, settings: Settings) -> Path:
 
 def measure_cell(cell: Cell, settings: Settings, say: Say) -> Path:
     """Measure one cell and write its row, unless it is there."""
-    path = row_path(cell, settings)
+    path, blind = row_path(cell, settings), settings.place.get("blind")
     if path.is_file():
+        if blind:
+            submission.check(cell.task, submission.folder(settings.out, cell.arm), path)
         say(f"{cell.label}: measured before: {path.name}")
         return path
     say(f"{cell.label}: {references.parse(cell.encoder).short}, {cell.protocol}")
     found = protocols.measure(cell.plan(settings), settings.out / "trials", say, settings.threads)
     row, stored = row_of(found, cell, settings)
+    if blind:
+        submission.write(cell.task, found, submission.folder(settings.out, cell.arm))
     main = row["metrics"][0]
     say(f"  {main['name']} {main['value']:.4f} [{main['ci95'][0]:.4f}, {main['ci95'][1]:.4f}], {found.seconds:.0f} s")
     return rows.write(settings.root, row, stored)
@@ -126,7 +130,7 @@ def row_of(
     task, data, budget = cell.task, found.data, settings.budget
     config = config_of(cell, settings)
     digest = rows.config_digest(config)
-    stored = {name: trial.stored(task, data, name, by_seed) for name, by_seed in found.predictions.items()}
+    stored = {name: trial.stored(task, data, name, found.predictions[name]) for name in task.parts[2:]}
     commit, dirty = git_state()
     facts = {"weights_sha256": None, "params": None, "pretrain_step": None, "note": ""} | found.encoder
     further = [
@@ -169,7 +173,8 @@ def task_block(task: tasks.Task, found: Measurement) -> dict[str, Any]:
     """What a row says of its task and data."""
     data = found.data
     counts: dict[str, int] = {}
-    for split, part in data.parts.items():
+    parts = {split: data.parts[split] for split in task.parts}
+    for split, part in parts.items():
         counts |= {f"n_{split}": len(part), f"n_{split}_full": part.full}
     return {
         "name": task.name,
@@ -184,8 +189,8 @@ def task_block(task: tasks.Task, found: Measurement) -> dict[str, Any]:
         **counts,
         "n_classes": len(data.classes),
         "max_length": found.modality.max_length,
-        "n_truncated": sum(part.truncated for part in data.parts.values()),
-        "n_skipped": sum(part.skipped for part in data.parts.values()),
+        "n_truncated": sum(part.truncated for part in parts.values()),
+        "n_skipped": sum(part.skipped for part in parts.values()),
         "leakage": data.leakage,
     }
 

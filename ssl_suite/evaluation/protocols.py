@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation import baselines, encode, encoders, metrics, references, trial
 from ssl_suite.evaluation.heads import head_class
-from ssl_suite.evaluation.task_data import TaskData, symbols
+from ssl_suite.evaluation.task_data import SYMBOLS, TaskData, symbols
 from ssl_suite.evaluation.trial import Plan
 from ssl_suite.modalities.base import Modality
 
@@ -281,8 +281,10 @@ def _kmer(plan: Plan) -> Measurement:
     modality, data = trial.load_data(plan)
     texts = {split: symbols(data, modality, split) for split in data.parts}
     train, dev = data.parts["train"].labels_I, data.parts["dev"].labels_I
+    sep = None if data.segments is None else chr(SYMBOLS + modality.vocabulary.sep)
+    kinds: list[Literal["ngrams", "positions"]] = ["ngrams", "positions"] if modality.aligned else ["ngrams"]
     tried: dict[tuple[str, str], baselines.Control] = {}
-    for kind in ("ngrams", "positions"):
+    for kind in kinds:
         for part in _parts(data):
             tried[kind, part] = baselines.kmer(
                 texts["train"],
@@ -293,15 +295,17 @@ def _kmer(plan: Plan) -> Measurement:
                 regression=LINEAR[task.kind],
                 features=kind,
                 select=task.select,
+                sizes=modality.ngrams,
+                sep=sep,
             )
-    scores = {kind: dev_score(tried[kind, "test"].chosen) for kind in ("ngrams", "positions")}
+    scores = {kind: dev_score(tried[kind, "test"].chosen) for kind in kinds}
     sign = 1 if metrics.find(task.select).higher_is_better else -1
     best = max(scores, key=lambda kind: sign * scores[kind])
     selection = {"split": "dev", "metric": task.select, "value": scores[best], "per_features": scores}
     chosen = tried[best, "test"].chosen
     protocol = {"name": "linear", "features": best, chosen["name"]: chosen["value"]}
     predictions = {part: {seed: tried[best, part].test_predictions} for part in _parts(data)}
-    return Measurement(plan, modality, data, predictions, protocol, selection, trials=2)
+    return Measurement(plan, modality, data, predictions, protocol, selection, trials=len(kinds))
 
 
 def _knn(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:

@@ -40,7 +40,12 @@ def default_root() -> Path:
 def make_run_id(task: str, arm: str, protocol: str, budget: str, config_sha256: str) -> str:
     """``TASK--ARM--PROTOCOL--BUDGET--1a2b3c4d``, in the letters that a file name may have."""
     parts = (task, arm, protocol, budget, config_sha256[:8])
-    return "--".join(re.sub(r"[^A-Za-z0-9@+._-]+", "-", part) for part in parts)
+    return "--".join(map(slug, parts))
+
+
+def slug(text: str) -> str:
+    """Text in the letters that a file name may have."""
+    return re.sub(r"[^A-Za-z0-9@+._-]+", "-", text)
 
 
 def config_digest(config: Mapping[str, Any]) -> str:

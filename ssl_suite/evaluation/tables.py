@@ -33,6 +33,7 @@ class Rows:
         positions: int32, of each row, among those of its part.
         columns: the values of the columns that were asked for, by column.
         keep: whether the budget keeps it.
+        blind: the parts whose rows have no labels.
         digests: of the inputs as read; None where nothing could be read.
         identities: of what the inputs encode to, of each by itself where they are independent; () where nothing.
     """
@@ -43,6 +44,7 @@ class Rows:
     positions: np.ndarray
     columns: dict[str, list[Any]]
     keep: np.ndarray
+    blind: tuple[str, ...] = ()
     digests: list[bytes | None] = field(init=False)
     identities: list[tuple[bytes, ...]] = field(init=False)
 
@@ -56,6 +58,15 @@ class Rows:
     def used(self) -> list[int]:
         """The rows of all parts, in order."""
         return np.flatnonzero(self.parts >= 0).tolist()
+
+    def labelled(self) -> list[int]:
+        """The rows of the parts that have labels, in order."""
+        return np.flatnonzero((self.parts >= 0) & (self.parts < len(self.scored))).tolist()
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The parts that have labels; they come first."""
+        return self.names[: len(self.names) - len(self.blind)]
 
 
 def read_rows(task: Task, paths: list[Path]) -> tuple[list[int], Rows]:

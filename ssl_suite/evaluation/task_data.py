@@ -27,8 +27,8 @@ from ssl_suite.data.store import Windows
 from ssl_suite.evaluation import items, task_inputs
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Head, Labels
-from ssl_suite.evaluation.tables import Rows, keep, read_rows
-from ssl_suite.evaluation.tasks import FILE, NEAR_COPIES, PARTS, Task, entry
+from ssl_suite.evaluation.tables import Rows, keep, read_columns, read_rows
+from ssl_suite.evaluation.tasks import COLUMN, FILE, NEAR_COPIES, PARTS, Task, entry
 from ssl_suite.modalities.base import Modality
 
 SYMBOLS = 0xF0000  # of the planes of Unicode for private use: room for 131,068 tokens of several letters
@@ -142,7 +142,8 @@ def load(
         modality: of the encoder that is measured. Where its tokeniser is trained on the input and is not yet, it is
             trained on the full train split.
         place: ``root`` and ``cache`` as the ``data`` section has them. ``on_error="skip"`` leaves out and counts rows
-            of train that cannot be read; a row of dev or test is never left out.
+            of train that cannot be read; a row of dev or test is never left out. ``blind=True`` adds the parts
+            of ``task.blind``.
         limits: items kept of each part; None, or no such key, keeps all. Kept are those whose SHA-256 of data, part and
             position is the smallest: the same for every seed, and a larger limit keeps them too.
         chunks: pieces that are read of an item, where ``task.overflow`` is ``chunks``; None is all.
@@ -159,7 +160,12 @@ def load(
     tables = [*sources.paths, *(others.paths if others else ())]
     digests = [content_hash(path, place.get("cache")) for path in tables]
     data_sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    blind = blind_parts(task, modality, place) if place.get("blind") and task.blind else None
+    if blind is not None:
+        task, path = blind
+        sources = replace(sources, paths=[*sources.paths, path])
     firsts, rows = read_rows(task, sources.paths)
+    rows.blind = tuple(name for name in rows.names if name in task.blind)
     for name, limit in limits.items():
         keep(rows, name, limit, data_sha256, task.parallel)
     head = head_class(task.head["name"])
@@ -182,7 +188,8 @@ def load(
     data = lay_out(task, modality, layout, inputs, rows, labels, window, skipped)
     data.classes, data.data_sha256, data.split_sha256 = labels.classes, data_sha256, split_digest(task, rows)
     data.leakage = leaks(rows)
-    for name, made in data.parts.items():
+    for name in rows.scored:
+        made = data.parts[name]
         if label := labels.constant(made.labels_I):
             of = f"the {count(len(made), 'item')} of {name}" + " that the budget keeps" * (len(made) < made.full)
             raise SuiteError(f"task {task.name}: the label of {of} is always {label}: nothing to learn or score.")
@@ -208,10 +215,10 @@ def fit_labels(task: Task, head: type[Head], labels: Labels, inputs: Mapping[int
 
 def leaks(rows: Rows) -> dict[str, int]:
     """How many items of a full split are also in another."""
-    full = {part: [rows.identities[row] for row in rows.of(part)] for part in rows.names}
-    each = {part: {one for found in full[part] for one in found} for part in rows.names}
+    full = {part: [rows.identities[row] for row in rows.of(part)] for part in rows.scored}
+    each = {part: {one for found in full[part] for one in found} for part in rows.scored}
     pairs = [("dev", "train"), ("test", "train"), ("test", "dev")]
-    pairs += [(part, "train") for part in rows.names if part not in PARTS]
+    pairs += [(part, "train") for part in rows.scored if part not in PARTS]
     return {
         f"{part}_in_{other}": sum(not each[other].isdisjoint(found) for found in full[part]) for part, other in pairs
     }
@@ -233,6 +240,23 @@ def find_sources(task: Task, modality: Modality, place: Mapping[str, Any], data:
         return Sources(paths, str(path))
     section = {**(entry(data) or {}), "root": place.get("root"), "cache": place.get("cache")}
     return resolve_entry(modality, section)
+
+
+def blind_parts(task: Task, modality: Modality, place: Mapping[str, Any]) -> tuple[Task, Path]:
+    """The task with the parts that have no labels, as far as they are here, and the table that holds them.
+
+    Raises:
+        SuiteError: the entry of its data says of none how they are read, or they are not here.
+    """
+    section = entry(task.data) or {}
+    source = section.get("source", {})
+    if source.get("blind") is None:
+        raise SuiteError(f"task {task.name}: data={task.data} has no items without labels; leave out submission=true.")
+    section = {**section, "root": place.get("root"), "cache": place.get("cache")}
+    (path,) = resolve_entry(modality, {**section, "source": {**source, "recipe": source["blind"]}}).paths
+    column = str(task.splits[COLUMN])
+    there = set(read_columns(path, task, [column])[column])
+    return replace(task, splits=task.splits | {name: v for name, v in task.blind.items() if v in there}), path
 
 
 def lay_out(
@@ -316,7 +340,7 @@ def stored_type(modality: Modality) -> Any:
 def split_digest(task: Task, rows: Rows) -> str:
     """SHA-256 of the inputs and labels of the full splits."""
     digest = hashlib.sha256()
-    for part in rows.names:
+    for part in rows.scored:
         digest.update(f"{part}\n".encode())
         for row in rows.of(part):
             digest.update(rows.digests[row] or b"skipped")

@@ -36,6 +36,8 @@ class Modality:
         max_ambiguous: windows with a larger share of tokens outside ``vocabulary.targets`` are left out.
         frame: of signal modalities; None for tokens.
         cuts_words: whether some tokenisers of it cut words into several tokens (``Vocabulary.continues``).
+        ngrams: the shortest and the longest n-gram of tokens that the linear control counts.
+        aligned: whether the items of a set may be aligned, so that it also reads what stands at each position.
         parallel_from: bytes of input from which preparing in several processes pays (each takes 2 s to start).
     """
 
@@ -43,6 +45,8 @@ class Modality:
     suffixes: ClassVar[tuple[str, ...]]
     parallel_from: ClassVar[int] = 64 << 20
     cuts_words: ClassVar[bool] = False
+    ngrams: ClassVar[tuple[int, int]] = (3, 5)
+    aligned: ClassVar[bool] = True
     max_length: int
     overlap: int = 0
     max_ambiguous: float = 1.0

@@ -61,6 +61,7 @@ class Text(Modality):
     name = "text"
     suffixes = text_read.SUFFIXES
     cuts_words = True
+    ngrams, aligned = (1, 2), False
     near_duplicate_kind = "5-word shingles"
     example = "She opened the [MASK] and went into the house."
     parallel_from = 32 << 20  # bytes: 11 MB took 6 to 7 s alone, and 9 to 13 with a helper where one core was busy

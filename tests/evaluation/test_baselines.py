@@ -10,6 +10,7 @@ import torch
 from lightly.utils.benchmarking import knn_predict
 
 from ssl_suite.core.errors import SuiteError
+from ssl_suite.evaluation import baselines
 from ssl_suite.evaluation.baselines import kmer, knn, linear_probe, majority
 from ssl_suite.evaluation.metrics import METRICS, Undefined
 
@@ -227,3 +228,25 @@ def test_linear_models_refuse() -> None:
         kmer(texts, labels_I * 1.0, texts, np.ones(20), texts, regression=True)
     with pytest.raises(SuiteError, match=r"dev features of shape \(20, 3\)"):
         linear_probe(np.ones((20, 2)), labels_I, np.ones((20, 3)), labels_I, np.ones((20, 2)), regression=False)
+
+
+def test_a_pair_is_read_as_two_bags_their_distance_and_their_product() -> None:
+    """Whether both texts hold the same letters; and the features themselves, counted by hand."""
+    rng = np.random.default_rng(0)
+
+    def pairs(items: int) -> tuple[list[str], np.ndarray]:
+        same = rng.integers(2, size=items)
+        made = []
+        for kind in same:
+            a, b = rng.permutation(26)[:6], rng.permutation(26)[:6]
+            made.append("|".join("".join(chr(97 + i) for i in x) for x in (a, rng.permutation(a) if kind else b)))
+        return made, same
+
+    train, dev, test = pairs(400), pairs(80), pairs(200)
+    found = kmer(*train, *dev, test[0], regression=False, sizes=(1, 1), sep="|")
+    assert METRICS["accuracy"].compute(test[1], found.test_predictions) > 0.95
+    (features,) = (x.toarray() for x in baselines._ngrams([["ab|bb", "b|a"]], (1, 1), "|"))
+    idf = np.log(5 / (1 + np.array([2, 3]))) + 1  # four texts, of which two hold a and three b
+    counts = np.array([[[1, 1], [0, 2]], [[0, 1], [1, 0]]]) * idf  # pair, side, letter
+    a, b = (counts / np.linalg.norm(counts, axis=-1, keepdims=True)).transpose(1, 0, 2)
+    np.testing.assert_allclose(features, np.hstack([a, b, abs(a - b), a * b]), atol=1e-12)

@@ -256,7 +256,7 @@ def class_numbers(task: Task, rows: Rows, values_R: Sequence[Any], what: str = "
     Raises:
         SuiteError: a label is missing, or does not occur in train.
     """
-    where, used = f"task {task.name}", rows.used()
+    where, used = f"task {task.name}", rows.labelled()
     for row in used:
         if values_R[row] in (None, "") or values_R[row] != values_R[row]:
             raise SuiteError(f"{where}: {rows.places[row]} has no {what} (column '{', '.join(task.label)}').")

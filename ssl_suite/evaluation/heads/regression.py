@@ -31,7 +31,7 @@ class Regression(Head):
     def read_labels(cls, task: Any, rows: Any) -> Labels:
         column = rows.columns[task.label[0]]
         values = np.zeros(len(column), np.float64)
-        for row in rows.used():
+        for row in rows.labelled():
             values[row] = number(column[row])
             if not math.isfinite(values[row]):
                 fault = "no label" if column[row] in (None, "") else f"the label {column[row]}"
