@@ -65,6 +65,10 @@ class Aggregate(_Block):
     """What a reader must know of it."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """What its kind takes beside."""
+    split: str = ""
+    """Of tasks that name their data by their split: the one that ``name`` is of, whose columns enter before others."""
+    otherwise: str = ""
+    """Its name where a column is of another split."""
 
 
 class Matrix(_Block):

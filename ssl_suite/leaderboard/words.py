@@ -10,6 +10,7 @@ from typing import Any
 
 from ssl_suite.core.wording import count
 from ssl_suite.evaluation.benchmark import Benchmark
+from ssl_suite.leaderboard.aggregates import UNIT
 from ssl_suite.leaderboard.matrix import Heat
 from ssl_suite.leaderboard.table import CORRELATIONS, Column, Contrast, Line
 
@@ -20,6 +21,9 @@ METRICS = {
     "spearman_within": "Spearman within clusters",
     "pearson": "Pearson",
     "mcc": "MCC",
+    "mcc0": "MCC",
+    "f1_accuracy": "mean of F1 and accuracy",
+    "pearson_spearman": "mean of Pearson and Spearman",
     "f1": "F1",
     "macro_f1": "macro F1",
 }
@@ -177,6 +181,11 @@ def command(row: Mapping[str, Any], found: Benchmark) -> str:
     for key, value in (row["budget"].get("overrides") or {}).items():
         words.append(f"budget.{key}={value}")
     return shlex.join(["ssl_suite", "bench", row["benchmark"], *words])
+
+
+def total(kind: str, value: float) -> str:
+    """A score over columns: in points where its kind has them, a share with three decimals."""
+    return f"{value:.3f}" if kind == "human_relative" else f"{value * UNIT.get(kind, 1):.1f}"
 
 
 def missing(line: Line, column: Column) -> str:
