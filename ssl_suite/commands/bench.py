@@ -5,6 +5,7 @@ examples:
   ssl_suite bench cross_domain task=splice encoder=hf:MODEL_FOLDER+map=100 protocol=finetune
   ssl_suite bench cross_domain text=hf:MODEL_FOLDER ssl.dna=runs/yeast ssl.protein=runs/swissprot budget=small
   ssl_suite bench cross_domain task=h3,h4 arms=BERT,rand budget=paper out=runs/table
+  ssl_suite bench glue encoder=hf:MODEL_FOLDER data.root=GLUE_FOLDER budget=paper submission=true
 
 settings:
   encoder=REF         a run folder, hf:NAME_OR_PATH (+map, +map=SEED or +reembed), random:PRESET, cnn; without it all
@@ -19,6 +20,7 @@ settings:
   ssl.dna=, ssl.protein=, ssl.music=RUN   the pre-trained encoder of the arms specific-SSL and specific-scratch
   ssl.NAME=REF        the encoder of an arm that says {ssl.NAME}: ssl.whisper=hf:FOLDER, ssl.cpc=RUN of superb
   pretrain=true       first makes the encoders that the benchmark's arms need and ssl.NAME= does not give
+  submission=true     glue: with the official data, also answers its test sets: OUT/submission/ARM.zip for its site
   keep_special=true   false maps [CLS], [SEP] and [PAD] onto random words too, as the original experiment did
   out=FOLDER          the trials: curves, checkpoints; a killed table goes on there (default runs/bench-NAME-BUDGET)
   root=FOLDER         the leaderboards folder rows are added to (default leaderboards; of budget=smoke that in out=)
@@ -59,6 +61,7 @@ KEYS = {
     "text": Key(None, example="hf:MODEL_FOLDER"),
     **{f"ssl.{name}": SSL for name in MODALITIES},
     "pretrain": Key("false", choices=("true", "false")),
+    "submission": Key("false", choices=("true", "false")),
     "keep_special": Key("true", choices=("true", "false")),
     "out": Key(None, example="runs/table"),
     "root": Key(None, example="leaderboards"),
@@ -104,6 +107,8 @@ def main(args: argparse.Namespace) -> int:
     else:
         outcomes = bench.run(phases, settings, say)
     paths = bench.rows_or_fault(outcomes)
+    if given["submission"] == "true":
+        _submissions(cells, settings)
     print(f"{count(len(paths), 'row')} in {settings.root}. Look at them: ssl_suite board show root={settings.root}")
     return 0
 
@@ -119,7 +124,9 @@ def _pretrained(found: Any, given: Mapping[str, Any], settings: Any, plan: bool,
 
     if not found.pretrain:
         raise SuiteError(f"pretrain=true: the benchmark {found.name} says of no encoder how it is made; leave it out.")
-    wanted = pretrain.sources(found, settings.budget, settings.out, _ssl(given), settings.place)
+    wanted = pretrain.sources(
+        found, settings.budget, settings.out, _ssl(given), {key: settings.place[key] for key in ("root", "cache")}
+    )
     if plan:
         for source in wanted:
             say(f"{source.name}: {'is there' if source.done else 'to be pre-trained'}, {source.folder}")
@@ -227,19 +234,30 @@ def _settings(benchmark: Any, given: Mapping[str, Any], overrides: Mapping[str, 
     name, found = benchmark.name, budget.load(benchmark.budgets.get(given["budget"], given["budget"]), overrides)
     if given["seeds"]:
         found = found.with_seeds([_seed(word) for word in given["seeds"].split(",")])
-    out = Path(given["out"] or f"runs/bench-{name}-{found.name}")
-    # Rows of a user's own benchmark, and of a smoke run, do not mix with those that are published.
+    blind = given["submission"] == "true"
+    out = Path(given["out"] or f"runs/bench-{name}-{found.name}" + "-submission" * blind)
+    # Rows of a user's own benchmark, of a smoke run or a submission do not mix with those that are published.
     own = given["bench.path"] or given["tasks.path"]
-    default = Path(own) / "leaderboards" if own else out / "leaderboards" if found.name == "smoke" else None
+    default = Path(own) / "leaderboards" if own else out / "leaderboards" if blind or found.name == "smoke" else None
     return bench.Settings(
         name,
         found,
-        {"root": given["data.root"], "cache": given["data.cache"]},
+        {"root": given["data.root"], "cache": given["data.cache"]} | ({"blind": True} if blind else {}),
         out,
         Path(given["root"]) if given["root"] else default or rows.default_root(),
         given["keep_special"] == "true",
         given["threads"],
     )
+
+
+def _submissions(cells: Sequence[Any], settings: Any) -> None:
+    """Pack what each arm says of items without labels."""
+    from ssl_suite.evaluation import submission
+
+    for arm in dict.fromkeys(cell.arm for cell in cells):
+        tasks = [cell.task for cell in cells if cell.arm == arm]
+        path, absent = submission.pack(tasks, submission.folder(settings.out, arm))
+        say(f"{path}" + (f"; it lacks {', '.join(absent)}, which the site asks for" if absent else ""))
 
 
 def _seed(word: str) -> int:
@@ -268,6 +286,8 @@ def _cells(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
     for task in columns:
         for name in chosen:
             arm = found.arms[name]
+            if not names and arm.budgets and given["budget"] not in arm.budgets:
+                continue
             encoder = benchmark.encoder_of(arm, task, given["text"] or found.text, ssl)
             if encoder is None:
                 print(f"{task.name}, {name}: left out, give {'=, '.join(benchmark.words_of(arm, task))}=REF.")
@@ -283,5 +303,9 @@ def _tasks(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
     folders = tasks.task_folders(given["tasks.path"])
     if given["task"]:
         return benchmark.tasks_of(found, given["task"].split(","), folders)
+    if given["submission"] == "true":
+        if not found.submission:
+            raise SuiteError(f"submission=true: the benchmark {found.name} has no items without labels; leave it out.")
+        return benchmark.tasks_of(found, found.submission, folders, say)
     smoke = settings.budget.name == "smoke" and found.smoke
     return benchmark.tasks_of(found, found.smoke if smoke else None, folders, say)

@@ -38,6 +38,8 @@ class Arm(_Block):
     """What the arm is, for a reader who has not met it."""
     role: Literal["pretrained", "random", "specific", "control"] = "pretrained"
     """What it stands for; pages colour by it. A cell of a control is the line that others must be above."""
+    budgets: list[str] = Field(default_factory=list)
+    """The budgets that it is measured with where ``arms=`` does not name it; all without it."""
 
 
 class Contrast(_Block):
@@ -123,6 +125,8 @@ class Benchmark(_Block):
     """The default of ``{text}``."""
     smoke: list[str] = Field(default_factory=list)
     """Tasks whose data come with the package, which ``budget=smoke`` measures in the place of the columns."""
+    submission: list[str] = Field(default_factory=list)
+    """The tasks that ``submission=true`` measures: those with items whose labels are not public (their ``blind``)."""
     pretrain: dict[str, list[str]] = Field(default_factory=dict)
     """By modality, or NAME of ``ssl.NAME=``, the words of ``ssl_suite run`` that make its encoder where
     ``pretrain=true`` asks for it; without a word ``modality=`` the key is the modality."""

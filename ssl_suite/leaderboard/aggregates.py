@@ -124,6 +124,11 @@ def human_relative(scores: Scores, human: Scores) -> float:
     return glue(scores) / glue({task: human[task] for task in scores})
 
 
+def shares_of_human(scores: Scores, human: Scores) -> dict[str, float]:
+    """Of each task its score as a share of that of people. Raises as ``human_relative``."""
+    return {task: human_relative({task: scores[task]}, human) for task in scores}
+
+
 AGGREGATES: dict[str, Callable[..., float]] = {
     "mean": mean,
     "glue": glue,
@@ -134,4 +139,6 @@ AGGREGATES: dict[str, Callable[..., float]] = {
 """Of the scores, and of the settings that a benchmark's YAML gives."""
 LOCAL = "superb_s_local"
 """The kind whose ends are arms of the table: its settings ``zero`` and ``whole`` name them."""
+PER_TASK: dict[str, Callable[..., dict[str, float]]] = {"human_relative": shares_of_human}
+"""What a kind says of each task, which a page draws."""
 UNIT = {"mean": 100, "glue": 100}  # what a page multiplies by

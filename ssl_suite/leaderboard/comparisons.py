@@ -179,14 +179,27 @@ def aggregates_of(section: Section, found: Benchmark) -> list[Total]:
         if asked.kind == aggregates.LOCAL:
             made.append(_between_arms(section, asked, wanted))
             continue
-        by_line: dict[Line, float] = {}
-        for line in section.lines:
-            rows = {name: cell.row for name, (_, cell) in _cells_of(section, line, wanted).items()}
-            scores = {name: {key: x["value"] for key, x in metrics_of(row).items()} for name, row in rows.items()}
-            if set(scores) == {_base(word) for word in wanted}:
-                by_line[line] = aggregates.AGGREGATES[asked.kind](scores, **asked.settings)
-        made.append(Total(asked.name, asked.kind, by_line, asked.text))
+        made += _over_tasks(section, asked, wanted)
     return made
+
+
+def _over_tasks(section: Section, asked: Aggregate, wanted: Sequence[str]) -> list[Total]:
+    """The score of each line that was measured in all columns; where some are of another split than the aggregate's,
+    under its other name."""
+    totals: dict[str, Total] = {}
+    of_split = [f"{_base(word)}@{asked.split}" for word in wanted if asked.split]
+    for line in section.lines:
+        cells = _cells_of(section, line, wanted) | _cells_of(section, line, of_split)
+        if set(cells) != {_base(word) for word in wanted}:
+            continue
+        pure = all(not asked.split or column.task["name"] in of_split for column, _ in cells.values())
+        name = asked.name if pure else asked.otherwise
+        total = totals.setdefault(name, Total(name, asked.kind, {}, asked.text, {}))
+        scores = {task: {k: x["value"] for k, x in metrics_of(cell.row).items()} for task, (_, cell) in cells.items()}
+        total.by_line[line] = aggregates.AGGREGATES[asked.kind](scores, **asked.settings)
+        if asked.kind in aggregates.PER_TASK:
+            total.shares[line] = aggregates.PER_TASK[asked.kind](scores, **asked.settings)
+    return list(totals.values()) or [Total(asked.name, asked.kind, {}, asked.text)]
 
 
 def _base(word: str) -> str:

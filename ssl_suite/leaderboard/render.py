@@ -19,7 +19,7 @@ from ssl_suite.core import atomic
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count, duration
 from ssl_suite.evaluation import rows
-from ssl_suite.leaderboard import comparisons, figures, learning, matrix, table, totals, verify, words
+from ssl_suite.leaderboard import comparisons, figures, learning, matrix, relative, table, verify, words
 from ssl_suite.leaderboard.table import Board, Column, Line, Section
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -165,8 +165,8 @@ def _context(board: Board) -> dict[str, Any]:
         "modalities": sorted({cell.row["task"]["modality"] for cell in shown}),
         "arms": sorted({line.arm for each in board.sections for line in each.lines}, key=_order(board)),
         "made_by": lambda section: [made(section, line) for line in section.lines],
-        "relative": totals.relative,
-        "measured_in_all": lambda shown, line: any(line in each.by_line for each in shown),
+        "relative": relative.drawn,
+        "totalled": lambda section: {line for total in section.aggregates for line in total.by_line},
         "marked": [(cell.row, cell.marks) for cell in _distinct(board) if cell.marks],
         "rows": _distinct(board),
         "csv": base64.b64encode(table_csv(board).encode()).decode(),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 BUDGETS = ("smoke", "own", "brief", "warm", "small", "long", "warm_long", "paper")  # by size; "own" is any other name
-CORRELATIONS = ("spearman", "pearson", "pearson_spearman", "mcc")  # of which an uninformed answer has 0, or none
+CORRELATIONS = ("spearman", "pearson", "pearson_spearman", "mcc", "mcc0")  # an uninformed answer has 0, or none
 LeftOut = list[tuple[Row, str]]  # a row, and why it stands in no table
 
 
@@ -115,12 +115,14 @@ class Contrast:
 
 
 class Total(NamedTuple):
-    """An aggregate score by line; ``note`` is what a reader must know of it, such as the tasks that do not enter."""
+    """An aggregate score by line; ``note`` is what a reader must know of it, such as the tasks that do not enter;
+    ``shares`` what its kind says of each task (``aggregates.PER_TASK``), by their bases."""
 
     name: str
     kind: str
-    by_line: Mapping[Line, float]
+    by_line: dict[Line, float]
     note: str = ""
+    shares: dict[Line, dict[str, float]] = {}
 
 
 @dataclass

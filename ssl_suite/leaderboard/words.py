@@ -12,7 +12,7 @@ from ssl_suite.core.wording import count
 from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.leaderboard.aggregates import UNIT
 from ssl_suite.leaderboard.matrix import Heat
-from ssl_suite.leaderboard.table import CORRELATIONS, Column, Contrast, Line
+from ssl_suite.leaderboard.table import CORRELATIONS, Column, Contrast, Line, Total
 
 MINUS = "\N{MINUS SIGN}"
 METRICS = {
@@ -183,9 +183,10 @@ def command(row: Mapping[str, Any], found: Benchmark) -> str:
     return shlex.join(["ssl_suite", "bench", row["benchmark"], *words])
 
 
-def total(kind: str, value: float) -> str:
-    """A score over columns: in points where its kind has them, a share with three decimals."""
-    return f"{value:.3f}" if kind == "human_relative" else f"{value * UNIT.get(kind, 1):.1f}"
+def total(found: Total, line: Line) -> str:
+    """A line's score over columns: a share with three decimals, another in the points of its kind."""
+    value = found.by_line[line]
+    return f"{value:.3f}" if found.shares else f"{value * UNIT.get(found.kind, 1):.1f}"
 
 
 def missing(line: Line, column: Column) -> str:
