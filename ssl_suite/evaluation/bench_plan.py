@@ -15,9 +15,12 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.files import read_metrics
 from ssl_suite.evaluation import references, rows, trial
 from ssl_suite.evaluation.bench import Cell, Settings, device_name, row_path
+from ssl_suite.evaluation.heads import head_class
 
 TRAINED, PASSED = ("finetune", "scratch", "probe"), ("linear", "knn", "zero_shot")
 PROBE_SECONDS = 2.0
+PROBE_ITEMS = 48  # of each part, whose states the probe of a head computes
+POSITIONS = ("token", "frame")  # granularities of heads whose steps cost as much as an encoder's
 FORWARD = 1 / 3  # of the time of a training pass
 UNKNOWN = (SuiteError, ValueError, OSError)
 
@@ -74,7 +77,8 @@ def size(cell: Cell, settings: Settings) -> Size:
         return Size(passed=passed)
     trials = rates * min(seeds, plan.budget.rate_seeds) + max(0, seeds - plan.budget.rate_seeds)
     if cell.protocol == "probe":  # its steps are those of a head, on features that are computed once
-        return Size(trials, train["steps"], 0, passed)
+        batch = train["tokens_per_batch"] if head_class(cell.task.head["name"]).granularity in POSITIONS else 0
+        return Size(trials, train["steps"], batch, passed)
     each = [replace(plan, lr=lr, seed=seed) for lr in plan.budget.lr for seed in plan.budget.seeds]
     folders = tuple(trial.folder_of(one, settings.out / "trials") for one in each)
     return Size(trials, train["steps"], train["tokens_per_batch"], folders=folders)
@@ -125,15 +129,23 @@ class Rates:
         key = references.parse(cell.encoder).short, cell.task.modality["name"]
         if trained and (*key, cell.protocol) in self.rows:
             return found.tokens * self.rows[(*key, cell.protocol)]
+        rate = self._probed(cell, key)
+        if rate is None or trained:
+            return None if rate is None else found.tokens * rate
+        of_head = self._probed(cell, (key[0], cell.task.name), of_head=True) if found.batch else 0.0
+        return None if of_head is None else found.passed * rate * FORWARD + (found.tokens - found.passed) * of_head
+
+    def _probed(self, cell: Cell, key: tuple[str, str], of_head: bool = False) -> float | None:
+        """Seconds a position, of the encoder or of a head on its states; None where it cannot be measured."""
         if key not in self.known:
             try:
-                self.known[key] = probe(cell, self.settings)
-                self.say(f"probed {key[0]} on {cell.task.name}: {1 / self.known[key]:,.0f} tokens/s.")  # type: ignore[operator]
+                self.known[key] = probe(cell, self.settings, of_head)
+                what = f"the head of {cell.task.name} on {key[0]}" if of_head else f"{key[0]} on {cell.task.name}"
+                self.say(f"probed {what}: {1 / self.known[key]:,.0f} tokens/s.")  # type: ignore[operator]
             except UNKNOWN as error:
                 self.known[key] = None
                 self.say(f"{cell.label}: not probed: {' '.join(str(error).split())}")
-        rate = self.known[key]
-        return None if rate is None else found.tokens * rate * (1.0 if trained else FORWARD)
+        return self.known[key]
 
 
 def _rates(found: Iterable[rows.Row], device: str) -> Mapping[tuple[str, str, str], float]:
@@ -147,18 +159,20 @@ def _rates(found: Iterable[rows.Row], device: str) -> Mapping[tuple[str, str, st
     return {key: float(np.median(each)) for key, each in by.items()}
 
 
-def probe(cell: Cell, settings: Settings) -> float:
-    """Seconds a position of real training steps of the cell's encoder."""
+def probe(cell: Cell, settings: Settings, of_head: bool = False) -> float:
+    """Seconds a position of real training steps of the cell's encoder, or of a head on its states of some items."""
     from ssl_suite.training import estimate
     from ssl_suite.training.distributed import processes
     from ssl_suite.training.learner import Learner
     from ssl_suite.training.trainer import batches
 
-    protocol = cell.protocol if cell.protocol in ("finetune", "scratch") else "finetune"
+    protocol = cell.protocol if of_head or cell.protocol in ("finetune", "scratch") else "finetune"
     plan = replace(replace(cell, protocol=protocol).plan(settings), lr=cell.plan(settings).budget.lr[0])
+    if of_head:
+        plan = replace(plan, budget=replace(plan.budget, limits=dict.fromkeys(cell.task.parts, PROBE_ITEMS)))
     setup: dict[str, Any] = {"threads": settings.threads, "precision": "auto"}
     with processes(setup) as group, tempfile.TemporaryDirectory() as folder:
-        parts = trial.build(plan, group.device, Path(folder))
+        parts = trial.build(plan, group.device, Path(folder, "trial"))
         train = trial.settings(plan, parts.data, parts.modality, settings.threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
         job = trial.job(learner, parts, plan, train, group)

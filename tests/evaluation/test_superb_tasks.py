@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ssl_suite import cli
-from ssl_suite.evaluation import benchmark, budget, pretrain, tasks
+from ssl_suite.evaluation import bench_plan, benchmark, budget, pretrain, tasks, trial
+from ssl_suite.evaluation.bench import Cell, Settings
 
 FOUND = benchmark.load("superb")
 
@@ -75,3 +76,26 @@ def test_smoke_measures_an_encoder_without_any_data_folder(tmp_path: Path, monke
 def test_a_word_for_no_arm_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "superb", "ssl.wisper=hf:x"]) == 2
     assert "ssl.wisper= is not a setting of this command. Did you mean 'ssl.whisper'?" in capsys.readouterr().err
+
+
+def test_a_plan_counts_the_steps_of_heads_of_positions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A linear head on means costs nothing beside the encoder's one pass; that of CTC costs its steps."""
+    monkeypatch.setattr(bench_plan, "PROBE_SECONDS", 1e-3)
+    words = ["encoder=fbank", "arms=fbank", "task=letters@samples,voice@samples", "budget=smoke", f"out={tmp_path}"]
+    assert cli.main(["bench", "superb", *words, "--plan"]) == 0
+    printed = capsys.readouterr().out
+    assert "probed fbank on letters@samples" in printed and "probed the head of letters@samples on fbank" in printed
+    assert "the head of voice@samples" not in printed and not list(tmp_path.iterdir())
+    tokens = {
+        line.split()[0]: int(line.split()[3].replace(",", "")) for line in printed.splitlines() if "@samples  " in line
+    }
+    plan = Cell(tasks.find("superb", "letters@samples"), "fbank", "fbank", "probe").plan(
+        Settings("superb", budget.load("smoke"), {"root": None, "cache": None}, tmp_path, tmp_path)
+    )
+    modality, data = trial.load_data(plan)
+    passed = sum(int(data.sizes(part).sum()) for part in data.parts)
+    steps = trial.settings(plan, data, modality)
+    assert tokens["letters@samples"] == passed + 3 * steps["steps"] * steps["tokens_per_batch"]
+    assert tokens["voice@samples"] == passed  # the same recordings, and no steps that count
