@@ -127,7 +127,10 @@ def points_of(modality: SignalModality, device: torch.device) -> Points:
     from ssl_suite.training.restore import load_run
 
     path, _, layer = modality.units.removeprefix(RUN).rpartition("@")
-    loaded = load_run(path, device=device)
+    try:
+        loaded = load_run(path, device=device)
+    except SuiteError as error:
+        raise SuiteError(f"modality.units={modality.units}: {error}") from None
     if not hasattr(loaded.encoder, "layer_states"):
         raise SuiteError(f"modality.units={modality.units}: a convnet has no states of positions; name another run.")
     depth = len(loaded.encoder.layers)
