@@ -6,6 +6,7 @@ Each is a run of its own, ``OUT/encoders/NAME-STEPS``, in a process of one threa
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_suite.core.errors import SuiteError
+from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.core.wording import duration
 from ssl_suite.evaluation.benchmark import Benchmark
 from ssl_suite.evaluation.budget import Budget
@@ -27,11 +28,13 @@ LOG = "pretrain.log"
 
 @dataclass(frozen=True)
 class Source:
-    """An encoder that is to be made: its name, run folder, and the words of ``ssl_suite run``."""
+    """An encoder that is to be made: its name, run folder, the words of ``ssl_suite run``, and the names of those that
+    are made first."""
 
     name: str
     folder: Path
     words: tuple[str, ...]
+    after: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -45,18 +48,26 @@ def sources(
     """The encoders that a benchmark's ``pretrain`` names, but for those that were given.
 
     ``place`` has ``root`` and ``cache`` of the data. Budget ``smoke`` takes the samples that come with the package in
-    the place of data sets.
+    the place of data sets. ``{ssl.NAME}`` in a word is the run of another one, which is made first.
+
+    Raises:
+        SuiteError: there is no such other one before it.
     """
-    made = []
+    made, runs = [], dict(given)
     for name, words in found.pretrain.items():
         if name in given:
             continue
         folder = out / "encoders" / f"{name}-{budget.pretrain_steps}"
+        others = tuple(re.findall(r"{ssl\.(\w+)}", " ".join(words)))
+        if absent := [other for other in others if other not in runs]:
+            raise SuiteError(f"pretrain.{name}: {{ssl.{absent[0]}}} is no encoder before it.{nearest(absent[0], runs)}")
+        words = [re.sub(r"{ssl\.(\w+)}", lambda match: runs[match[1]], word) for word in words]
+        runs[name] = str(folder)
         chosen = [word for word in words if budget.name != "smoke" or not word.startswith("data=")]
         chosen += [f"train.steps={budget.pretrain_steps}", f"out={folder}"]
         chosen += [f"data.{key}={value}" for key, value in place.items() if value]
         kind = [] if any(word.startswith("modality=") for word in chosen) else [f"modality={name}"]
-        made.append(Source(name, folder, (*kind, *chosen)))
+        made.append(Source(name, folder, (*kind, *chosen), tuple(other for other in others if other not in given)))
     return made
 
 
@@ -74,8 +85,12 @@ def run(wanted: Sequence[Source], jobs: int, say: Callable[[str], None]) -> dict
     told = began = time.monotonic()
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                source = waiting.pop(0)
+            ready = [
+                source for source in waiting if not set(source.after) & {each.name for each in [*waiting, *running]}
+            ]
+            while ready and len(running) < jobs:
+                source = ready.pop(0)
+                waiting.remove(source)
                 running[source] = _start(source)
                 say(f"pre-training {source.name}: {source.folder}")
             time.sleep(POLL_SECONDS)

@@ -30,6 +30,26 @@ def test_what_is_missing_is_made_and_what_was_stopped_goes_on(tmp_path: Path) ->
     assert source.done and (source.folder / "encoder" / "model.safetensors").read_bytes() == before
 
 
+def test_a_second_iteration_waits_for_the_first(tmp_path: Path) -> None:
+    """Units of a layer of another source; of one that is given the run that was given."""
+    words = ["modality=speech", "objective=mlm", "model=tiny", "modality.codes=16"]
+    both = {"first": words, "second": [*words, "modality.units=run:{ssl.first}@1"]}
+    found = benchmark.load("transfer").model_copy(update={"pretrain": both})
+    spent = replace(budget.load("smoke"), pretrain_steps=2)
+    wanted, said = pretrain.sources(found, spent, tmp_path, {}, {}), []
+    assert [source.after for source in wanted] == [(), ("first",)]
+    (alone,) = pretrain.sources(found, spent, tmp_path, {"first": "runs/mine"}, {})
+    assert "modality.units=run:runs/mine@1" in alone.words and alone.after == ()
+    pretrain.run(wanted, 2, said.append)
+    assert [line.split()[1] for line in said] == ["first:", "second:"]
+    begun = [min(path.stat().st_mtime_ns for path in source.folder.glob("config.yaml")) for source in wanted]
+    assert begun[1] > (wanted[0].folder / "summary.json").stat().st_mtime_ns
+    assert f"run:{wanted[0].folder}@1" in (wanted[1].folder / "config.yaml").read_text()
+    wrong = found.model_copy(update={"pretrain": {"second": both["second"]}})
+    with pytest.raises(SuiteError, match=r"pretrain\.second: {ssl\.first} is no encoder before it"):
+        pretrain.sources(wrong, spent, tmp_path, {}, {})
+
+
 def test_a_run_that_fails_is_one_line_and_ends_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, start = [], pretrain._start
     monkeypatch.setattr(pretrain, "_start", lambda source: begun.append(start(source)) or begun[-1])
