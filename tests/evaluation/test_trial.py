@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModel
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.loader import FRAME
 from ssl_suite.evaluation import budget as budgets
-from ssl_suite.evaluation import encode, protocols, tasks, trial
+from ssl_suite.evaluation import encode, items, protocols, tasks, trial
 from ssl_suite.training import checkpoint, trainer
 from ssl_suite.training.distributed import processes
 from ssl_suite.training.learner import Learner
+from tests.evaluation import text_models
 
 TRAIN = {"threads": 1, "precision": "fp32"}
 
@@ -91,9 +95,11 @@ def test_the_best_on_dev_is_what_is_tested(plan: trial.Plan, tmp_path: Path, mon
     np.testing.assert_array_equal(trial.predict_parts(plan, tmp_path / "a", threads=1)["test"], expected)
 
 
-@pytest.mark.parametrize("name", ["voice", "gc"])
+@pytest.mark.parametrize("name", ["voice", "gc", "novel", "neighbours", "neighbours of BERT"])
 def test_batch_size_does_not_change_predictions(plan: trial.Plan, name: str, tmp_path: Path) -> None:
-    plan = replace(plan, task=tasks.find("sample", name))
+    plan = replace(plan, task=tasks.find("sample", name.split()[0]))
+    if name.endswith("BERT"):
+        plan = replace(plan, encoder=f"hf:{text_models.save(tmp_path / 'bert', 'bert')}")
     modality, data = trial.load_data(plan)
     longest = int(data.split("test").lengths_S.max()) + FRAME
     with processes(TRAIN) as group:
@@ -103,6 +109,31 @@ def test_batch_size_does_not_change_predictions(plan: trial.Plan, name: str, tmp
     assert len(sizes[0]) == len(data.parts["test"])
     for other in sizes[1:]:
         np.testing.assert_allclose(other, sizes[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_bert_tells_the_first_sentence_of_a_pair_from_the_second(plan: trial.Plan, tmp_path: Path) -> None:
+    """The head's outputs are those of ``transformers`` with these token types, and others with the exchanged ones."""
+    folder = text_models.save(tmp_path / "bert", "bert")
+    plan = replace(plan, task=tasks.find("sample", "neighbours"), encoder=f"hf:{folder}")
+    modality, data = trial.load_data(plan)
+    with processes(TRAIN) as group:
+        parts = trial.build(plan, group.device, tmp_path)
+        part = data.split("test")
+        start, end = int(part.starts_S[0]), int(part.starts_S[0] + part.lengths_S[0])
+        found = []
+        for segments in (data.segments, 1 - data.segments):
+            given = [(0, items.Sequence(data.values[start:end], segments[start:end]))]
+            vectors = partial(parts.head.vectors, parts.encoder)
+            found += [row for _, row in encode.run_batches(given, modality, group.device, vectors)]
+    model = AutoModel.from_pretrained(folder).eval()
+    ids = [modality.vocabulary.cls, *data.values[start:end].tolist(), modality.vocabulary.sep]
+    types = [0, *data.segments[start:end].tolist(), 1]
+    with torch.no_grad():
+        native = parts.encoder.native_V[torch.tensor([ids])]
+        states = model(input_ids=native, token_type_ids=torch.tensor([types])).last_hidden_state[0]
+    expected = torch.nn.functional.layer_norm(states[1:-1].mean(0), states.shape[1:])
+    np.testing.assert_allclose(found[0], expected.numpy(), atol=1e-4)
+    assert np.abs(found[1] - found[0]).max() > 0.01
 
 
 def test_a_probe_moves_its_head_alone(plan: trial.Plan, tmp_path: Path) -> None:
