@@ -27,6 +27,7 @@ COMMANDS = {
     "embed": "ssl_suite.commands.embed:main",
     "fill": "ssl_suite.commands.fill:main",
     "generate": "ssl_suite.commands.generate:main",
+    "predict": "ssl_suite.commands.predict:main",
     "export": "ssl_suite.commands.export:main",
     "bench": "ssl_suite.commands.bench:main",
     "analyse curves": "ssl_suite.commands.analyse:curves",

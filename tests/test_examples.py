@@ -17,6 +17,7 @@ from ssl_suite.evaluation import rows
 from ssl_suite.training import estimate
 from tests.commands.conftest import make_run
 from tests.evaluation import text_models
+from tests.evaluation.heads.planted import kept_trial
 from tests.leaderboard import add, classified
 from tests.modalities import made_music
 from tests.modalities.made_speech import sound_file
@@ -101,6 +102,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "yeast": ([], (1,)),
         "swissprot": (["modality=protein"], (1,)),
     }
+    for name, kind in (("sentiment", "classes"), ("reading", "answers")):
+        shutil.copytree(kept_trial(home / "kept", kind)[1], home / "runs" / name)
+    (home / "sentences.txt").write_text("the red cat\nmilk\n")
+    (home / "story.txt").write_text("Elizabeth saw a star. The dog smiled at Elizabeth.")
     for name, (words, steps) in runs.items():
         make_run(home / "runs" / name, words, steps=steps)
     return home

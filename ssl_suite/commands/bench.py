@@ -22,6 +22,7 @@ settings:
   pretrain=true       first makes the encoders that the benchmark's arms need and ssl.NAME= does not give
   submission=true     glue: with the official data, also answers its test sets: OUT/submission/ARM.zip for its site
   keep_special=true   false maps [CLS], [SEP] and [PAD] onto random words too, as the original experiment did
+  keep=true           keeps the weights of the trials that are tested, for `ssl_suite predict`
   out=FOLDER          the trials: curves, checkpoints; a killed table goes on there (default runs/bench-NAME-BUDGET)
   root=FOLDER         the leaderboards folder rows are added to (default leaderboards; of budget=smoke that in out=)
   jobs=auto           cells side by side, in as many processes of one thread as there are cores, or jobs=N: the same
@@ -63,6 +64,7 @@ KEYS = {
     "pretrain": Key("false", choices=("true", "false")),
     "submission": Key("false", choices=("true", "false")),
     "keep_special": Key("true", choices=("true", "false")),
+    "keep": Key("false", choices=("true", "false")),
     "out": Key(None, example="runs/table"),
     "root": Key(None, example="leaderboards"),
     "data.root": Key(None, example="/data"),
@@ -247,6 +249,7 @@ def _settings(benchmark: Any, given: Mapping[str, Any], overrides: Mapping[str, 
         Path(given["root"]) if given["root"] else default or rows.default_root(),
         given["keep_special"] == "true",
         given["threads"],
+        given["keep"] == "true",
     )
 
 

@@ -32,6 +32,7 @@ class Settings:
         root: the leaderboards folder that rows are added to.
         keep_special: see ``encoders.open_encoder``.
         threads: of a CPU; None is all.
+        keep: whether the weights of tested trials are kept.
     """
 
     benchmark: str
@@ -41,6 +42,7 @@ class Settings:
     root: Path
     keep_special: bool = True
     threads: int | None = None
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Cell:
             0.0,
             settings.place,
             settings.keep_special,
+            settings.keep,
         )
 
 

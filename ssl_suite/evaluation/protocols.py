@@ -162,6 +162,8 @@ class Trials:
             one = replace(self.plan, lr=lr, seed=seed)
             for part, of_seed in trial.predict_parts(one, self.folders[lr, seed], self.threads).items():
                 found.setdefault(part, {})[seed] = of_seed
+            if self.plan.keep:
+                self.say(f"  kept for `ssl_suite predict encoder={self.folders[lr, seed]}`")
         return found
 
 

@@ -3,6 +3,7 @@
     trial.json      what it is            result.json     dev metrics, steps, seconds; written last
     metrics.jsonl   the loss curve        PART.parquet    predictions of test and further parts, by ``predict_parts``
     checkpoints/    the last and the best on dev, until the test predictions are there
+    model/          what is kept of a tested one where that is asked for, see ``kept``
 
 Beside the folders: start-KEY.npz, the linear models that heads start from where the budget says ``head: linear``; and
 features-KEY/, what a frozen encoder gives (``frozen.Features``), which the trials of a cell share until it is measured.
@@ -33,7 +34,18 @@ from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import Diverged, SuiteError
 from ssl_suite.core.files import read_metrics
 from ssl_suite.data.loader import Collator, RowOrder, StepRows
-from ssl_suite.evaluation import encode, encoders, frozen, head_init, metrics, predictions, references, task_data, tasks
+from ssl_suite.evaluation import (
+    encode,
+    encoders,
+    frozen,
+    head_init,
+    kept,
+    metrics,
+    predictions,
+    references,
+    task_data,
+    tasks,
+)
 from ssl_suite.evaluation.budget import Budget
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Head
@@ -76,6 +88,7 @@ class Plan:
     lr: float
     place: Mapping[str, Any]
     keep_special: bool = True
+    keep: bool = False
     layer: int | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -235,8 +248,8 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
         if plan.budget.head == "linear" and plan.protocol != "probe":
-            kept = folder.parent / f"start-{replace(plan, lr=0.0).key}.npz"
-            head_init.linear(learner, parts.data, parts.modality, plan.task.select, group, stop, kept)
+            start = folder.parent / f"start-{replace(plan, lr=0.0).key}.npz"
+            head_init.linear(learner, parts.data, parts.modality, plan.task.select, group, stop, start)
 
         # Train.
         cfg = {"train": train, "seed": plan.seed, "modality": {"max_length": parts.modality.max_length}}
@@ -279,8 +292,8 @@ def chosen_checkpoint(plan: Plan, folder: Path) -> Path | None:
     """The checkpoint that is tested: the best on dev, or the last of a trial that was not lost."""
     if plan.budget.choose == "best":
         return checkpoint.best(folder / "checkpoints")
-    kept = checkpoint.whole(folder / "checkpoints")
-    return kept[-1] if kept else None
+    whole = checkpoint.whole(folder / "checkpoints")
+    return whole[-1] if whole else None
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -317,6 +330,8 @@ def predict_parts(plan: Plan, folder: Path, threads: int | None = None) -> dict[
                 found = predict(learner, parts.data, parts.modality, part, group)
                 made = stored(plan.task, parts.data, part, {plan.seed: found})
                 atomic.write(path, predictions.encode(made))
+            if plan.keep:
+                kept.write(folder, plan, learner, parts)
         discard(folder)
     return {part: predictions.decode(path.read_bytes()).by_seed[plan.seed] for part, path in files.items()}
 
@@ -342,6 +357,19 @@ def predict(
     at_once: int = encode.AT_ONCE,
 ) -> np.ndarray:
     """(I,) predictions of a split's items."""
+    found = outputs(learner, data, modality, split, group, at_once)
+    return learner.objective.decode(found, data, data.parts[split])
+
+
+def outputs(
+    learner: Any,
+    data: TaskData,
+    modality: Modality,
+    split: str,
+    group: DistributedContext,
+    at_once: int = encode.AT_ONCE,
+) -> list[np.ndarray]:
+    """What the head gives of each sequence of a split, as its ``decode`` takes it."""
     learner.eval()
     head = learner.objective
 
@@ -354,7 +382,7 @@ def predict(
     _, first_U, which_S = np.unique(data.split(split).starts_S, return_index=True, return_inverse=True)
     sequences = encode.sequences_of(data, split, once=True)
     found = dict(encode.run_batches(sequences, modality, group.device, lambda batch: read(ready(batch)), rows, at_once))
-    return head.decode([found[first] for first in first_U[which_S].tolist()], data, data.parts[split])
+    return [found[first] for first in first_U[which_S].tolist()]
 
 
 def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) -> dict[str, float]:

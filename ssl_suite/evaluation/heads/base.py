@@ -181,6 +181,15 @@ class Head(Objective):
         """
         raise NotImplementedError
 
+    def confidence(self, outputs_S: Sequence[np.ndarray], data: TaskData, part: Split) -> list[Any] | None:
+        """(I,) the probability of what ``decode`` gives of each item, or of each of its words; None where the head has
+        none."""
+        return None
+
+    def places(self, outputs_S: Sequence[np.ndarray], data: TaskData, part: Split) -> list[tuple[int, int]] | None:
+        """(I,) where in each item's text that stands which ``decode`` gives; None of heads that do not cut it out."""
+        return None
+
     def forward(self, encoder: Any, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Metrics]:
         """The loss of the sequences whose numbers (``index_B``) are training sequences'."""
         if self.noisy and rng.step != self._seeded:  # the passes of one step go on in one stream

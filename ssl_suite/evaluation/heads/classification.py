@@ -54,3 +54,10 @@ class Classification(Head):
         np.add.at(votes_IC, (items_S, shares_SC.argmax(1)), 1.0)
         np.add.at(sums_IC, items_S, shares_SC)
         return (votes_IC + sums_IC / (1.0 + sums_IC.sum(1, keepdims=True))).argmax(1).astype(np.int64)
+
+    def confidence(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> list[float]:
+        """The mean over an item's sequences."""
+        chosen_S = self.decode(outputs_S, data, part)[part.windows.records_S]
+        shares_SC = torch.from_numpy(np.stack(list(outputs_S))).double().softmax(1).numpy()
+        sums_I = np.bincount(part.windows.records_S, shares_SC[np.arange(len(chosen_S)), chosen_S], len(part))
+        return (sums_I / np.bincount(part.windows.records_S, minlength=len(part))).tolist()

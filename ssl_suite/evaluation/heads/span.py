@@ -98,13 +98,27 @@ class Span(Head):
         return (loss_B * batch.real_B).sum(), batch.real_B.sum(), {}
 
     def decode(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> np.ndarray:
-        best: list[tuple[float, str]] = [(-np.inf, "")] * len(part)
+        places = self.places(outputs_S, data, part)
+        return objects([text[begin:end] for text, (begin, end) in zip(part.contexts, places, strict=True)])
+
+    def places(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> list[tuple[int, int]]:
+        return [(begin, end) for _, begin, end, _ in self._found(outputs_S, data, part)]
+
+    def confidence(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> list[float]:
+        """Of both ends together, over the text of the piece that the answer is cut from."""
+        return [share for *_, share in self._found(outputs_S, data, part)]
+
+    def _found(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> list[tuple[float, int, int, float]]:
+        """Of each item the best score, the letters it begins and ends at, and its share of the piece's softmaxes."""
+        best = [(-np.inf, 0, 0, 0.0)] * len(part)
         for outputs, (item, start, length) in zip(outputs_S, part.windows.each(), strict=True):
             marks = data.marks[start : start + length]
-            score, first, last = _best(outputs, marks[:, 0] >= 0, self.longest)
+            text_T = marks[:, 0] >= 0
+            score, first, last = _best(outputs, text_T, self.longest)
             if score > best[item][0]:
-                best[item] = (score, part.contexts[item][marks[first, 0] : marks[last, 1]])
-        return objects([text for _, text in best])
+                share = float(np.exp(score - np.logaddexp.reduce(outputs[text_T].astype(np.float64)).sum()))
+                best[item] = (score, int(marks[first, 0]), int(marks[last, 1]), share)
+        return best
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"longest": self.longest, "stride": items.STRIDE}

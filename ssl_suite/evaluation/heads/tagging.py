@@ -94,10 +94,18 @@ class Tagging(Head):
         return loss, count, {"accuracy": (right, count)}
 
     def decode(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> np.ndarray:
-        found = objects([np.zeros(len(label), np.int64) for label in part.labels_I])
-        for outputs, (item, start, length) in zip(outputs_S, part.windows.each(), strict=True):
+        return self._of_words([outputs.argmax(1) for outputs in outputs_S], data, part, np.int64)
+
+    def confidence(self, outputs_S: Sequence[np.ndarray], data: Any, part: Any) -> list[list[float]]:
+        shares_S = [torch.from_numpy(outputs).double().softmax(1).amax(1).numpy() for outputs in outputs_S]
+        return [each.tolist() for each in self._of_words(shares_S, data, part, np.float64)]
+
+    def _of_words(self, values_S: Sequence[np.ndarray], data: Any, part: Any, kind: Any) -> np.ndarray:
+        """(I,) of each item the value at each word's first sub-word."""
+        found = objects([np.zeros(len(label), kind) for label in part.labels_I])
+        for values, (item, start, length) in zip(values_S, part.windows.each(), strict=True):
             words = data.marks[start : start + length, 0]
-            found[item][words[words >= 0]] = outputs[words >= 0].argmax(1)
+            found[item][words[words >= 0]] = values[words >= 0]
         return found
 
 

@@ -76,3 +76,30 @@ def measured(
 
 def sentence(draw: random.Random, least: int = 4, most: int = 8) -> list[str]:
     return [draw.choice(WORDS) for _ in range(draw.randint(least, most))]
+
+
+def kept_trial(folder: Path, kind: str, encoder: str = "random:tiny", **changes: Any) -> tuple[trial.Plan, Path]:
+    """The plan and the folder of a kept trial on sentences (``classes``, ``values``, ``tags``, ``pairs``) or on texts
+    with an answer (``answers``)."""
+    draw, rows = random.Random(4), []
+    for _ in range(120):
+        words = sentence(draw, 6, 9)
+        row: dict[str, Any] = {"a": " ".join(words), "b": " ".join(words[::-1]), "words": words, "q": "star"}
+        row |= {"long": words.index(max(words, key=len)), "answers": [words[2]], "starts": [row["a"].index(words[2])]}
+        rows.append(row | {"class": str("cat" in words or "dog" in words), "tags": [word[0] for word in words]})
+    kinds: dict[str, dict[str, Any]] = {
+        "classes": {"inputs": "a", "label": "class", "head": "classification", "metrics": ["accuracy"]},
+        "pairs": {"inputs": ["a", "b"], "label": "class", "head": "classification", "metrics": ["accuracy"]},
+        "values": {"inputs": "a", "label": "long", "head": "regression", "metrics": ["spearman"]},
+        "tags": {"inputs": "words", "label": "tags", "head": "tagging", "metrics": ["tag_accuracy"]},
+        "answers": {"inputs": ["q", "a"], "label": ["answers", "starts"], "head": "span", "metrics": ["answer_f1"]},
+    }
+    facts = {"select": kinds[kind]["metrics"][0], **kinds[kind]}
+    made = task(folder / kind, rows, **facts)
+    place = {"root": None, "cache": None}
+    facts = {"epochs": 2, "chunks": None, **changes}
+    plan = trial.Plan(made, encoder, "finetune", budget(**facts), 1, 3e-3, place, keep=True)
+    out = folder / kind / "trial"
+    trial.run(plan, out, threads=1)
+    trial.predict_parts(plan, out, threads=1)
+    return plan, out
