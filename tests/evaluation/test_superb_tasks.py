@@ -32,7 +32,7 @@ def test_a_probe_of_a_head_without_weights_is_zero_shot() -> None:
 
 
 def test_arms_are_named_by_words_of_their_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert benchmark.given_names(FOUND) == ["whisper", "mlm", "hubert", "frames", "apc", "cpc", "data2vec"]
+    assert benchmark.given_names(FOUND) == ["whisper", "mlm", "hubert", "hubert2", "frames", "apc", "cpc", "data2vec"]
     voice = tasks.find("superb", "voice@samples")
     whisper = FOUND.arms["whisper"]
     assert benchmark.words_of(whisper, voice) == ["ssl.whisper"]
@@ -48,9 +48,9 @@ def test_arms_are_named_by_words_of_their_own(capsys: pytest.CaptureFixture[str]
 def test_encoders_are_made_by_name(tmp_path: Path) -> None:
     spent = budget.load("smoke")
     made = pretrain.sources(FOUND, spent, tmp_path, {"mlm": "runs/mine"}, {})
-    assert [source.name for source in made] == ["hubert", "frames", "apc", "cpc", "data2vec"]
-    assert made[1].words[:3] == ("modality=speech", "objective=frames", "model=tiny")
-    assert not any(word.startswith("data=") for word in made[1].words)  # smoke: built-in samples
+    assert [source.name for source in made] == ["hubert", "hubert2", "frames", "apc", "cpc", "data2vec"]
+    assert made[2].words[:3] == ("modality=speech", "objective=frames", "model=tiny")
+    assert not any(word.startswith("data=") for word in made[2].words)  # smoke: built-in samples
     made = pretrain.sources(FOUND, budget.load("superb_small"), tmp_path, {}, {})
     assert all("data=speech_mix_clean" in source.words for source in made)
 
