@@ -61,6 +61,9 @@ class Budget:
     """Where a head starts: at random, or at a linear model of the features (LP-FT, arXiv:2202.10054)."""
     choose: Literal["best", "last"] = "best"
     """Which step of a trial is tested: the best on dev, or the last."""
+    freeze: Literal["nothing", "embeddings"] = "nothing"
+    """What of an encoder is not tuned: ``embeddings`` keeps its tables of words and positions, which in an encoder of
+    many languages are most of the weights. Random ones too."""
     pretrain_steps: Count = 1500
     """Steps of the encoders that ``pretrain=true`` makes."""
     rate_seeds: Count = 1
@@ -74,7 +77,14 @@ class Budget:
 
     def facts(self) -> dict[str, Any]:
         """What determines the numbers of a cell: all but the name and how it came about."""
-        told = ("name", "overrides", "tasks", "arms", "pretrain_steps")
+        told = (
+            "name",
+            "overrides",
+            "tasks",
+            "arms",
+            "pretrain_steps",
+            *(["freeze"] if self.freeze == "nothing" else []),
+        )
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in told}
 
     def of_cell(self, task: str, arm: str) -> Budget:

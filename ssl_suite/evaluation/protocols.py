@@ -222,7 +222,7 @@ def remove_features(plan: Plan, out: Path) -> None:
 
 RECORDED = (  # of the budget, in a row's protocol
     *("batch", "epochs", "tokens", "schedule", "warmup", "weight_decay", "layer_decay", "dropout"),
-    *("evaluations", "choose"),
+    *("evaluations", "choose", "freeze"),
 )
 
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_suite.core import atomic
 from ssl_suite.core.batch import Batch
@@ -172,6 +172,9 @@ def build(
     else:
         opened = open_encoder()
         facts, encoder = opened.facts(), opened.encoder
+        if budget.freeze == "embeddings":
+            for table in (part for part in encoder.modules() if isinstance(part, nn.Embedding)):
+                table.requires_grad_(False)
         read = encode.with_units(encoder, data, modality, device)
     torch.manual_seed(plan.seed)
     if plan.protocol == "probe":  # which standardises its features and stays linear in them
