@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,16 @@ class Curve:
         run_id: of its row.
         steps_P: optimiser steps at which the loss was noted.
         losses_SP: the training loss, the mean since the step before, of every seed.
+        seeds: in the order of the losses.
+        step_tokens: positions that an optimiser step reads; 1 where the row does not say.
     """
 
     arm: str
     run_id: str
     steps_P: np.ndarray
     losses_SP: np.ndarray
+    seeds: tuple[str, ...] = ()
+    step_tokens: float = 1.0
 
     @property
     def end(self) -> float:
@@ -70,19 +74,21 @@ def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | 
             continue
         if arms is not None and row["arm"] not in arms:
             continue
-        parts = list(row["curves"].values())
+        parts, spent = list(row["curves"].values()), row["budget"]
         if any(part["step"] != parts[0]["step"] for part in parts):
             continue  # seeds of different lengths cannot be one band
         losses_SP = np.array([part["loss"] for part in parts])
         found = by_budget.pop(
             row["budget"]["name"], {}
         )  # and back in at the end: budgets are in order of their newest row
-        found[row["arm"]] = blocks(Curve(row["arm"], row["run_id"], np.array(parts[0]["step"]), losses_SP))
+        per_step = spent["tokens"] / spent["steps"] if spent.get("tokens") and spent.get("steps") else 1.0
+        curve = Curve(row["arm"], row["run_id"], np.array(parts[0]["step"]), losses_SP, tuple(row["curves"]), per_step)
+        found[row["arm"]] = blocks(curve)
         by_budget[row["budget"]["name"]] = found
     if not by_budget:
         known = sorted({row["task"]["name"] for row in rows if row.get("curves")})
         raise SuiteError(
-            f"task={task}: no row with loss curves. Measure some: ssl_suite bench cross_domain task={task}. "
+            f"task={task}: no row with loss curves. Measure some: ssl_suite bench NAME task={task}. "
             f"There are curves of {', '.join(known) or 'no task'}."
         )
     return list(max(reversed(by_budget.values()), key=len).values())
@@ -96,7 +102,56 @@ def blocks(curve: Curve, most: int = MOST) -> Curve:
     firsts = np.arange(0, len(curve.steps_P), size)
     counts = np.diff(np.append(firsts, len(curve.steps_P)))
     means_SP = np.add.reduceat(curve.losses_SP, firsts, axis=1) / counts
-    return Curve(curve.arm, curve.run_id, curve.steps_P[firsts + counts - 1], means_SP)
+    return replace(curve, steps_P=curve.steps_P[firsts + counts - 1], losses_SP=means_SP)
+
+
+@dataclass(frozen=True)
+class Area:
+    """How far the loss of ``b`` lies above that of ``a``, on average over the tokens that both have read.
+
+    Attributes:
+        value: the mean over the seeds that both have, positive where ``a`` is lower.
+        low, high, p: 95 % interval and two-sided p of Student's paired test over those seeds; None of fewer than two.
+    """
+
+    a: str
+    b: str
+    value: float
+    seeds: int
+    tokens: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+def area(a: Curve, b: Curve) -> Area | None:
+    """The area between two curves over equal tokens, divided by their number; None where they share no seed."""
+    from scipy.stats import ttest_rel
+
+    shared = [seed for seed in a.seeds if seed in b.seeds]
+    first, last = (pick(each.steps_P[at] * each.step_tokens for each in (a, b)) for pick, at in ((max, 0), (min, -1)))
+    if not shared or last <= first:
+        return None
+    means = []
+    for curve in (a, b):
+        tokens_P = curve.steps_P * curve.step_tokens
+        inner_P = tokens_P[(tokens_P > first) & (tokens_P < last)]
+        at_P = np.concatenate([[first], inner_P, [last]])
+        losses_S = [curve.losses_SP[curve.seeds.index(seed)] for seed in shared]
+        means.append([np.trapezoid(np.interp(at_P, tokens_P, x_P), at_P) / (last - first) for x_P in losses_S])
+    value = float(np.mean(means[1]) - np.mean(means[0]))
+    if len(shared) < 2:
+        return Area(a.arm, b.arm, value, len(shared), last)
+    test = ttest_rel(means[1], means[0])
+    low, high = test.confidence_interval()
+    return Area(a.arm, b.arm, value, len(shared), last, float(low), float(high), float(test.pvalue))
+
+
+def areas(curves: Sequence[Curve], pairs: Sequence[tuple[str, str]]) -> list[Area]:
+    """Between the arms of each pair that was measured."""
+    of = {curve.arm: curve for curve in curves}
+    found = [area(of[a], of[b]) for a, b in pairs if a in of and b in of]
+    return [each for each in found if each is not None]
 
 
 def summary(curves: Sequence[Curve], against: str = "rand") -> list[dict[str, Any]]:
@@ -138,10 +193,11 @@ def draw(curves: Sequence[Curve], path: Path, title: str) -> None:
         figure.savefig(unfinished, format="png", dpi=150, metadata={"Software": None})
 
 
-def write_numbers(curves: Sequence[Curve], path: Path) -> None:
+def write_numbers(curves: Sequence[Curve], path: Path, between: Sequence[Area] = (), against: str = "rand") -> None:
     """The numbers of the figure, as JSON."""
     content = [
         {"arm": curve.arm, "run_id": curve.run_id, "step": curve.steps_P.tolist(), "loss": curve.losses_SP.tolist()}
         for curve in curves
     ]
-    path.write_text(json.dumps({"curves": content, "summary": summary(curves)}, indent=1) + "\n", encoding="utf-8")
+    facts = {"curves": content, "summary": summary(curves, against), "areas": [asdict(each) for each in between]}
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def curves(args: argparse.Namespace) -> int:
-    """Draw the training loss over steps of a task's arms, with bands over seeds.
+    """Draw the training loss over steps of a task's arms, with bands over seeds, and tell the areas between them.
 
     examples:
       ssl_suite analyse curves task=splice
@@ -44,22 +44,34 @@ def curves(args: argparse.Namespace) -> int:
       benchmark=          the rows' benchmark (default cross_domain)
       root=FOLDER         the leaderboards folder (default leaderboards)
       out=FOLDER          where curves-TASK.png and .json go (default runs/analysis)
+
+    An area is told of each pair that the benchmark contrasts: how far the second lies above the first on average, over
+    equal tokens, with Student's paired test over the seeds that both have.
     """
     given = parse_words(args.words, KEYS)
     from ssl_suite.analysis import curves as analysis
-    from ssl_suite.evaluation import rows
+    from ssl_suite.evaluation import benchmark, rows
 
     root = Path(given["root"]) if given["root"] else rows.default_root()
     arms = given["arms"].split(",") if given["arms"] else None
-    found = analysis.of_rows(rows.read_all(root, given["benchmark"]), given["task"], arms)
+    measured = rows.read_all(root, given["benchmark"])
+    found = analysis.of_rows(measured, given["task"], arms)
+    contrasts = benchmark.of_rows(given["benchmark"], measured).contrasts
+    against = next((pair.b for pair in contrasts if pair.main), "rand")
+    between = analysis.areas(found, [(pair.a, pair.b) for pair in contrasts])
     folder = Path(given["out"] or "runs/analysis")
     figure = folder / f"curves-{given['task']}.png"
     analysis.draw(found, figure, f"{given['task']}: training loss, mean and range over seeds")
-    analysis.write_numbers(found, figure.with_suffix(".json"))
-    for line in analysis.summary(found):
-        reaches = "" if line["reaches"] is None else f"; as low as rand ends after {count(line['reaches'], 'step')}"
+    analysis.write_numbers(found, figure.with_suffix(".json"), between, against)
+    for line in analysis.summary(found, against):
+        steps = "" if line["reaches"] is None else count(line["reaches"], "step")
+        reaches = f"; as low as {against} ends after {steps}" if steps else ""
         size = f"{count(line['seeds'], 'seed')}, {count(line['steps'], 'step')}"
         print(f"{line['arm']:<18} {size}: ends at {line['end']:.4f}{reaches}")
+    for each in between:
+        test = "" if each.p is None else f" [{each.low:.4f}, {each.high:.4f}], p = {each.p:.3g}"
+        over = f"{each.tokens:,.0f} tokens, {count(each.seeds, 'seed')}"
+        print(f"{each.b} - {each.a}: {each.value:+.4f}{test} on average ({over})")
     print(f"{figure} and {figure.with_suffix('.json').name}")
     return 0
 

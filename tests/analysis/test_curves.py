@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 
 from ssl_suite.analysis import curves
 from ssl_suite.core.errors import SuiteError
@@ -84,3 +86,30 @@ def test_a_long_curve_is_averaged_in_blocks() -> None:
     np.testing.assert_allclose(found.losses_SP, expected)
     short = curves.Curve("x", "x", np.arange(60), losses_SP[:, :60])
     assert curves.blocks(short) is short
+
+
+def test_the_area_is_that_of_a_naive_sum_over_equal_tokens() -> None:
+    """The second arm reads twice as many tokens a step, and ends later; one seed is its alone."""
+    rng = np.random.default_rng(3)
+    steps_P, more_P = np.arange(1, 41), np.arange(1, 31)
+    low_SP, high_SP = rng.uniform(0, 1, (3, 40)), rng.uniform(1, 2, (4, 30))
+    a = curves.Curve("tuned", "x", steps_P, low_SP, ("100", "101", "102"), 50.0)
+    b = curves.Curve("scratch", "y", more_P, high_SP, ("99", "102", "101", "100"), 100.0)
+    found = curves.area(a, b)
+    assert found is not None and found.seeds == 3 and found.tokens == 2000.0
+    fine = np.linspace(100, 2000, 190_001)
+    pairs = [(low_SP[i], high_SP[j]) for i, j in ((0, 3), (1, 2), (2, 1))]
+    gaps = np.array(
+        [(np.interp(fine, more_P * 100.0, y) - np.interp(fine, steps_P * 50.0, x)).mean() for x, y in pairs]
+    )
+    assert found.value == pytest.approx(gaps.mean(), abs=1e-4)
+    spread = gaps.std(ddof=1) / np.sqrt(3)
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(gaps.mean() / spread), 2), rel=1e-2)
+    assert found.high == pytest.approx(gaps.mean() + stats.t.ppf(0.975, 2) * spread, abs=1e-3)
+
+
+def test_one_seed_has_an_area_and_no_test() -> None:
+    found = curves.of_rows([row("BERT", FALLING[:1]), row("rand", FLAT)], "a")
+    (area,) = curves.areas(found, [("BERT", "rand"), ("BERT", "other")])
+    assert area.value > 0 and area.p is None
+    assert curves.area(found[0], replace(found[1], seeds=("7",))) is None
