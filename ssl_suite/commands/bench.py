@@ -271,7 +271,7 @@ def _seed(word: str) -> int:
 
 def _cells(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
     """The cells of ``encoder=``, then those of arms; an arm whose encoder is not given is left out with a line."""
-    from ssl_suite.evaluation import benchmark
+    from ssl_suite.evaluation import benchmark, references
     from ssl_suite.evaluation.bench import Cell
 
     names = given["arms"].split(",") if given["arms"] else None
@@ -291,7 +291,12 @@ def _cells(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
             arm = found.arms[name]
             if not names and arm.budgets and given["budget"] not in arm.budgets:
                 continue
-            encoder = benchmark.encoder_of(arm, task, given["text"] or found.text, ssl)
+            text = given["text"] or found.text
+            if not names and given["encoder"] is not None and arm.encoder == "{text}":  # a control of this one's shape
+                if references.parse(given["encoder"]).kind not in ("hf", "run"):
+                    continue  # it is of random weights itself
+                text = given["text"] or given["encoder"]
+            encoder = benchmark.encoder_of(arm, task, text, ssl)
             if encoder is None:
                 print(f"{task.name}, {name}: left out, give {'=, '.join(benchmark.words_of(arm, task))}=REF.")
                 continue

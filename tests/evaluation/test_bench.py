@@ -20,6 +20,7 @@ from ssl_suite import cli
 from ssl_suite.core import resources
 from ssl_suite.evaluation import bench, bench_plan, benchmark, budget, rows, side_by_side, tasks, text_encoders, trial
 from ssl_suite.leaderboard import verify
+from tests.evaluation import text_models
 
 WORDS = ["encoder=random:tiny", "budget=smoke", "seeds=100,101", "threads=1", "task=sample/gc,sample/voice"]
 
@@ -232,3 +233,23 @@ def test_arms_without_an_encoder_are_left_out() -> None:
     assert benchmark.encoder_of(arms["specific-SSL"], voice, "hf:T", ssl) is None
     assert benchmark.encoder_of(arms["re-emb"], gc, "hf:T", ssl) == "hf:T+reembed"
     assert benchmark.encoder_of(arms["re-emb"], gc, None, ssl) is None
+
+
+def test_an_encoder_is_measured_beside_random_weights_of_its_own_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text_models.save(tmp_path / "bert", "bert")
+    seen: list[tuple[str, str, str]] = []
+
+    def run(phases: list[list[bench.Cell]], *rest: object) -> list[bench.Outcome]:
+        seen[:] = [(cell.arm, cell.encoder, cell.protocol) for cells in phases for cell in cells]
+        return [bench.Outcome(cell, tmp_path / "row.json") for cells in phases for cell in cells]
+
+    monkeypatch.setattr(bench, "run", run)
+    monkeypatch.setattr("ssl_suite.evaluation.side_by_side.run", run)
+    own = f"hf:{tmp_path / 'bert'}"
+    words = ["bench", "text", "task=sample/names", "budget=smoke", f"out={tmp_path / 'out'}"]
+    assert cli.main([*words, f"encoder={own}"]) == 0
+    assert seen == [("tuned", own, "finetune"), ("scratch", own, "scratch"), ("majority", "none", "majority")]
+    assert cli.main([*words, "encoder=random:tiny"]) == 0
+    assert seen == [("random:tiny finetune", "random:tiny", "finetune"), ("majority", "none", "majority")]
