@@ -97,7 +97,7 @@ def test_an_unknown_benchmark_is_told_before_anything_is_prepared(capsys: pytest
 
 
 @pytest.mark.shared
-def test_the_clean_mix_has_nothing_of_superb_and_the_old_one_has() -> None:
+def test_the_clean_mix_has_nothing_of_superb_and_transfer_nothing_of_its_tasks() -> None:
     columns = benchmark.tasks_of(benchmark.load("superb"), None, tasks.task_folders())
     speech, found = build(MODALITIES, "modality", {"name": "speech"}), {}
     for name in ("speech_mix_clean", "speech_mix"):
@@ -107,3 +107,8 @@ def test_the_clean_mix_has_nothing_of_superb_and_the_old_one_has() -> None:
     assert all(row["records"] for row in found["speech_mix_clean"])
     old = {(row["task"], row["split"]): row["shared_records"] for row in found["speech_mix"]}
     assert old["ks@fsdd_speakers", "test"] == 900  # its own official split holds out takes, not speakers
+    transfer = benchmark.load("transfer")
+    words = ["modality=speech", *transfer.pretrain["speech"], f"data.root={os.environ['SSL_DATA_DIR']}"]
+    used = benchmark.tasks_of(transfer, None, tasks.task_folders())
+    rows = overlap.compare(speech, compose(words)["data"], [task for task in used if task.modality["name"] == "speech"])
+    assert len(rows) == 4 and all(row["shared_records"] == row["shared_speakers"] == 0 for row in rows)
