@@ -129,7 +129,8 @@ class Benchmark(_Block):
     """The tasks that ``submission=true`` measures: those with items whose labels are not public (their ``blind``)."""
     pretrain: dict[str, list[str]] = Field(default_factory=dict)
     """By modality, or NAME of ``ssl.NAME=``, the words of ``ssl_suite run`` that make its encoder where
-    ``pretrain=true`` asks for it; without a word ``modality=`` the key is the modality."""
+    ``pretrain=true`` asks for it; without a word ``modality=`` the key is the modality. ``steps=0.5`` is a
+    share of the budget's steps."""
     matrix: Matrix | None = None
     """Lines by source against columns by modality, as a heat map."""
     plan: Plan | None = None

@@ -24,6 +24,7 @@ from ssl_suite.training.children import end_with_parent
 
 POLL_SECONDS, TELL_SECONDS = 0.2, 60.0
 LOG = "pretrain.log"
+SHARE = "steps="  # of a benchmark's words: the share of the budget's steps, so that all encoders cost the same
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,17 @@ def sources(
     for name, words in found.pretrain.items():
         if name in given:
             continue
-        folder = out / "encoders" / f"{name}-{budget.pretrain_steps}"
+        share = next((float(word.removeprefix(SHARE)) for word in words if word.startswith(SHARE)), 1.0)
+        steps = max(1, round(share * budget.pretrain_steps))
+        folder = out / "encoders" / f"{name}-{steps}"
         others = tuple(re.findall(r"{ssl\.(\w+)}", " ".join(words)))
         if absent := [other for other in others if other not in runs]:
             raise SuiteError(f"pretrain.{name}: {{ssl.{absent[0]}}} is no encoder before it.{nearest(absent[0], runs)}")
         words = [re.sub(r"{ssl\.(\w+)}", lambda match: runs[match[1]], word) for word in words]
         runs[name] = str(folder)
-        chosen = [word for word in words if budget.name != "smoke" or not word.startswith("data=")]
-        chosen += [f"train.steps={budget.pretrain_steps}", f"out={folder}"]
+        left_out = (SHARE, "data=") if budget.name == "smoke" else (SHARE,)
+        chosen = [word for word in words if not word.startswith(left_out)]
+        chosen += [f"train.steps={steps}", f"out={folder}"]
         chosen += [f"data.{key}={value}" for key, value in place.items() if value]
         kind = [] if any(word.startswith("modality=") for word in chosen) else [f"modality={name}"]
         made.append(Source(name, folder, (*kind, *chosen), tuple(other for other in others if other not in given)))

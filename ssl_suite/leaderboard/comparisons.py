@@ -198,7 +198,8 @@ def _over_tasks(section: Section, asked: Aggregate, wanted: Sequence[str]) -> li
         scores = {task: {k: x["value"] for k, x in metrics_of(cell.row).items()} for task, (_, cell) in cells.items()}
         total.by_line[line] = aggregates.AGGREGATES[asked.kind](scores, **asked.settings)
         if asked.kind in aggregates.PER_TASK:
-            total.shares[line] = aggregates.PER_TASK[asked.kind](scores, **asked.settings)
+            shares = aggregates.PER_TASK[asked.kind](scores, **asked.settings)
+            total.shares[line] = {cells[task][0].task["title"]: share for task, share in shares.items()}
     return list(totals.values()) or [Total(asked.name, asked.kind, {}, asked.text)]
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ssl_suite.leaderboard import figures
 from ssl_suite.leaderboard.table import Line, Section, Total
 
-STEP, LEFT, TOP, RIGHT, BOTTOM, HEIGHT, APART = 76.0, 40.0, 10.0, 110.0, 78.0, 330.0, 14.0
+PLOT, HEIGHT, LEFT, TOP, RIGHT, APART = 600.0, 260.0, 40.0, 10.0, 110.0, 14.0  # pixels
+LETTER = 7.0  # of an arm's name, which is written at an angle
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Relative:
     right: float
     width: float
     description: str
-    height: float = HEIGHT
-    left: float = LEFT
-    bottom: float = HEIGHT - BOTTOM
+    height: float
+    left: float
+    bottom: float = TOP + HEIGHT
 
 
 def drawn(section: Section, total: Total) -> Relative | None:
@@ -45,29 +46,32 @@ def drawn(section: Section, total: Total) -> Relative | None:
         return None
     values = [share for line in lines for share in total.shares[line].values()]
     low, high = min(0.0, *values), max(1.1, *values)
-    right = LEFT + STEP * len(lines)
+    step, names = PLOT / len(lines), [len(line.label) for line in lines]
+    left = max(LEFT, LETTER * names[0] - step / 2)
+    places = [round(left + step * (k + 0.5), 1) for k in range(len(lines))]
 
     def y(value: float) -> float:
-        return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low), 1)
+        return round(TOP + HEIGHT * (high - value) / (high - low), 1)
 
     def points(shares: Mapping[Line, float]) -> str:
-        return " ".join(f"{LEFT + STEP * (k + 0.5):.1f},{y(shares[line])}" for k, line in enumerate(lines))
+        return " ".join(f"{x},{y(shares[line])}" for x, line in zip(places, lines, strict=True))
 
-    titles = {column.task["name"].partition("@")[0]: column.task["title"] for column in section.columns}
     tasks = sorted(total.shares[lines[0]], key=lambda task: -total.shares[lines[-1]][task])
     curves, before = [], TOP - APART
     for k, task in enumerate(tasks):
         shares = {line: total.shares[line][task] for line in lines}
         before = max(y(shares[lines[-1]]), before + APART)
-        curves.append(Curve(titles[task], points(shares), round(360 * k / len(tasks)), before))
+        curves.append(Curve(task, points(shares), round(360 * k / len(tasks)), before))
     said = "; ".join(f"{line.label} {total.by_line[line]:.2f}" for line in lines)
     return Relative(
         tuple(curves),
         points(total.by_line),
-        tuple((LEFT + STEP * (k + 0.5), line.label) for k, line in enumerate(lines)),
+        tuple(zip(places, (line.label for line in lines), strict=True)),
         tuple((y(value), f"{value:g}") for value in figures.ticks(low, high, 7)),
         y(1.0),
-        right,
-        right + RIGHT,
+        left + PLOT,
+        left + PLOT + RIGHT,
         f"scores as shares of those of people, in all {said}",
+        TOP + HEIGHT + 24 + 0.6 * LETTER * max(names),
+        left,
     )

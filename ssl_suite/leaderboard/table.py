@@ -116,7 +116,7 @@ class Contrast:
 
 class Total(NamedTuple):
     """An aggregate score by line; ``note`` is what a reader must know of it, such as the tasks that do not enter;
-    ``shares`` what its kind says of each task (``aggregates.PER_TASK``), by their bases."""
+    ``shares`` what its kind says of each task (``aggregates.PER_TASK``), by their titles."""
 
     name: str
     kind: str

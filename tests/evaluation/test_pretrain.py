@@ -50,6 +50,17 @@ def test_a_second_iteration_waits_for_the_first(tmp_path: Path) -> None:
         pretrain.sources(wrong, spent, tmp_path, {}, {})
 
 
+def test_a_share_of_the_steps_is_that_encoders_own(tmp_path: Path) -> None:
+    found, spent = benchmark.load("glue"), replace(budget.load("glue_small"), pretrain_steps=1000)
+    made = {source.name: source for source in pretrain.sources(found, spent, tmp_path, {}, {})}
+    steps = {
+        name: [word for word in source.words if word.startswith(("train.steps", "steps"))]
+        for name, source in made.items()
+    }
+    assert steps["mlm"] == ["train.steps=1000"] and steps["cbow"] == ["train.steps=570"]
+    assert made["sop"].folder == tmp_path / "encoders" / "sop-1300" and "modality=text" in made["sop"].words
+
+
 def test_a_run_that_fails_is_one_line_and_ends_those_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, start = [], pretrain._start
     monkeypatch.setattr(pretrain, "_start", lambda source: begun.append(start(source)) or begun[-1])
