@@ -253,3 +253,12 @@ def test_an_encoder_is_measured_beside_random_weights_of_its_own_shape(
     assert seen == [("tuned", own, "finetune"), ("scratch", own, "scratch"), ("majority", "none", "majority")]
     assert cli.main([*words, "encoder=random:tiny"]) == 0
     assert seen == [("random:tiny finetune", "random:tiny", "finetune"), ("majority", "none", "majority")]
+
+
+def test_an_arm_of_one_budget_is_left_out_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """GLUE's mpnet, of 110 million parameters, is measured with budget=paper, or where it is named."""
+    words = ["bench", "glue", "budget=smoke", "task=sample/novel@austen", f"out={tmp_path}", "--plan"]
+    assert cli.main(words) == 0
+    assert "n-grams" in (out := capsys.readouterr().out) and "mpnet" not in out
+    assert cli.main([*words, "arms=mpnet"]) == 0
+    assert "mpnet" in capsys.readouterr().out
