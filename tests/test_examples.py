@@ -37,7 +37,7 @@ LONG = {
     "data units modality=speech data=fsdd": [],
 }
 # Data sets that do not come with the package, and what their absence is answered with.
-ABSENT = re.compile(r"\b(data=yeast|input=yeast|data=fsdd)\b")
+ABSENT = re.compile(r"\b(data=yeast|input=yeast|data=fsdd|data=speech_mix_clean)\b")
 
 
 def measured(phases: list[list[Any]], *rest: Any) -> list[Any]:
