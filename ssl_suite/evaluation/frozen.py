@@ -61,6 +61,8 @@ class LayerMix(nn.Module):
     """
 
     scaled: ClassVar[str] = "standardised over train"
+    mean_LD: Tensor
+    deviation_LD: Tensor
 
     def __init__(self, mean_LD: Tensor, deviation_LD: Tensor) -> None:
         super().__init__()

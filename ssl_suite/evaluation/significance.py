@@ -108,7 +108,7 @@ def draw(
     observed_S = metric.per_seed(labels_I, predictions_SI)
     checked = metric.checked(labels_I, predictions_SI)
     values = metric.weighted(*checked)
-    units_I = np.arange(len(checked[0]))
+    units_I: np.ndarray = np.arange(len(checked[0]))
     if clusters_I is not None:
         units_I = np.unique(clusters_I, return_inverse=True)[1].reshape(np.shape(clusters_I))
     n = int(units_I.max()) + 1

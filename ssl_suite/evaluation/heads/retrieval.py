@@ -39,7 +39,8 @@ class Retrieval(Head):
         super(Head, self).__init__()
         if method not in METHODS:
             raise SuiteError(f"task {data.task}: head.method={method} should be {' or '.join(METHODS)}.")
-        self.method, self.recorded = method, {"method": method}
+        self.method = method
+        self.recorded: dict[str, Any] = {"method": method}
         self._kept: dict[str, list[np.ndarray]] = {}
         if shortest:
             pairs = {name: zip(part.more, part.labels_I, strict=True) for name, part in data.parts.items()}
