@@ -81,7 +81,7 @@ def layers(args: argparse.Namespace) -> int:
 
     examples:
       ssl_suite analyse layers task=sample/voice encoder=random:tiny budget=smoke
-      ssl_suite analyse layers task=superb/ks encoder=runs/hubert budget=small out=figures
+      ssl_suite analyse layers task=sample/gc encoder=runs/mine budget=smoke out=figures
 
     settings:
       task=NAME           a task by its name or base, with its benchmark where two have one of that name
