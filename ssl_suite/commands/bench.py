@@ -90,9 +90,11 @@ def main(args: argparse.Namespace) -> int:
     found = benchmark.load(args.benchmark, own)
     given = parse_words(words, KEYS | {f"ssl.{name}": SSL for name in benchmark.given_names(found)})
     jobs, settings = _jobs(given), _settings(found, given, overrides)
+    arms, columns = _arms(found, given), _tasks(found, given, settings)
     if given["pretrain"] == "true":
-        given |= _pretrained(found, given, settings, args.plan, jobs or 1)
-    cells = _distinct(_cells(found, given, settings))
+        asked = {word for name in arms for task in columns for word in benchmark.words_of(found.arms[name], task)}
+        given |= _pretrained(found, given, settings, asked, args.plan, jobs or 1)
+    cells = _distinct(_cells(found, given, arms, columns))
     named = sum(cell.encoder == given["encoder"] for cell in cells)
     phases = [cells[:named], cells[named:]] if named else [cells]
     if args.plan:
@@ -120,8 +122,11 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def _pretrained(found: Any, given: Mapping[str, Any], settings: Any, plan: bool, jobs: int) -> dict[str, str]:
-    """``ssl.NAME=`` of the encoders that were made, or are there; of a plan those that are there."""
+def _pretrained(
+    found: Any, given: Mapping[str, Any], settings: Any, asked: set[str], plan: bool, jobs: int
+) -> dict[str, str]:
+    """``ssl.NAME=`` of the encoders that were made, or are there, of those ``asked`` for; of a plan those that are
+    there."""
     from ssl_suite.evaluation import pretrain
 
     if not found.pretrain:
@@ -129,6 +134,7 @@ def _pretrained(found: Any, given: Mapping[str, Any], settings: Any, plan: bool,
     wanted = pretrain.sources(
         found, settings.budget, settings.out, _ssl(given), {key: settings.place[key] for key in ("root", "cache")}
     )
+    wanted = pretrain.needed(wanted, {word.removeprefix("ssl.") for word in asked})
     if plan:
         for source in wanted:
             say(f"{source.name}: {'is there' if source.done else 'to be pre-trained'}, {source.folder}")
@@ -269,30 +275,36 @@ def _seed(word: str) -> int:
     return int(word)
 
 
-def _cells(found: Any, given: Mapping[str, Any], settings: Any) -> list[Any]:
-    """The cells of ``encoder=``, then those of arms; an arm whose encoder is not given is left out with a line."""
-    from ssl_suite.evaluation import benchmark, references
-    from ssl_suite.evaluation.bench import Cell
-
+def _arms(found: Any, given: Mapping[str, Any]) -> list[str]:
+    """The arms of ``arms=``; else all that the budget has, or beside ``encoder=`` the controls."""
     names = given["arms"].split(",") if given["arms"] else None
     for name in names or ():
         if name not in found.arms:
             raise SuiteError(f"arms={name} does not exist.{nearest(name, found.arms)}")
     if given["encoder"] is None and given["protocol"] is not None:
         raise SuiteError("protocol= is of encoder=: name one, or choose arms=.")
-    chosen = names or (list(found.arms) if given["encoder"] is None else found.controls)
+    if names:
+        return names
+    chosen = found.arms if given["encoder"] is None else found.controls
+    return [name for name in chosen if not found.arms[name].budgets or given["budget"] in found.arms[name].budgets]
+
+
+def _cells(found: Any, given: Mapping[str, Any], arms: Sequence[str], columns: Sequence[Any]) -> list[Any]:
+    """The cells of ``encoder=``, then those of arms; an arm whose encoder is not given is left out with a line."""
+    from ssl_suite.evaluation import benchmark, references
+    from ssl_suite.evaluation.bench import Cell
+
     cells, protocol, ssl = [], given["protocol"] or found.protocol, _ssl(given)
-    columns = _tasks(found, given, settings)
     if given["encoder"] is not None:
         line = benchmark.arm_of(given["encoder"], protocol, found)
         cells = [Cell(task, line, given["encoder"], benchmark.protocol_of(protocol, task)) for task in columns]
     for task in columns:
-        for name in chosen:
+        for name in arms:
             arm = found.arms[name]
-            if not names and arm.budgets and given["budget"] not in arm.budgets:
-                continue
             text = given["text"] or found.text
-            if not names and given["encoder"] is not None and arm.encoder == "{text}":  # a control of this one's shape
+            if (
+                not given["arms"] and given["encoder"] is not None and arm.encoder == "{text}"
+            ):  # a control of this one's shape
                 if references.parse(given["encoder"]).kind not in ("hf", "run"):
                     continue  # it is of random weights itself
                 text = given["text"] or given["encoder"]

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,14 @@ def sources(
         kind = [] if any(word.startswith("modality=") for word in chosen) else [f"modality={name}"]
         made.append(Source(name, folder, (*kind, *chosen), tuple(other for other in others if other not in given)))
     return made
+
+
+def needed(made: Sequence[Source], names: Collection[str]) -> list[Source]:
+    """Those of some names, and those that are made before them."""
+    wanted = set(names)
+    for source in reversed(made):  # one that comes after another is behind it
+        wanted |= set(source.after) if source.name in wanted else set()
+    return [source for source in made if source.name in wanted]
 
 
 def run(wanted: Sequence[Source], jobs: int, say: Callable[[str], None]) -> dict[str, str]:

@@ -38,6 +38,7 @@ def test_a_second_iteration_waits_for_the_first(tmp_path: Path) -> None:
     spent = replace(budget.load("smoke"), pretrain_steps=2)
     wanted, said = pretrain.sources(found, spent, tmp_path, {}, {}), []
     assert [source.after for source in wanted] == [(), ("first",)]
+    assert pretrain.needed(wanted, {"second"}) == wanted and pretrain.needed(wanted, {"first"}) == wanted[:1]
     (alone,) = pretrain.sources(found, spent, tmp_path, {"first": "runs/mine"}, {})
     assert "modality.units=run:runs/mine@1" in alone.words and alone.after == ()
     pretrain.run(wanted, 2, said.append)
