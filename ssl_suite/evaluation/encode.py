@@ -148,9 +148,16 @@ def states(
     yield from run_batches(sequences, modality, device, compute, granularity, at_once, report)
 
 
-def pooled(encoder: Any, data: TaskData, modality: Modality, split: str, at_once: int = AT_ONCE) -> np.ndarray:
+def pooled(
+    encoder: Any,
+    data: TaskData,
+    modality: Modality,
+    split: str,
+    at_once: int = AT_ONCE,
+    report: Callable[[int], None] | None = None,
+) -> np.ndarray:
     """(S, L + 1, D) float32: the mean of each hidden state over each sequence of a part."""
-    found = states(encoder, modality, sequences_of(data, split), at_once=at_once)
+    found = states(encoder, modality, sequences_of(data, split), at_once=at_once, report=report)
     return np.stack([vectors for _, vectors in found])
 
 

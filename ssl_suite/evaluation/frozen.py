@@ -136,9 +136,17 @@ class Features:
         folder: its name says what determines the states.
         open_encoder: gives the encoder, in evaluation mode.
         device: where it runs.
+        report: takes the tokens of each forward pass; it may raise, and then nothing of the part is kept.
     """
 
-    def __init__(self, folder: Path, open_encoder: Callable[[], Opened], device: torch.device) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        open_encoder: Callable[[], Opened],
+        device: torch.device,
+        report: Callable[[int], None] | None = None,
+    ) -> None:
+        self.report = report
         self.folder, self.device, self._open, self._encoder = folder, device, open_encoder, None
         if not (folder / "facts.json").is_file():
             opened = self._opened()
@@ -169,7 +177,7 @@ class Features:
         """(S, L + 1, D) float32 of a part's sequences."""
         path = self.folder / f"{split}.npy"
         if not path.is_file():
-            found_SLD = encode.pooled(self.encoder, data, modality, split, at_once)
+            found_SLD = encode.pooled(self.encoder, data, modality, split, at_once, self.report)
             self.check()
             with atomic.replacing(path) as unfinished, unfinished.open("wb") as file:
                 np.save(file, found_SLD)
@@ -197,7 +205,7 @@ class Features:
     def _write(self, values_TF: np.ndarray, data: TaskData, modality: Modality, split: str) -> None:
         starts_S = data.split(split).starts_S
         sequences = encode.sequences_of(data, split, once=True)
-        for s, states_TLD in encode.states(self.encoder, modality, sequences, "position"):
+        for s, states_TLD in encode.states(self.encoder, modality, sequences, "position", report=self.report):
             start, flat_TF = int(starts_S[s]), states_TLD.reshape(len(states_TLD), -1)
             values_TF[start : start + len(flat_TF)] = flat_TF.clip(-LARGEST, LARGEST)
 

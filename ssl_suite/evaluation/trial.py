@@ -146,13 +146,21 @@ def _load_data(path: str, digest: str, encoder: str, sizes: str, place: str) -> 
 
 
 def build(
-    plan: Plan, device: torch.device, folder: Path, splits: tuple[str, ...] = ("train", "dev")
+    plan: Plan,
+    device: torch.device,
+    folder: Path,
+    splits: tuple[str, ...] = ("train", "dev"),
+    stop: StopSignals | None = None,
 ) -> TrialComponents:
     """The data, the encoder and the head of a plan, with the weights that they start from.
 
     Args:
         folder: of the trial, beside which a probe keeps its features.
         splits: of which a probe's features are computed; no others can be asked for.
+        stop: asked between forward passes of a probe's encoder.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop; parts that are computed are kept.
     """
     modality, data = load_data(plan)
     scratch, budget, kind = plan.protocol == "scratch", plan.budget, head_class(plan.task.head["name"])
@@ -161,9 +169,13 @@ def build(
         reference = references.parse(plan.encoder)
         return encoders.open_encoder(reference, modality, plan.seed, scratch, budget.dropout, plan.keep_special)
 
+    def report(tokens: int) -> None:
+        if stop is not None and stop.asked:
+            raise KeyboardInterrupt
+
     features = None
     if plan.protocol == "probe":
-        features = frozen.Features(features_folder(plan, folder.parent, device), open_encoder, device)
+        features = frozen.Features(features_folder(plan, folder.parent, device), open_encoder, device, report)
         facts, of_positions = features.facts, kind.granularity in ("token", "frame")
         make: Any = frozen.position_features if of_positions else frozen.sequence_features
         read, encoder = make(features, data, modality, splits)
@@ -245,7 +257,7 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     load_data(plan)
     with StopSignals() as stop, processes({"threads": threads, "precision": "auto"}) as group:
         # Build: what cannot be opened leaves no folder.
-        parts = build(plan, group.device, folder)
+        parts = build(plan, group.device, folder, stop=stop)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / TRIAL).write_text(json.dumps(_description(plan), indent=1), encoding="utf-8")
         train = settings(plan, parts.data, parts.modality, threads)

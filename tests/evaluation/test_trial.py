@@ -184,6 +184,19 @@ def test_trials_of_a_cell_read_the_encoder_once(
     assert not list((tmp_path / "random").glob("features-*"))
 
 
+def test_a_signal_ends_the_reading_of_a_probes_encoder(plan: trial.Plan, tmp_path: Path) -> None:
+    """Nothing of the part is kept, and the same trial begins there."""
+
+    class Asked:
+        asked = True
+
+    probe = replace(plan, protocol="probe")
+    with processes(TRAIN) as group, pytest.raises(KeyboardInterrupt):
+        trial.build(probe, group.device, tmp_path / "p", stop=Asked())  # type: ignore[arg-type]
+    assert [path.name for path in tmp_path.glob("features-*/*")] == ["facts.json"]
+    assert trial.run(probe, tmp_path / "p", threads=1)["best_step"]
+
+
 def test_what_cannot_be_opened_leaves_no_folder(plan: trial.Plan, tmp_path: Path) -> None:
     with pytest.raises(SuiteError):
         trial.run(replace(plan, encoder=f"hf:{tmp_path}"), tmp_path / "t", threads=1)
