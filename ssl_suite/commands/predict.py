@@ -61,7 +61,8 @@ def run(given: dict[str, Any]) -> list[dict[str, Any]]:
     source, texts = items(given, trial.task.inputs)
     records = [[Record(f"line {i + 1}", text, source) for text in each] for i, each in enumerate(texts)]
     answers = kept.answers(trial, records)
-    shares, places = answers.shares_I or [None] * len(texts), answers.places_I or [None] * len(texts)
+    unknown: list[Any] = [None] * len(texts)
+    shares, places = answers.shares_I or unknown, answers.places_I or unknown
     contexts = answers.data.parts["test"].contexts
     return [
         {"inputs": list(each), "prediction": answer, "probability": share}

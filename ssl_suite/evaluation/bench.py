@@ -12,7 +12,17 @@ from ssl_suite import __version__
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.machine import cpu_threads
 from ssl_suite.core.wording import count
-from ssl_suite.evaluation import predictions, protocols, references, rows, scoring, submission, tasks, trial
+from ssl_suite.evaluation import (
+    inference,
+    predictions,
+    protocols,
+    references,
+    rows,
+    scoring,
+    submission,
+    tasks,
+    trial,
+)
 from ssl_suite.evaluation.budget import Budget
 from ssl_suite.evaluation.metrics import Undefined
 from ssl_suite.evaluation.protocols import Measurement
@@ -133,7 +143,7 @@ def row_of(
     task, data, budget = cell.task, found.data, settings.budget
     config = config_of(cell, settings)
     digest = rows.config_digest(config)
-    stored = {name: trial.stored(task, data, name, found.predictions[name]) for name in task.parts[2:]}
+    stored = {name: inference.stored(task, data, name, found.predictions[name]) for name in task.parts[2:]}
     commit, dirty = git_state()
     facts = {"weights_sha256": None, "params": None, "pretrain_step": None, "note": ""} | found.encoder
     further = [

@@ -26,7 +26,7 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.files import read_json
 from ssl_suite.core.records import Record
 from ssl_suite.data.loader import FRAME
-from ssl_suite.evaluation import encoders, items, references, task_data, tasks
+from ssl_suite.evaluation import encoders, inference, items, references, task_data, tasks
 from ssl_suite.evaluation.heads import head_class
 from ssl_suite.evaluation.heads.base import Head, Labels
 from ssl_suite.evaluation.predictions import objects
@@ -155,7 +155,6 @@ class Answers:
 
 def answers(kept: Kept, records: Sequence[Sequence[Record]]) -> Answers:
     """What a kept trial says of records; raises as ``inputs_of``."""
-    from ssl_suite.evaluation import trial
     from ssl_suite.training.distributed import processes
 
     data = inputs_of(kept, records)
@@ -164,7 +163,7 @@ def answers(kept: Kept, records: Sequence[Sequence[Record]]) -> Answers:
     learner = Learner(kept.encoder, head)
     learner.load_state_dict(kept.weights)
     with processes({"threads": None, "precision": "auto"}) as group:
-        outputs_S = trial.outputs(learner.to(group.device), data, kept.modality, "test", group)
+        outputs_S = inference.outputs(learner.to(group.device), data, kept.modality, "test", group)
     part = data.parts["test"]
     found, names = head.decode(outputs_S, data, part), data.classes
     shares, places = head.confidence(outputs_S, data, part), head.places(outputs_S, data, part)

@@ -27,10 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_suite.core import atomic
-from ssl_suite.core.batch import Batch
 from ssl_suite.core.errors import Diverged, SuiteError
 from ssl_suite.core.files import read_metrics
 from ssl_suite.data.loader import Collator, RowOrder, StepRows
@@ -39,6 +38,7 @@ from ssl_suite.evaluation import (
     encoders,
     frozen,
     head_init,
+    inference,
     kept,
     metrics,
     predictions,
@@ -342,8 +342,8 @@ def predict_parts(plan: Plan, folder: Path, threads: int | None = None) -> dict[
             learner = Learner(parts.encoder, parts.head).to(group.device)
             _load_chosen(learner, plan, folder, group.device)
             for part, path in files.items():
-                found = predict(learner, parts.data, parts.modality, part, group)
-                made = stored(plan.task, parts.data, part, {plan.seed: found})
+                found = inference.predict(learner, parts.data, parts.modality, part, group)
+                made = inference.stored(plan.task, parts.data, part, {plan.seed: found})
                 atomic.write(path, predictions.encode(made))
             if plan.keep:
                 kept.write(folder, plan, learner, parts)
@@ -351,64 +351,10 @@ def predict_parts(plan: Plan, folder: Path, threads: int | None = None) -> dict[
     return {part: predictions.decode(path.read_bytes()).by_seed[plan.seed] for part, path in files.items()}
 
 
-def stored(task: tasks.Task, data: TaskData, split: str, by_seed: Mapping[int, np.ndarray]) -> predictions.Predictions:
-    """The predictions of a split as its file will hold them."""
-    part = data.parts[split]
-    return predictions.stored(part.labels_I, by_seed, part.rows_I, data.classes, task.kind, part.clusters_I)
-
-
 def discard(folder: Path) -> None:
     """Remove a trial's checkpoints: it was not chosen, or has been tested."""
     for name in ("checkpoints", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def predict(
-    learner: Any,
-    data: TaskData,
-    modality: Modality,
-    split: str,
-    group: DistributedContext,
-    at_once: int = encode.AT_ONCE,
-) -> np.ndarray:
-    """(I,) predictions of a split's items."""
-    found = outputs(learner, data, modality, split, group, at_once)
-    return learner.objective.decode(found, data, data.parts[split])
-
-
-def outputs(
-    learner: Any,
-    data: TaskData,
-    modality: Modality,
-    split: str,
-    group: DistributedContext,
-    at_once: int = encode.AT_ONCE,
-) -> list[np.ndarray]:
-    """What the head gives of each sequence of a split, as its ``decode`` takes it."""
-    learner.eval()
-    head = learner.objective
-
-    def read(batch: Batch) -> Tensor:
-        with group.autocast():
-            return head.read(learner.encoder, batch)
-
-    ready = encode.input_mapper(learner.encoder, modality, group.device)
-    rows: encode.Granularity = "position" if head.positions else "sequence"
-    _, first_U, which_S = np.unique(data.split(split).starts_S, return_index=True, return_inverse=True)
-    sequences = encode.sequences_of(data, split, once=True)
-    found = dict(encode.run_batches(sequences, modality, group.device, lambda batch: read(ready(batch)), rows, at_once))
-    return [found[first] for first in first_U[which_S].tolist()]
-
-
-def scores(task: tasks.Task, labels_I: np.ndarray, predictions_I: np.ndarray) -> dict[str, float]:
-    """The task's metrics that are defined on these predictions."""
-    found = {}
-    for name in dict.fromkeys((*task.metrics, task.select)):
-        try:
-            found[name] = metrics.METRICS[name].compute(labels_I, predictions_I)
-        except metrics.Undefined:  # an encoder that answers everything alike has no correlation
-            continue
-    return found
 
 
 def job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, Any], group: DistributedContext) -> Job:
@@ -420,7 +366,9 @@ def job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, A
     better = metrics.METRICS[task.select].higher_is_better
 
     def evaluate(learner: Learner) -> dict[str, float]:
-        found = scores(task, data.parts["dev"].labels_I, predict(learner, data, modality, "dev", group))
+        found = inference.scores(
+            task, data.parts["dev"].labels_I, inference.predict(learner, data, modality, "dev", group)
+        )
         learner.train()
         return {f"{VALID}{name}": value for name, value in found.items()}
 

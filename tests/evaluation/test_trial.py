@@ -16,7 +16,7 @@ from transformers import AutoModel
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.data.loader import FRAME
 from ssl_suite.evaluation import budget as budgets
-from ssl_suite.evaluation import encode, items, protocols, tasks, trial
+from ssl_suite.evaluation import encode, inference, items, protocols, tasks, trial
 from ssl_suite.training import checkpoint, trainer
 from ssl_suite.training.distributed import processes
 from ssl_suite.training.learner import Learner
@@ -80,18 +80,18 @@ rate = trainer.learning_rate
 def test_the_best_on_dev_is_what_is_tested(plan: trial.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights are worth something at the first evaluation alone: the checkpoint of that step must be kept and read."""
     given = iter([0.9, 0.1])
-    real = trial.scores
-    monkeypatch.setattr(trial, "scores", lambda *parts: {"accuracy": next(given)})
+    real = inference.scores
+    monkeypatch.setattr(inference, "scores", lambda *parts: {"accuracy": next(given)})
     result = trial.run(plan, tmp_path / "a", threads=1)
     assert 0 < result["best_step"] < result["steps"] and result["dev"] == {"accuracy": 0.9}
-    monkeypatch.setattr(trial, "scores", real)
+    monkeypatch.setattr(inference, "scores", real)
     modality, data = trial.load_data(plan)
     best = tmp_path / "a" / "checkpoints" / f"step_{result['best_step']:08d}" / checkpoint.WEIGHTS
     with processes(TRAIN) as group:
         parts = trial.build(plan, group.device, tmp_path)
         learner = Learner(parts.encoder, parts.head)
         learner.load_state_dict(trial.load_file(best))
-        expected = trial.predict(learner, data, modality, "test", group)
+        expected = inference.predict(learner, data, modality, "test", group)
     np.testing.assert_array_equal(trial.predict_parts(plan, tmp_path / "a", threads=1)["test"], expected)
 
 
@@ -105,7 +105,7 @@ def test_batch_size_does_not_change_predictions(plan: trial.Plan, name: str, tmp
     with processes(TRAIN) as group:
         parts = trial.build(plan, group.device, tmp_path)
         learner = Learner(parts.encoder, parts.head)
-        sizes = [trial.predict(learner, data, modality, "test", group, count * longest) for count in (1, 7, 64)]
+        sizes = [inference.predict(learner, data, modality, "test", group, count * longest) for count in (1, 7, 64)]
     assert len(sizes[0]) == len(data.parts["test"])
     for other in sizes[1:]:
         np.testing.assert_allclose(other, sizes[0], rtol=1e-5, atol=1e-6)
@@ -159,7 +159,7 @@ def test_a_probe_reads_test_when_it_is_tested_and_no_sooner(
         parts = trial.build(probe, group.device, tmp_path / "other" / "p", ("train", "test"))
         learner = Learner(parts.encoder, parts.head)
         learner.load_state_dict(trial.load_file(best / checkpoint.WEIGHTS))  # type: ignore[operator]
-        expected = trial.predict(learner, parts.data, modality, "test", group)
+        expected = inference.predict(learner, parts.data, modality, "test", group)
     read.clear()
     np.testing.assert_array_equal(trial.predict_parts(probe, tmp_path / "p", threads=1)["test"], expected)
     assert read == ["test"]  # what the trial before has read is kept beside it

@@ -33,7 +33,7 @@ def dna_folds(paths: list[Path]) -> pa.Table:
         if strand not in seen:
             by_label[label][strand] = None
             seen.add(strand)
-    fold_of = {}
+    fold_of: dict[str, int] = {}
     for _, some in sorted(by_label.items()):
         ordered = sorted(some, key=lambda strand: hashlib.sha256(strand.encode()).digest())
         fold_of |= {strand: i % FOLDS for i, strand in enumerate(ordered)}

@@ -152,7 +152,7 @@ def _between(low: float, high: float, draw: random.Random) -> float:
 
 def _some(values: Sequence, count: int, draw: random.Random) -> list:
     """``count`` different ones in a drawn order; of ``random`` only ``random()`` is the same in every version."""
-    left, found = list(values), []
+    left, found = list(values), list[object]()
     while left and len(found) < count:
         found.append(left.pop(int(draw.random() * len(left))))
     return found

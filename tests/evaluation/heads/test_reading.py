@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from seqeval.metrics import accuracy_score
 
 from ssl_suite.core.errors import SuiteError
-from ssl_suite.evaluation import task_data, tasks, trial
+from ssl_suite.evaluation import inference, task_data, tasks, trial
 from ssl_suite.evaluation.heads.span import Span
 from ssl_suite.evaluation.heads.tagging import IGNORED
 from ssl_suite.evaluation.metrics import METRICS
@@ -108,7 +108,7 @@ def test_the_size_of_a_batch_changes_no_prediction(kind: str, encoder: str, tmp_
         learner.load_state_dict(load_file(folder / "model" / "model.safetensors"))
         longest = int(parts.data.sizes("test").max())
         made = [
-            trial.predict(learner, parts.data, parts.modality, "test", group, at_once=longest * size)
+            inference.predict(learner, parts.data, parts.modality, "test", group, at_once=longest * size)
             for size in (1, 7, 64)
         ]
     for other in made[1:]:
