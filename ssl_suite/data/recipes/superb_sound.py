@@ -68,7 +68,7 @@ def mixtures(paths: list[Path]) -> pa.Table:
     for row in superb.read(paths[0], ("speaker", "split", "audio")):
         x_S, rate = decode(row["audio"])
         assert rate == 16_000
-        word_S, part = trimmed(x_S, rate), {"valid": "dev"}.get(row["split"], row["split"])
+        word_S, part = trimmed(x_S, rate), "dev" if row["split"] == "valid" else row["split"]
         if len(word_S):
             words.setdefault(part, {}).setdefault(row["speaker"], []).append((word_S, digest(row["audio"])))
     draw, rows = random.Random(0), []
