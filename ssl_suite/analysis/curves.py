@@ -57,12 +57,19 @@ class Curve:
         return int(self.steps_P[there_P[0]]) if len(there_P) else None
 
 
-def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | None = None) -> list[Curve]:
-    """The curves of a task's rows of one budget: that with most arms, of equals the newest. An arm's newest row counts.
+def of_rows(
+    rows: Sequence[Mapping[str, Any]],
+    task: str,
+    arms: Sequence[str] | None = None,
+    budget: str | None = None,
+    first: str | None = None,
+) -> list[Curve]:
+    """The curves of a task's rows of one budget; of each arm its newest row counts.
 
     Args:
         task: a task's name, or its base.
         arms: only these.
+        budget: its name; None takes ``first`` where it has two arms, else that with most arms, of equals the newest.
 
     Raises:
         SuiteError: no row of the task has curves.
@@ -72,7 +79,7 @@ def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | 
         name = row["task"]["name"]
         if task not in (name, name.partition("@")[0]) or not row.get("curves"):
             continue
-        if arms is not None and row["arm"] not in arms:
+        if (arms is not None and row["arm"] not in arms) or budget not in (None, row["budget"]["name"]):
             continue
         parts, spent = list(row["curves"].values()), row["budget"]
         if any(part["step"] != parts[0]["step"] for part in parts):
@@ -88,9 +95,12 @@ def of_rows(rows: Sequence[Mapping[str, Any]], task: str, arms: Sequence[str] | 
     if not by_budget:
         known = sorted({row["task"]["name"] for row in rows if row.get("curves")})
         raise SuiteError(
-            f"task={task}: no row with loss curves. Measure some: ssl_suite bench NAME task={task}. "
+            f"task={task}: no row{f' of budget {budget}' * bool(budget)} with loss curves. Measure some: "
+            f"ssl_suite bench NAME task={task}. "
             f"There are curves of {', '.join(known) or 'no task'}."
         )
+    if len(by_budget.get(first or "", ())) > 1:
+        return list(by_budget[str(first)].values())
     return list(max(reversed(by_budget.values()), key=len).values())
 
 
@@ -155,19 +165,24 @@ def areas(curves: Sequence[Curve], pairs: Sequence[tuple[str, str]]) -> list[Are
 
 
 def summary(curves: Sequence[Curve], against: str = "rand") -> list[dict[str, Any]]:
-    """Where each curve ends, and when it has come as far as the arm ``against`` ends."""
+    """Where each curve ends, and after how many steps and tokens it has come as far as the arm ``against`` ends."""
     mark = next((curve.end for curve in curves if curve.arm == against), None)
-    return [
-        {
-            "arm": curve.arm,
-            "run_id": curve.run_id,
-            "seeds": len(curve.losses_SP),
-            "steps": int(curve.steps_P[-1]),
-            "end": curve.end,
-            "reaches": None if mark is None else curve.reaches(mark),
-        }
-        for curve in curves
-    ]
+    found = []
+    for curve in curves:
+        steps = None if mark is None else curve.reaches(mark)
+        tokens = None if steps is None or curve.step_tokens == 1 else round(steps * curve.step_tokens)
+        found.append(
+            {
+                "arm": curve.arm,
+                "run_id": curve.run_id,
+                "seeds": len(curve.losses_SP),
+                "steps": int(curve.steps_P[-1]),
+                "end": curve.end,
+                "reaches": steps,
+                "reaches_tokens": tokens,
+            }
+        )
+    return found
 
 
 def draw(curves: Sequence[Curve], path: Path, title: str) -> None:

@@ -21,6 +21,7 @@ LAYERS = {
 KEYS = {
     "task": Key(example="splice"),
     "arms": Key(None, example="BERT,rand"),
+    "budget": Key(None, example="decided"),
     "benchmark": Key("cross_domain"),
     "root": Key(None, example="leaderboards"),
     "out": Key(None, example="runs/curves"),
@@ -39,8 +40,9 @@ def curves(args: argparse.Namespace) -> int:
       ssl_suite analyse curves task=h3 arms=BERT,re-emb,rand out=figures
 
     settings:
-      task=NAME           a task with rows, by its name or its base; those of the budget with most arms
+      task=NAME           a task with rows, by its name or its base
       arms=A,B            only these lines; all that were trained else
+      budget=NAME         whose rows; else those of the benchmark's plan, or of the budget with most arms
       benchmark=          the rows' benchmark (default cross_domain)
       root=FOLDER         the leaderboards folder (default leaderboards)
       out=FOLDER          where curves-TASK.png and .json go (default runs/analysis)
@@ -55,8 +57,9 @@ def curves(args: argparse.Namespace) -> int:
     root = Path(given["root"]) if given["root"] else rows.default_root()
     arms = given["arms"].split(",") if given["arms"] else None
     measured = rows.read_all(root, given["benchmark"])
-    found = analysis.of_rows(measured, given["task"], arms)
-    contrasts = benchmark.of_rows(given["benchmark"], measured).contrasts
+    described = benchmark.of_rows(given["benchmark"], measured)
+    found = analysis.of_rows(measured, given["task"], arms, given["budget"], described.plan and described.plan.budget)
+    contrasts = described.contrasts
     against = next((pair.b for pair in contrasts if pair.main), "rand")
     between = analysis.areas(found, [(pair.a, pair.b) for pair in contrasts])
     folder = Path(given["out"] or "runs/analysis")
@@ -64,8 +67,10 @@ def curves(args: argparse.Namespace) -> int:
     analysis.draw(found, figure, f"{given['task']}: training loss, mean and range over seeds")
     analysis.write_numbers(found, figure.with_suffix(".json"), between, against)
     for line in analysis.summary(found, against):
-        steps = "" if line["reaches"] is None else count(line["reaches"], "step")
-        reaches = f"; as low as {against} ends after {steps}" if steps else ""
+        reaches = ""
+        if line["reaches"] is not None:
+            reaches = f"; as low as {against} ends after {count(line['reaches'], 'step')}"
+            reaches += f" ({line['reaches_tokens']:,.0f} tokens)" if line["reaches_tokens"] else ""
         size = f"{count(line['seeds'], 'seed')}, {count(line['steps'], 'step')}"
         print(f"{line['arm']:<18} {size}: ends at {line['end']:.4f}{reaches}")
     for each in between:

@@ -48,6 +48,22 @@ def test_budgets_are_not_mixed() -> None:
     warm = [row(arm, FALLING, "2026-03-01T00:00:00Z", budget={"name": "warm"}) for arm in ("rand", "specific-SSL")]
     assert {each.run_id for each in curves.of_rows(small + warm[:1], "a")} == {each["run_id"] for each in small}
     assert {each.run_id for each in curves.of_rows(small + warm, "a")} == {each["run_id"] for each in warm}  # as many
+    assert {each.run_id for each in curves.of_rows(small + warm, "a", None, "small")} == {
+        each["run_id"] for each in small
+    }
+    first = curves.of_rows(small + warm, "a", None, None, "small")  # the plan's, where it has two arms
+    assert {each.run_id for each in first} == {each["run_id"] for each in small}
+    assert len(curves.of_rows(small[:1] + warm, "a", None, None, "small")) == 2  # and not of one
+    with pytest.raises(SuiteError, match="task=a: no row of budget long with loss curves"):
+        curves.of_rows(small, "a", None, "long")
+
+
+def test_tokens_until_the_loss_of_the_other_arm_is_reached() -> None:
+    spent = {"name": "small", "tokens": 4000, "steps": 200}  # of two seeds
+    found = curves.of_rows([row("BERT", FALLING, budget=spent), row("rand", FLAT)], "a")
+    lines = {line["arm"]: line for line in curves.summary(found)}
+    assert (lines["BERT"]["reaches"], lines["BERT"]["reaches_tokens"]) == (30, 600)
+    assert lines["rand"]["reaches_tokens"] is None  # its row does not say how many a step reads
 
 
 def test_a_tenth_of_the_steps_must_be_as_low() -> None:
