@@ -144,7 +144,7 @@ def _context(board: Board) -> dict[str, Any]:
         "name": found.name,
         "words": words,
         "asked": asked,
-        "answer": words.answer(main, len(found.tasks if found.plan else first.columns)) if asked else "",
+        "answer": words.answer(main, len(found.tasks if main and main[0].verdict else first.columns)) if asked else "",
         "first": first,
         "main": figures.forest(figures.of_contrast(main, found), 0.0, signed=True) if main else None,
         "pair": main[0] if main else None,
