@@ -58,7 +58,8 @@ def curves(args: argparse.Namespace) -> int:
     arms = given["arms"].split(",") if given["arms"] else None
     measured = rows.read_all(root, given["benchmark"])
     described = benchmark.of_rows(given["benchmark"], measured)
-    found = analysis.of_rows(measured, given["task"], arms, given["budget"], described.plan and described.plan.budget)
+    planned = described.plan.budget if described.plan else None
+    found = analysis.of_rows(measured, given["task"], arms, given["budget"], planned)
     contrasts = described.contrasts
     against = next((pair.b for pair in contrasts if pair.main), "rand")
     between = analysis.areas(found, [(pair.a, pair.b) for pair in contrasts])
