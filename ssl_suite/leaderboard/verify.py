@@ -7,6 +7,7 @@ not: that the predictions are those of the encoder that the row names. Measuring
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -283,13 +284,16 @@ def _folder(root: Path) -> list[Finding]:
         findings.append(
             Finding("", "warning", f"{root} has grown to {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f} MB.")
         )
-    named = {(path.parent.name, path.stem) for path in row_files(root)}
+    named = {f"predictions/{path.parent.name}/{path.stem}.parquet" for path in row_files(root)}
+    for path in row_files(root):
+        with contextlib.suppress(SuiteError, KeyError, TypeError):  # a damaged row is found elsewhere
+            named |= {part["predictions"]["path"] for part in read(path).get("further") or ()}
     for path in sorted(files):
         place = path.relative_to(root)
         if path.name.endswith(UNFINISHED):
             findings.append(
                 Finding("", "warning", f"{place} is unfinished and counts for nothing; the next row clears it.")
             )
-        elif place.parts[0] == "predictions" and (path.parent.name, path.stem) not in named:
+        elif place.parts[0] == "predictions" and place.as_posix() not in named:
             findings.append(Finding("", "warning", f"{place} belongs to no row and counts for nothing: remove it."))
     return findings
