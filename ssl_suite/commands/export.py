@@ -3,7 +3,7 @@
 examples:
   ssl_suite export encoder=runs/first output=my-model
   ssl_suite export encoder=runs/first output=at-2000 checkpoint=2000
-  python -c "from transformers import AutoModelForMaskedLM as A; A.from_pretrained('my-model')"
+  python -c "from transformers import AutoModelForMaskedLM as A; A.from_pretrained('my-model', trust_remote_code=False)"
 
 settings:
   encoder=RUN         a run folder, or RUN@STEP for one of its checkpoints

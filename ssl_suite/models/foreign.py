@@ -32,8 +32,8 @@ OBJECTIVES = "mlm, whole_word, nsp or sop on tokens. For others start from a Mod
 KEPT = "tokenizer"  # the folder in a run's ``modality/`` with the model's own tokenizer files
 OPENING = """from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("this folder")
-model = AutoModelForMaskedLM.from_pretrained("this folder")"""
+tokenizer = AutoTokenizer.from_pretrained("this folder", trust_remote_code=False)
+model = AutoModelForMaskedLM.from_pretrained("this folder", trust_remote_code=False)"""
 
 
 def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective: Any) -> Wrapped:

@@ -22,8 +22,8 @@ LIBRARY, LARGER = "transformers", "mini"
 EXTRACTOR = "preprocessor_config.json"
 OPENING = """from transformers import AutoFeatureExtractor, AutoModel
 
-extractor = AutoFeatureExtractor.from_pretrained("this folder")
-model = AutoModel.from_pretrained("this folder")"""
+extractor = AutoFeatureExtractor.from_pretrained("this folder", trust_remote_code=False)
+model = AutoModel.from_pretrained("this folder", trust_remote_code=False)"""
 
 
 def start(folder: Path, model: Mapping[str, Any], modality: Modality, objective: Any) -> WrappedSpeech:

@@ -83,17 +83,17 @@ LAYOUTS: dict[bool, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Ten
 AUTO = {"ModernBertForMaskedLM": "AutoModelForMaskedLM", decoder_hub.CAUSAL_LM: "AutoModelForCausalLM"}
 TOKENS = """from transformers import {auto}, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("this folder")
-model = {auto}.from_pretrained("this folder")"""
+tokenizer = AutoTokenizer.from_pretrained("this folder", trust_remote_code=False)
+model = {auto}.from_pretrained("this folder", trust_remote_code=False)"""
 OF_FRAMES = """from transformers import AutoModel
 
 # Positions are frames, not tokens: embed them with frames.safetensors (preprocessor_config.json says how they are made;
 # ssl_suite.models.embedders.FrameEmbedder.before_norm does it) and give the sum: model(inputs_embeds=…).
-model = AutoModel.from_pretrained("this folder")"""
+model = AutoModel.from_pretrained("this folder", trust_remote_code=False)"""
 OF_UNITS = """from transformers import {auto}
 
 # Positions are units: the nearest entries of codebook.safetensors, as ids behind the special tokens.
-model = {auto}.from_pretrained("this folder")"""
+model = {auto}.from_pretrained("this folder", trust_remote_code=False)"""
 
 
 def opening(spec: EncoderSpec, modality: Modality, architecture: str) -> str:
