@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.05
 BUDGETS = ("smoke", "own", "brief", "warm", "small", "long", "warm_long", "paper")  # by size; "own" is any other name
-CORRELATIONS = ("spearman", "pearson", "pearson_spearman", "mcc", "mcc0")  # an uninformed answer has 0, or none
+CORRELATIONS = ("spearman", "pearson", "pearson_spearman", "mcc")  # an uninformed answer has 0, or none
 LeftOut = list[tuple[Row, str]]  # a row, and why it stands in no table
 
 

@@ -21,7 +21,6 @@ METRICS = {
     "spearman_within": "Spearman within clusters",
     "pearson": "Pearson",
     "mcc": "MCC",
-    "mcc0": "MCC",
     "f1_accuracy": "mean of F1 and accuracy",
     "pearson_spearman": "mean of Pearson and Spearman",
     "f1": "F1",

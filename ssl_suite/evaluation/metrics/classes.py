@@ -53,12 +53,6 @@ def _mcc(counts: Counts) -> float:
     return float(covariance / math.sqrt(labelled * predicted)) if labelled and predicted else math.nan
 
 
-def _mcc0(counts: Counts) -> float:
-    """As scikit-learn and GLUE's site count it: 0 where all answers are alike."""
-    value = _mcc(counts)
-    return 0.0 if math.isnan(value) else value
-
-
 def _f1(counts: Counts) -> float:
     """Of class 1 among 0 and 1."""
     if counts.classes_K[0] < 0 or counts.classes_K[-1] > 1:
@@ -86,7 +80,6 @@ def _uar(counts: Counts) -> float:
 METRICS = (
     Metric("accuracy", True, "classes", _counted(_accuracy)),
     Metric("mcc", True, "classes", _counted(_mcc)),
-    Metric("mcc0", True, "classes", _counted(_mcc0)),
     Metric("f1", True, "classes", _counted(_f1)),
     Metric("macro_f1", True, "classes", _counted(_macro_f1)),
     Metric("uar", True, "classes", _counted(_uar)),
