@@ -133,7 +133,6 @@ AGGREGATES: dict[str, Callable[..., float]] = {
     "mean": mean,
     "glue": glue,
     "human_relative": human_relative,
-    "superb_s": superb_s,
     "superb_s_official": superb_s_official,
 }
 """Of the scores, and of the settings that a benchmark's YAML gives."""

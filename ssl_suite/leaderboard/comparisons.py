@@ -21,6 +21,7 @@ from ssl_suite.evaluation.benchmark import Aggregate, Benchmark
 from ssl_suite.evaluation.rows import Row
 from ssl_suite.evaluation.significance import Draws
 from ssl_suite.leaderboard import aggregates, matrix, plans
+from ssl_suite.leaderboard.plans import NORMAL
 from ssl_suite.leaderboard.table import (
     CORRELATIONS,
     LEVEL,
@@ -37,7 +38,6 @@ from ssl_suite.leaderboard.table import (
 )
 
 DRAWS = 2000  # of the paired bootstrap, as in `board diff`
-SIDE = 1.959964  # standard errors from the middle of a 95 % interval to its end
 DrawsByLine = dict[Line, Draws]
 
 
@@ -218,7 +218,8 @@ def _cells_of(section: Section, line: Line, wanted: Sequence[str]) -> dict[str, 
 
 
 def _between_arms(section: Section, asked: Aggregate, wanted: Sequence[str]) -> Total:
-    """How far each line is from one arm to another, over the tasks on which these two are told apart.
+    """How far each line is from one arm to another, over the tasks on which these two are told apart. There is no score
+    before both are measured on all tasks: which of them enter is not known until then.
 
     The standard error of their difference is that of two independent cells, from their intervals: items that both are
     right on make the true one smaller.
@@ -230,11 +231,13 @@ def _between_arms(section: Section, asked: Aggregate, wanted: Sequence[str]) -> 
 
     def gain(task: str, cell: Cell) -> aggregates.Gain:
         column, floor = zero[task]
-        errors = [(each.high - each.low) / (2 * SIDE) for each in (cell, floor)]
+        errors = [(each.high - each.low) / (2 * NORMAL.inv_cdf(0.975)) for each in (cell, floor)]
         difference = cell.value - floor.value
         return aggregates.Gain(difference if column.higher_is_better else -difference, math.hypot(*errors))
 
     of_whole = {task: gain(task, cell) for task, (column, cell) in whole.items() if zero.get(task, (0,))[0] is column}
+    if {_base(word) for word in wanted} - set(of_whole):
+        return Total(asked.name, asked.kind, {}, asked.text)
     kept, by_line = aggregates.told_apart(of_whole), {}
     for line in section.lines if kept else ():
         cells = _cells_of(section, line, wanted)
@@ -242,9 +245,9 @@ def _between_arms(section: Section, asked: Aggregate, wanted: Sequence[str]) -> 
             gains = {task: gain(task, cells[task][1]).gain for task in kept}
             by_line[line] = aggregates.superb_s_local(gains, {task: of_whole[task] for task in kept})
     titles = {task: column.task["title"] for task, (column, _) in zero.items()}
-    left_out = [str(titles.get(_base(word), _base(word))) for word in wanted if _base(word) not in kept]
+    left_out = [titles[_base(word)] for word in wanted if _base(word) not in kept]
     note = f"Over {', '.join(titles[task] for task in kept)}." if kept else ""
     if left_out:
         arms = f"{asked.settings['whole']} is not above {asked.settings['zero']} by two standard errors"
-        note += f" Left out, because {arms} or one is not measured: {', '.join(left_out)}."
+        note += f" Left out, because {arms}: {', '.join(left_out)}."
     return Total(asked.name, asked.kind, by_line, " ".join([asked.text, note]).strip())

@@ -72,6 +72,17 @@ def test_a_line_without_a_task_has_no_score(board: Any, tmp_path: Path) -> None:
     assert set(found) == {Line("zero"), Line("half"), Line("whole")}
 
 
+def test_there_is_no_score_before_both_ends_are_measured_everywhere(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(BENCH.replace("same@x]", "same@x, late@x]"))
+    for arm, right in (("zero", 0.4), ("whole", 0.8)):
+        for name in ("one", "two", "three", "same"):
+            put(tmp_path, arm, f"{name}@x", classified(400, right))
+    put(tmp_path, "zero", "late@x", classified(400, 0.4))
+    assert not render.load(tmp_path, "mine", str(tmp_path)).sections[0].aggregates[0].by_line
+    put(tmp_path, "whole", "late@x", classified(400, 0.8))
+    assert render.load(tmp_path, "mine", str(tmp_path)).sections[0].aggregates[0].by_line[Line("whole")] == 1000
+
+
 def test_the_official_score_is_of_the_official_corpora_alone(board: Any, tmp_path: Path) -> None:
     """A task of the same name on other data is none of its columns."""
     assert not board.sections[0].aggregates[1].by_line
