@@ -302,11 +302,10 @@ def _cells(found: Any, given: Mapping[str, Any], arms: Sequence[str], columns: S
         for name in arms:
             arm = found.arms[name]
             text = given["text"] or found.text
-            if (
-                not given["arms"] and given["encoder"] is not None and arm.encoder == "{text}"
-            ):  # a control of this one's shape
+            # Beside encoder= a control of the text encoder's shape takes that one's; of random weights it would be it.
+            if not given["arms"] and given["encoder"] is not None and arm.encoder == "{text}":
                 if references.parse(given["encoder"]).kind not in ("hf", "run"):
-                    continue  # it is of random weights itself
+                    continue
                 text = given["text"] or given["encoder"]
             encoder = benchmark.encoder_of(arm, task, text, ssl)
             if encoder is None:

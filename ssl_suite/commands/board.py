@@ -59,8 +59,11 @@ def show(args: argparse.Namespace) -> int:
         print(f"There are no rows below {root}.")
     console = Console(width=None if Console().is_terminal else WIDTH)
     for name in sorted({row["benchmark"] for row in found}):
-        for table in tables(name, [row for row in found if row["benchmark"] == name], console.width):
+        made, left_out = tables(name, [row for row in found if row["benchmark"] == name], console.width)
+        for table in made:
             console.print(table)
+        if left_out:
+            print(f"{name}: {counted(left_out, 'row')} in no table; the page says why.")
     return 0
 
 
@@ -165,16 +168,17 @@ def _root(given: str | None) -> Path:
     return root
 
 
-def tables(benchmark: str, rows: Sequence[Row], width: int) -> list[Table]:
-    """Arms by tasks, a budget after the other, each in as many tables as ``width`` letters need."""
+def tables(benchmark: str, rows: Sequence[Row], width: int) -> tuple[list[Table], int]:
+    """Arms by tasks, a budget after the other, each in as many tables as ``width`` needs; and the rows in none."""
     from rich.table import Table
     from rich.text import Text
 
     from ssl_suite.evaluation.benchmark import of_rows
     from ssl_suite.leaderboard.table import arrange
 
-    made = []
-    for section in arrange(of_rows(benchmark, rows), rows, {})[0]:
+    made: list[Table] = []
+    sections, left_out = arrange(of_rows(benchmark, rows), rows, {})
+    for section in sections:
         heads = {column: _head(column) for column in section.columns}
         cells = {place: _cell(cell) for place, cell in section.cells.items()}
         label = _width([line.arm for line in section.lines])
@@ -189,7 +193,7 @@ def tables(benchmark: str, rows: Sequence[Row], width: int) -> list[Table]:
                 if any(scores):
                     table.add_row(Text(f"{line.arm}\n{line.variant}".strip()), *map(Text, scores))
             made.append(table)
-    return made
+    return made, len(left_out)
 
 
 def _width(texts: Iterable[str]) -> int:

@@ -94,6 +94,7 @@ def test_the_row_is_shown_that_the_page_shows(capsys: pytest.CaptureFixture[str]
     _, out, _ = call(capsys, "show", f"root={tmp_path}")
     value = rows.read(tmp_path / "rows/cross_domain/a.json")["metrics"][0]["value"]
     assert f"{value:.3f}" in out and "1.000" not in out
+    assert out.splitlines()[-1] == "cross_domain: 1 row in no table; the page says why."
     add(tmp_path, classified(right=1.0, **big), run_id="c", encoder__ref="runs/[one]")
     _, out, _ = call(capsys, "show", f"root={tmp_path}")
     found = [cells(line) for line in out.splitlines() if line[:1] == "│"]
