@@ -38,7 +38,6 @@ settings:
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -47,6 +46,7 @@ from typing import Any
 
 from ssl_suite.commands.words import Key, parse_words
 from ssl_suite.core.errors import SuiteError, nearest
+from ssl_suite.core.machine import usable_cores
 from ssl_suite.core.wording import count, duration
 
 SECONDS = 60.0  # between two lines of progress without a terminal
@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
     arms, columns = _arms(found, given), _tasks(found, given, settings)
     if given["pretrain"] == "true":
         asked = {word for name in arms for task in columns for word in benchmark.words_of(found.arms[name], task)}
-        given |= _pretrained(found, given, settings, asked, args.plan, jobs or 1)
+        given |= _pretrained(found, given, settings, asked, args.plan, jobs or _at_once())
     cells = _distinct(_cells(found, given, arms, columns))
     named = sum(cell.encoder == given["encoder"] for cell in cells)
     phases = [cells[:named], cells[named:]] if named else [cells]
@@ -155,12 +155,17 @@ def _jobs(given: Mapping[str, Any]) -> int | None:
     if given["threads"] not in (None, 1):
         raise SuiteError(f"threads={given['threads']} and jobs={word}: cells side by side take one thread each.")
     if word == "auto":
-        import torch
-
-        return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+        return _at_once()
     if not word.isdigit() or int(word) < 1:
         raise SuiteError(f"jobs={word} should be auto or a whole number of at least 1.")
     return int(word)
+
+
+def _at_once() -> int:
+    """Processes of one thread that this machine has room for: one where they would share a GPU."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else usable_cores()
 
 
 class View:
