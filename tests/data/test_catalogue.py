@@ -72,7 +72,7 @@ def test_joint_entries_are_made_of_the_single_ones(entries: dict[str, Entry]) ->
         for item in entry.source.files
         if len(entry.source.files) == 1 or entry.name == "debian_docs"
     }
-    for name, count in (("en_core", 3), ("en_mix", 6), ("speech_mix", 7), ("speech_mix_clean", 5)):
+    for name, count in (("en_core", 3), ("en_mix", 6), ("speech_mix_clean", 5)):
         files = entries[name].source.files
         assert len(files) == count
         assert all(known[item.file] == (item.bytes, item.sha256) for item in files)

@@ -100,12 +100,12 @@ def test_an_unknown_benchmark_is_told_before_anything_is_prepared(capsys: pytest
 def test_the_clean_mix_has_nothing_of_superb_and_transfer_nothing_of_its_tasks() -> None:
     columns = benchmark.tasks_of(benchmark.load("superb"), None, tasks.task_folders())
     speech, found = build(MODALITIES, "modality", {"name": "speech"}), {}
-    for name in ("speech_mix_clean", "speech_mix"):
+    for name in ("speech_mix_clean", "fsdd"):
         data = compose(["modality=speech", f"data={name}", f"data.root={os.environ['SSL_DATA_DIR']}"])["data"]
         found[name] = overlap.compare(speech, data, columns)
     assert all(row["shared_records"] == row["shared_speakers"] == 0 for row in found["speech_mix_clean"])
     assert all(row["records"] for row in found["speech_mix_clean"])
-    old = {(row["task"], row["split"]): row["shared_records"] for row in found["speech_mix"]}
+    old = {(row["task"], row["split"]): row["shared_records"] for row in found["fsdd"]}
     assert old["ks@fsdd_speakers", "test"] == 900  # its own official split holds out takes, not speakers
     transfer = benchmark.load("transfer")
     words = ["modality=speech", *transfer.pretrain["speech"], f"data.root={os.environ['SSL_DATA_DIR']}"]
