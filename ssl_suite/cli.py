@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from ssl_suite import __version__
+from ssl_suite.commands.analyses import ANALYSES
 from ssl_suite.core.errors import SuiteError, nearest, one_line_when_memory_is_full
 
 COMMANDS = {
@@ -30,8 +31,7 @@ COMMANDS = {
     "predict": "ssl_suite.commands.predict:main",
     "export": "ssl_suite.commands.export:main",
     "bench": "ssl_suite.commands.bench:main",
-    "analyse curves": "ssl_suite.commands.analyse:curves",
-    "analyse layers": "ssl_suite.commands.analyse:layers",
+    **{f"analyse {name}": place for name, place in ANALYSES.items()},
     "board show": "ssl_suite.commands.board:show",
     "board verify": "ssl_suite.commands.board:verify",
     "board diff": "ssl_suite.commands.board:diff",
