@@ -19,12 +19,11 @@ from ssl_suite.core.faults import BadRecord
 from ssl_suite.core.records import Encoded, Record, Vocabulary
 from ssl_suite.core.rng import Rng
 from ssl_suite.core.schema import STRICT, Share
-from ssl_suite.modalities import music_decode, music_files, music_grid, music_tokens, music_views
+from ssl_suite.modalities import music_decode, music_files, music_tokens, music_views
 from ssl_suite.modalities.base import Modality
 from ssl_suite.modalities.music_bpe import Bpe
 
 FIRST = music_tokens.FIRST
-WRITERS = {"remi": music_tokens.remi, "tsd": music_tokens.tsd}
 GRAM = 8  # intervals of a near-duplicate feature: two pieces by one composer share few, two copies most
 FEWEST = 16  # intervals by which a piece is known; below, all of its tokens count
 
@@ -72,7 +71,7 @@ class Music(Modality):
             raise SuiteError("modality.tempos=1 should be 0, or 2 to 256.")
         self._miditok: Any = None
         if self.tokenizer != "pitch":
-            self._miditok = music_grid.tokenizer(
+            self._miditok = music_tokens.tokenizer(
                 self.tokenizer, self.resolution, self.velocities, self.tempos, self.programs
             )
         self._ids = music_tokens.ids_of(self._miditok)
@@ -110,7 +109,7 @@ class Music(Modality):
         """Train the BPE, unless it has been trained or loaded; without one ``records`` are not touched."""
         if self.vocab_size is None or self._bpe is not None:
             return
-        chosen = music_grid.tokenizer(self.tokenizer, self.resolution, self.velocities, self.tempos, self.programs)
+        chosen = music_tokens.tokenizer(self.tokenizer, self.resolution, self.velocities, self.tempos, self.programs)
         self._take(Bpe.trained((self._base_or_nothing(record) for record in records), chosen, self.vocab_size))
 
     def _base_or_nothing(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
@@ -150,9 +149,9 @@ class Music(Modality):
             )
         if self.tokenizer == "pitch":
             return music_tokens.pitches(piece), np.zeros(0, np.int64), counts
-        grid = music_grid.snap(piece, self._miditok, not whole)
-        counts["repeated notes left out"] = grid.repeated
-        values, bounds = WRITERS[self.tokenizer](grid, self._ids, self._miditok, self.programs)
+        values, bounds = music_tokens.encoded(piece, self._miditok, not whole)
+        written = sum(int(self._ids.has(kind, values).sum()) for kind in ("Pitch", "PitchDrum"))
+        counts["repeated notes left out"] = len(piece.time) - counts["percussion left out"] - written
         return values, bounds, counts
 
     def _flat(self, values: np.ndarray) -> np.ndarray:
@@ -199,7 +198,7 @@ class Music(Modality):
             values_N, batch, rng, ids.range("Pitch"), self.transpose_down, self.transpose_up
         )
         if self.tempo > 0 and self.tempos:
-            step = np.log(music_grid.TEMPO_RANGE[1] / music_grid.TEMPO_RANGE[0]) / (self.tempos - 1)
+            step = np.log(music_tokens.TEMPO_RANGE[1] / music_tokens.TEMPO_RANGE[0]) / (self.tempos - 1)
             most = round(np.log1p(self.tempo) / step)
             values_N = music_views.scale(values_N, batch, rng, ids.range("Tempo"), most)
         if self.velocity > 0 and self.velocities:
@@ -241,7 +240,6 @@ class Music(Modality):
         tokenizers.write(found, folder, self.max_length)
         if self.tokenizer in ("remi", "tsd"):
             settings = (self._bpe.miditok if self._bpe is not None else self._miditok).to_dict()
-            settings["config"]["remove_duplicated_notes"] = True  # done here by NumPy, by miditok only if it is told to
             text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
             (folder / "miditok.json").write_text(text, encoding="utf-8")
 
@@ -255,7 +253,7 @@ class Music(Modality):
 
         vocabulary = tokenizers.read(folder).get_vocab()
         if self.vocab_size is not None:
-            self._take(Bpe.load(folder / "miditok.json", music_grid.CLASSES[self.tokenizer], self._ids.tokens))
+            self._take(Bpe.load(folder / "miditok.json", music_tokens.CLASSES[self.tokenizer], self._ids.tokens))
         if vocabulary != {token: i for i, token in enumerate(self.vocabulary.tokens)}:
             raise SuiteError(
                 f"{folder}: tokeniser has other tokens than modality.tokenizer={self.tokenizer} with these settings "
