@@ -81,11 +81,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(settings: dict[str, Any]) -> str:
-    """Embed and write.
-
-    Returns:
-        What was done, in one line.
-    """
+    """Embed and write. Returns what was done, in one line."""
     from ssl_suite.core.faults import FaultCounter
     from ssl_suite.evaluation import vector_files
     from ssl_suite.evaluation.embedding import embed

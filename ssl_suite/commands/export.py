@@ -44,14 +44,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(settings: dict[str, Any]) -> tuple[Path, str]:
-    """Export one checkpoint of a run.
-
-    Returns:
-        The folder, and the lines of Python that open it.
-
-    Raises:
-        SuiteError: no such run or checkpoint, or an output that is something else than an earlier export.
-    """
+    """Export one checkpoint of a run. Returns the folder, and the lines of Python that open it. Raises SuiteError: no
+    such run or checkpoint, or an output that is something else than an earlier export."""
     folder = Path(settings["output"]).expanduser()
     atomic.check_own(folder, "output")
     from ssl_suite.training import build, restore

@@ -48,11 +48,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(settings: dict[str, Any], sequences: list[str]) -> list[dict[str, Any]]:
-    """For each sequence its masks, and for each mask the likeliest tokens.
-
-    Returns:
-        ``{"sequence", "masks": [{"position", "tokens": [{"token", "probability"}]}]}``; positions count tokens from 1.
-    """
+    """For each sequence its masks, and for each mask the likeliest tokens. Returns ``{"sequence", "masks":
+    [{"position", "tokens": [{"token", "probability"}]}]}``; positions count tokens from 1."""
     from ssl_suite.commands.embed import device
     from ssl_suite.training import restore
 
@@ -74,12 +71,9 @@ def run(settings: dict[str, Any], sequences: list[str]) -> list[dict[str, Any]]:
 
 
 def ids_of(modality: Modality, sequence: str, number: int) -> list[int]:
-    """Token ids; each [MASK] hides one token, and what stands between two is encoded by itself.
-
-    Raises:
-        SuiteError: letters that the modality does not know, a piece too short for a token, or more tokens than the
-            model's window holds.
-    """
+    """Token ids; each [MASK] hides one token, and what stands between two is encoded by itself. Raises SuiteError:
+    letters that the modality does not know, a piece too short for a token, or more tokens than the model's window
+    holds."""
     from ssl_suite.core.records import Record
 
     ids: list[int] = []

@@ -95,12 +95,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Generated]]:
-    """Generate ``samples`` sequences from each prompt, or from [CLS] where there is none.
-
-    Raises:
-        SuiteError: an encoder that cannot write, a prompt of another modality or one that does not fit, settings out
-            of range, or an output that does not go with the modality.
-    """
+    """Generate ``samples`` sequences from each prompt, or from [CLS] where there is none. Raises SuiteError: an encoder
+    that cannot write, a prompt of another modality or one that does not fit, settings out of range, or an output that
+    does not go with the modality."""
     from ssl_suite.commands.embed import device
     from ssl_suite.models.generate import causal_model, generate
     from ssl_suite.training import restore
@@ -130,11 +127,8 @@ def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Gene
 
 
 def starting_points(modality: Modality, prompts: list[str], settings: dict[str, Any]) -> list[list[int]]:
-    """The ids of every prompt: those typed, then that of ``prompt=FILE``.
-
-    Raises:
-        SuiteError: a prompt that the modality cannot read, or that is shorter than a token.
-    """
+    """The ids of every prompt: those typed, then that of ``prompt=FILE``. Raises SuiteError: a prompt that the modality
+    cannot read, or that is shorter than a token."""
     from ssl_suite.commands.fill import shorten
     from ssl_suite.core.faults import FaultCounter
     from ssl_suite.core.records import Record

@@ -48,10 +48,7 @@ def main(args: argparse.Namespace) -> int:
 
 def run(given: dict[str, Any]) -> list[dict[str, Any]]:
     """Of each item ``inputs``, ``prediction``, ``probability`` (None of values) and of an answer ``place`` in letters.
-
-    Raises:
-        SuiteError: no such trial, one of another task, or a file that cannot be read.
-    """
+    Raises SuiteError: no such trial, one of another task, or a file that cannot be read."""
     from ssl_suite.core.records import Record
     from ssl_suite.evaluation import kept
 

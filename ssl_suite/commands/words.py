@@ -31,11 +31,8 @@ class Key:
 
 
 def parse_words(words: Sequence[str], keys: Mapping[str, Key]) -> dict[str, Any]:
-    """Every key's value, from the words and the defaults.
-
-    Raises:
-        SuiteError: a word that is not ``key=value``, an unknown, repeated or missing key, or a value out of place.
-    """
+    """Every key's value, from the words and the defaults. Raises SuiteError: a word that is not ``key=value``, an
+    unknown, repeated or missing key, or a value out of place."""
     given: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")

@@ -49,8 +49,7 @@ def majority(train_labels_I: np.ndarray, n: int, regression: bool) -> np.ndarray
 
     Correlations with a constant are undefined, and so is Matthews' coefficient: ``metrics`` says so.
 
-    Raises:
-        SuiteError: no training labels.
+    Raises SuiteError: no training labels.
     """
     labels_I = np.asarray(train_labels_I)
     if not len(labels_I):
@@ -83,8 +82,7 @@ def kmer(
         select: the metric that chooses on dev: accuracy, or spearman, unless named.
         sep: between the two texts of a pair, whose n-grams are then a, b, |a - b| and a * b.
 
-    Raises:
-        SuiteError: one class only; an empty part; no text as long as the shortest n-gram; lengths that differ.
+    Raises SuiteError: one class only; an empty part; no text as long as the shortest n-gram; lengths that differ.
     """
     parts = [train_texts, dev_texts, test_texts]
     if not all(len(part) for part in parts):
@@ -109,8 +107,7 @@ def linear_probe(
     Args:
         select: as in ``kmer``.
 
-    Raises:
-        SuiteError: one class only; an empty part; lengths or widths that differ; features that are not finite.
+    Raises SuiteError: one class only; an empty part; lengths or widths that differ; features that are not finite.
     """
     _, parts = _standardised("linear probe", train_XD, dev_XD, test_XD)
     strengths = PROBE_STRENGTHS if regression else PROBE_INVERSE_STRENGTHS
@@ -134,8 +131,7 @@ def linear_map(
         outputs: C.
         select: as in ``kmer``.
 
-    Raises:
-        SuiteError: as ``linear_probe`` does.
+    Raises SuiteError: as ``linear_probe`` does.
     """
     regression = np.asarray(labels).dtype.kind == "f"
     scaler, (train, dev) = _standardised("linear map", train_XD, dev_XD)
@@ -184,8 +180,7 @@ def knn(
         train_XD, test_XD: raw features; they are scaled to unit length here. A vector of zeros is at cosine 0 from all.
         block: similarities computed at once, 8 bytes each; memory grows with it, the result does not depend on it.
 
-    Raises:
-        SuiteError: an empty part; widths that differ; features that are not finite.
+    Raises SuiteError: an empty part; widths that differ; features that are not finite.
     """
     width = np.asarray(train_XD).shape[-1]
     bank_ND = _unit(_features("kNN: training", train_XD, width))

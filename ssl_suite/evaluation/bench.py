@@ -133,11 +133,8 @@ def measure_cell(cell: Cell, settings: Settings, say: Say) -> Path:
 def row_of(
     found: Measurement, cell: Cell, settings: Settings
 ) -> tuple[dict[str, Any], dict[str, predictions.Predictions]]:
-    """The row of a measurement, and by part the predictions that it is computed from.
-
-    Raises:
-        Undefined: its main metric has no value on these predictions.
-    """
+    """The row of a measurement, and by part the predictions that it is computed from. Raises Undefined: its main metric
+    has no value on these predictions."""
     from ssl_suite.training.finish import git_state
 
     task, data, budget = cell.task, found.data, settings.budget
@@ -209,11 +206,7 @@ def task_block(task: tasks.Task, found: Measurement) -> dict[str, Any]:
 
 
 def scored(task: tasks.Task, stored: predictions.Predictions) -> list[dict[str, Any]]:
-    """The task's metrics, those that are undefined left out.
-
-    Raises:
-        Undefined: the main one is.
-    """
+    """The task's metrics, those that are undefined left out. Raises Undefined: the main one is."""
     entries = []
     for name in task.metrics:
         try:
@@ -294,11 +287,7 @@ def paths(outcomes: list[Outcome]) -> list[Path]:
 
 
 def rows_or_fault(outcomes: list[Outcome]) -> list[Path]:
-    """The files of the rows.
-
-    Raises:
-        SuiteError: not one cell could be measured; the reason of the first.
-    """
+    """The files of the rows. Raises SuiteError: not one cell could be measured; the reason of the first."""
     if found := paths(outcomes):
         return found
     first = outcomes[0].fault if outcomes else "No arm was left to measure: give ssl.MODALITY=RUN, or other arms=."

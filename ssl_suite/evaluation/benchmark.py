@@ -138,11 +138,7 @@ class Benchmark(_Block):
 
 
 def path_of(name: str, own: str | Path | None = None) -> Path:
-    """The file of a benchmark.
-
-    Raises:
-        SuiteError: there is none; the nearest is offered.
-    """
+    """The file of a benchmark. Raises SuiteError: there is none; the nearest is offered."""
     folders = [Path(own).expanduser()] if own else []
     folders.append(resources.folder("conf") / "bench")
     for folder in folders:
@@ -155,11 +151,8 @@ def path_of(name: str, own: str | Path | None = None) -> Path:
 
 
 def load(name: str, own: str | Path | None = None) -> Benchmark:
-    """A benchmark, checked but for its tasks' files.
-
-    Raises:
-        SuiteError: it does not exist, or a key or value is wrong; the nearest is offered.
-    """
+    """A benchmark, checked but for its tasks' files. Raises SuiteError: it does not exist, or a key or value is wrong;
+    the nearest is offered."""
     path = path_of(name, own)
     content = read_yaml(path)
     if isinstance(content, dict):
@@ -212,8 +205,7 @@ def tasks_of(
     Args:
         say: takes the fault of a task that is wrong, and the others go on; without it the first stops all.
 
-    Raises:
-        SuiteError: there is no such task, or it is wrong; with ``say``, if that is so of all.
+    Raises SuiteError: there is no such task, or it is wrong; with ``say``, if that is so of all.
     """
     found: list[tasks.Task] = []
     faults: list[SuiteError] = []

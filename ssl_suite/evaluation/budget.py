@@ -105,8 +105,7 @@ def load(name: str, overrides: Mapping[str, str] | None = None) -> Budget:
     Args:
         overrides: values as the command line has them, by key; they are recorded.
 
-    Raises:
-        SuiteError: no such budget, a key that does not exist (with the nearest), or a value of the wrong kind.
+    Raises SuiteError: no such budget, a key that does not exist (with the nearest), or a value of the wrong kind.
     """
     if name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()

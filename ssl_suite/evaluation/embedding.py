@@ -62,8 +62,7 @@ def embed(
         batch_tokens: positions of a forward pass.
         report: takes the tokens of each forward pass when it is done.
 
-    Raises:
-        SuiteError: the encoder has no such layer, or no [CLS].
+    Raises SuiteError: the encoder has no such layer, or no [CLS].
     """
     check(encoder, pooling, layer)
     sum_D: Any = 0.0

@@ -51,8 +51,7 @@ def modality_for(reference: Reference, section: Mapping[str, Any], task: str) ->
         section: the task's ``modality`` section, complete.
         task: its name, for messages.
 
-    Raises:
-        SuiteError: the run is of another modality.
+    Raises SuiteError: the run is of another modality.
     """
     if reference.kind == "hf" and section["name"] == "text":
         section = {**section, "tokenizer": HF + reference.name}
@@ -90,8 +89,7 @@ def open_encoder(
         keep_special: [CLS], [SEP], … keep the text encoder's own embeddings under ``+map``; False maps them onto
             random words as well, as the original experiment did.
 
-    Raises:
-        SuiteError: it cannot be opened, or does not fit the modality.
+    Raises SuiteError: it cannot be opened, or does not fit the modality.
     """
     torch.manual_seed(seed)
     opened = OPENERS[reference.kind](reference, modality, seed, scratch, dropout, keep_special)
@@ -100,11 +98,8 @@ def open_encoder(
 
 
 def open_causal(reference: Reference, modality: Modality) -> Opened:
-    """A causal language model with its head, a ``causal.Causal`` in the place of an encoder.
-
-    Raises:
-        SuiteError: it cannot be opened, or has no such head.
-    """
+    """A causal language model with its head, a ``causal.Causal`` in the place of an encoder. Raises SuiteError: it
+    cannot be opened, or has no such head."""
     from ssl_suite.evaluation import causal
 
     model, step, note = causal.open_model(reference, modality)
@@ -140,11 +135,8 @@ def _run(
 
 
 def reembedded(encoder: Any, modality: Modality) -> Any:
-    """The blocks of an encoder under a fresh embedder for another modality.
-
-    Raises:
-        SuiteError: it is not this suite's transformer.
-    """
+    """The blocks of an encoder under a fresh embedder for another modality. Raises SuiteError: it is not this suite's
+    transformer."""
     from ssl_suite.models.embedders import embedder
     from ssl_suite.models.encoder import Encoder
 
@@ -234,11 +226,8 @@ OPENERS = {"run": _run, "hf": _hf, "random": _random, "cnn": _cnn, "fbank": _fba
 
 
 def identity(reference: Reference) -> str:
-    """What tells an encoder from another one whose folder is called the same: a digest of its files.
-
-    Raises:
-        SuiteError: a run without a checkpoint.
-    """
+    """What tells an encoder from another one whose folder is called the same: a digest of its files. Raises SuiteError:
+    a run without a checkpoint."""
     from ssl_suite.data.cache import content_hash
     from ssl_suite.training import checkpoint, restore
 

@@ -248,11 +248,7 @@ def position_features(
 
 
 def one_layer(data: TaskData, mix: LayerMix | PositionMix, layer: int) -> tuple[TaskData, LayerMix | PositionMix]:
-    """The same features of one hidden state alone, and what reads them.
-
-    Raises:
-        SuiteError: there is no such layer.
-    """
+    """The same features of one hidden state alone, and what reads them. Raises SuiteError: there is no such layer."""
     count, width = len(mix.weights_L), mix.width
     if not 0 <= layer < count:
         raise SuiteError(f"layer={layer} should be from 0 (the embedder's output) to {count - 1}.")

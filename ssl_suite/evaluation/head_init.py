@@ -44,9 +44,8 @@ def linear(
         stop: asked between forward passes.
         kept: a file that holds the map, or will: the trials of one start differ in their rates alone.
 
-    Raises:
-        SuiteError: one class only, or vectors that are not finite.
-        KeyboardInterrupt: it was asked to stop; nothing is kept.
+    Raises SuiteError: one class only, or vectors that are not finite. Raises KeyboardInterrupt: it was asked to stop;
+    nothing is kept.
     """
     head = learner.objective
     if kept is not None and kept.is_file():

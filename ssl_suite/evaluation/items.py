@@ -208,11 +208,7 @@ def continued(modality: Modality, record: Record, prompt: str) -> Any:
 
 
 def encoded(modality: Modality, record: Record) -> np.ndarray:
-    """The record's values.
-
-    Raises:
-        BadRecord: as ``Modality.encode``, and where it encodes to nothing.
-    """
+    """The record's values. Raises BadRecord: as ``Modality.encode``, and where it encodes to nothing."""
     values = modality.encode(record).values
     if not len(values):
         raise BadRecord(f"{record.source}: record '{record.name}' encodes to nothing; remove it.", "too short")

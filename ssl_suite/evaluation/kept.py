@@ -60,11 +60,8 @@ class Kept:
 
 
 def write(folder: Path, plan: Plan, learner: Learner, parts: TrialComponents) -> Path:
-    """Keep a trial whose chosen weights the learner has; returns the folder.
-
-    Raises:
-        SuiteError: its encoder is frozen, of which a trial has no weights.
-    """
+    """Keep a trial whose chosen weights the learner has; returns the folder. Raises SuiteError: its encoder is frozen,
+    of which a trial has no weights."""
     if plan.protocol == "probe":
         raise SuiteError("keep=true is for encoders that are tuned; leave it out with protocol=probe.")
     task, out, reference = plan.task, folder / MODEL, references.parse(plan.encoder)
@@ -91,11 +88,8 @@ def write(folder: Path, plan: Plan, learner: Learner, parts: TrialComponents) ->
 
 
 def read(folder: str | Path) -> Kept:
-    """A kept trial by its folder, or by the ``model`` in it.
-
-    Raises:
-        SuiteError: there is none, or what its encoder was made of is not where it was.
-    """
+    """A kept trial by its folder, or by the ``model`` in it. Raises SuiteError: there is none, or what its encoder was
+    made of is not where it was."""
     place = Path(folder).expanduser()
     place = place if (place / FACTS).is_file() else place / MODEL
     if not (place / FACTS).is_file():
@@ -118,11 +112,7 @@ def read(folder: str | Path) -> Kept:
 
 
 def inputs_of(kept: Kept, records: Sequence[Sequence[Record]]) -> TaskData:
-    """The items of records (one an input of the task) as the part ``test``.
-
-    Raises:
-        BadRecord: one cannot be read.
-    """
+    """The items of records (one an input of the task) as the part ``test``. Raises BadRecord: one cannot be read."""
     task, modality = replace(kept.task, cluster=None), kept.modality
     layout = kept.head.layout[len(task.inputs) - 1]()
     found = {

@@ -52,8 +52,7 @@ def compare(modality: Modality, data: Mapping[str, Any], some: Iterable[Task]) -
     Args:
         data: the ``data`` section of a configuration. Records that it marks as test are not in it: no run reads them.
 
-    Raises:
-        SuiteError: the data, or those of a task, are not here or cannot be read.
+    Raises SuiteError: the data, or those of a task, are not here or cannot be read.
     """
     mine, found = of_data(modality, data), []
     for task in some:

@@ -60,11 +60,7 @@ class Kind:
 
 
 def finite(x_I: Any, what: str) -> np.ndarray:
-    """Float64 numbers.
-
-    Raises:
-        SuiteError: one is NaN or infinite.
-    """
+    """Float64 numbers. Raises SuiteError: one is NaN or infinite."""
     x_I = np.asarray(x_I, dtype=np.float64)
     if bad := int((~np.isfinite(x_I)).sum()):
         raise SuiteError(f"{bad} of the {x_I.size:,} {what} are NaN or infinite: no row is written for them.")
@@ -151,9 +147,8 @@ def stored(
     Args:
         kind: a key of ``KINDS``; without one ``classes`` where there are any, else ``values``.
 
-    Raises:
-        SuiteError: a number is NaN or infinite, or there are too many classes to store.
-        ValueError: lengths differ, an item comes twice, or a class number has no class (a defect of the caller).
+    Raises SuiteError: a number is NaN or infinite, or there are too many classes to store. Raises ValueError: lengths
+    differ, an item comes twice, or a class number has no class (a defect of the caller).
     """
     kind = kind or ("classes" if classes else "values")
     items_I = np.asarray(items_I)

@@ -51,8 +51,7 @@ def sources(
     ``place`` has ``root`` and ``cache`` of the data. Budget ``smoke`` takes the samples that come with the package in
     the place of data sets. ``{ssl.NAME}`` in a word is the run of another one, which is made first.
 
-    Raises:
-        SuiteError: there is no such other one before it.
+    Raises SuiteError: there is no such other one before it.
     """
     made, runs = [], dict(given)
     for name, words in found.pretrain.items():
@@ -84,14 +83,8 @@ def needed(made: Sequence[Source], names: Collection[str]) -> list[Source]:
 
 
 def run(wanted: Sequence[Source], jobs: int, say: Callable[[str], None]) -> dict[str, str]:
-    """Train those that are missing, ``jobs`` at a time.
-
-    Returns:
-        By name the run folder.
-
-    Raises:
-        SuiteError: one failed, with its last line; those beside it have saved.
-    """
+    """Train those that are missing, ``jobs`` at a time. Returns by name the run folder. Raises SuiteError: one failed,
+    with its last line; those beside it have saved."""
     waiting = [source for source in wanted if not source.done]
     running: dict[Source, subprocess.Popen] = {}
     told = began = time.monotonic()

@@ -67,8 +67,7 @@ def measure(plan: Plan, out: Path, say: Say, threads: int | None = None) -> Meas
         out: folder of the trials.
         say: takes a line after each.
 
-    Raises:
-        SuiteError: an encoder that does not fit, bad data, no trial with a defined score.
+    Raises SuiteError: an encoder that does not fit, bad data, no trial with a defined score.
     """
     check(plan)
     began = time.monotonic()
@@ -123,11 +122,7 @@ class Trials:
 
     def choose_rate(self) -> tuple[float, dict[float, float | None]]:
         """The rate that is best on dev with the first seeds, and the scores of all; the others' weights are removed. A
-        rate that loses a trial is not chosen.
-
-        Raises:
-            SuiteError: no rate has a score.
-        """
+        rate that loses a trial is not chosen. Raises SuiteError: no rate has a score."""
         budget, task = self.plan.budget, self.plan.task
         seeds = budget.seeds[: budget.rate_seeds]
         per_lr = {lr: mean_score([self.run(lr, seed) for seed in seeds]) for lr in budget.lr}
@@ -145,11 +140,8 @@ class Trials:
         return chosen, per_lr
 
     def predict(self, lr: float) -> dict[str, dict[int, np.ndarray]]:
-        """By part and seed the predictions of all seeds, once each has something to test.
-
-        Raises:
-            SuiteError: a seed has not.
-        """
+        """By part and seed the predictions of all seeds, once each has something to test. Raises SuiteError: a seed has
+        not."""
         for seed in self.plan.budget.seeds:
             if (lr, seed) not in self.done:
                 self.run(lr, seed)

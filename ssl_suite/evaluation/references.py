@@ -81,11 +81,7 @@ def modality_source(reference: Reference) -> str:
 
 
 def parse(text: str) -> Reference:
-    """Read an ``encoder=``.
-
-    Raises:
-        SuiteError: an unknown addition, or one that this kind does not take.
-    """
+    """Read an ``encoder=``. Raises SuiteError: an unknown addition, or one that this kind does not take."""
     base = text
     words: list[str] = []
     while match := re.fullmatch(rf"(.+)\+(map(?:=[0-9]+)?|{'|'.join(ADDITIONS[1:])})", base):

@@ -148,8 +148,7 @@ def validate(row: Any, where: str | Path | None = None) -> None:
     Args:
         where: named in the error; default: the row's run_id.
 
-    Raises:
-        SuiteError: the first fault, in one line.
+    Raises SuiteError: the first fault, in one line.
     """
     where = str(where or f"row {row.get('run_id', '?') if isinstance(row, dict) else '?'}")
     if not isinstance(row, Mapping):

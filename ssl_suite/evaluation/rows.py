@@ -59,8 +59,7 @@ def read_predictions(root: Path, row: Mapping[str, Any], said: Mapping[str, Any]
     Args:
         said: the block that names the file; default the row's ``predictions``.
 
-    Raises:
-        SuiteError: the file is missing, outside ``root``, not the one the row was written with, or cannot be read.
+    Raises SuiteError: the file is missing, outside ``root``, not the one the row was written with, or cannot be read.
     """
     name, said = row["run_id"], said or row["predictions"]
     path = Path(root) / said["path"]
@@ -92,12 +91,10 @@ def write(root: Path, row: Mapping[str, Any], predictions: Mapping[str, Predicti
         row: without ``predictions``; ``schema_version`` and ``created`` are added when they are missing.
         predictions: as ``predictions.stored`` gives them, of ``test`` and of each of the row's further parts.
 
-    Returns:
-        the row's file.
+    Returns the row's file.
 
-    Raises:
-        SuiteError: the run_id is taken, the row is not valid, or the disk refuses.
-        ValueError: seeds or counts are not those of the row (a defect of the caller).
+    Raises SuiteError: the run_id is taken, the row is not valid, or the disk refuses. Raises ValueError: seeds or
+    counts are not those of the row (a defect of the caller).
     """
     root = Path(root)
     files: dict[str, tuple[dict[str, Any], bytes]] = {}
@@ -139,11 +136,8 @@ def write(root: Path, row: Mapping[str, Any], predictions: Mapping[str, Predicti
 
 
 def read_manifest(root: Path) -> list[dict[str, str]]:
-    """The rows that were ever added, in order: ``row`` (its file) and ``sha256``; [] where there is no manifest.
-
-    Raises:
-        SuiteError: a line is damaged, or the chain of their digests is broken: a line was changed, moved or taken out.
-    """
+    """The rows that were ever added, in order: ``row`` (its file) and ``sha256``; [] where there is no manifest. Raises
+    SuiteError: a line is damaged, or the chain of their digests is broken: a line was changed, moved or taken out."""
     path = Path(root) / MANIFEST
     if not path.is_file():
         return []
@@ -201,11 +195,7 @@ def benchmarks(root: Path) -> list[str]:
 
 
 def row_files(root: Path, benchmark: str | None = None) -> list[Path]:
-    """The files of all rows, or of one benchmark's, in order.
-
-    Raises:
-        SuiteError: no row is of this benchmark.
-    """
+    """The files of all rows, or of one benchmark's, in order. Raises SuiteError: no row is of this benchmark."""
     known = benchmarks(root)
     if benchmark is not None and benchmark not in known:
         there = nearest(benchmark, known) or f" There are no rows below {root}."
@@ -214,11 +204,8 @@ def row_files(root: Path, benchmark: str | None = None) -> list[Path]:
 
 
 def read(path: Path) -> Row:
-    """One row, validated.
-
-    Raises:
-        SuiteError: it cannot be read, is not JSON or not a row, or lies under another name than its own.
-    """
+    """One row, validated. Raises SuiteError: it cannot be read, is not JSON or not a row, or lies under another name
+    than its own."""
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

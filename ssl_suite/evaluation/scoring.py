@@ -11,11 +11,8 @@ from ssl_suite.evaluation.predictions import Predictions
 
 
 def score(metric_name: str, predictions: Predictions) -> dict[str, Any]:
-    """The mean over seeds, its interval, each seed's value, and their deviation (n - 1).
-
-    Raises:
-        SuiteError: no such metric, or one without a value on these predictions.
-    """
+    """The mean over seeds, its interval, each seed's value, and their deviation (n - 1). Raises SuiteError: no such
+    metric, or one without a value on these predictions."""
     metric = metrics.find(metric_name).of(predictions.clusters_I)
     labels_I, predictions_SI = predictions.labels_I, predictions.stacked()
     per_seed = [float(value) for value in metric.per_seed(labels_I, predictions_SI)]

@@ -91,8 +91,7 @@ def run(
     Args:
         phases: one begins where at least one cell of those before it was measured.
 
-    Raises:
-        KeyboardInterrupt: a signal came; every trial has saved, and the same cells go on from there.
+    Raises KeyboardInterrupt: a signal came; every trial has saved, and the same cells go on from there.
     """
     cells = [cell for phase in phases for cell in phase]
     before = sum(done_tokens(sizes[cell.key]) for cell in cells)

@@ -70,9 +70,7 @@ def wilson(correct: float, n: int) -> Interval:
         correct: items that are right; a mean over seeds may be fractional.
         n: items.
 
-    Raises:
-        Undefined: no items.
-        SuiteError: ``correct`` is not between 0 and n.
+    Raises Undefined: no items. Raises SuiteError: ``correct`` is not between 0 and n.
     """
     if n < 1:
         raise Undefined("There are no items: a share of them has no interval.")
@@ -101,8 +99,7 @@ def draw(
             trials between two of them, such as speakers: speakers are drawn, and a trial comes as often as its pair
             does (the vertex bootstrap of Snijders and Borgatti 1999), so that trials that share either are together.
 
-    Raises:
-        Undefined, SuiteError: as ``Metric.per_seed``, on the items themselves.
+    Raises Undefined, SuiteError: as ``Metric.per_seed``, on the items themselves.
     """
     metric = (find(metric) if isinstance(metric, str) else metric).of(clusters_I)
     observed_S = metric.per_seed(labels_I, predictions_SI)
@@ -158,9 +155,8 @@ def bootstrap(
     A resample on which the metric is undefined (few items: all of one class) is drawn again, never counted as 0.
     The interval is then one given that the metric is defined.
 
-    Raises:
-        Undefined: on the items themselves, or on more than half of the resamples.
-        SuiteError: as ``Metric.per_seed``.
+    Raises Undefined: on the items themselves, or on more than half of the resamples. Raises SuiteError: as
+    ``Metric.per_seed``.
     """
     (made,) = _enough(lambda count: (draw(metric, labels_I, predictions_SI, count, seed, clusters_I),), draws)
     return _percentiles(made.values_DS[_good([made])][:draws].mean(1))
@@ -193,11 +189,8 @@ def interval(
 
 
 def mcnemar(labels_I: np.ndarray, a_I: np.ndarray, b_I: np.ndarray) -> McNemar:
-    """McNemar's exact test of two classifiers on the same items: the binomial test of b against c.
-
-    Raises:
-        Undefined, SuiteError: as accuracy.
-    """
+    """McNemar's exact test of two classifiers on the same items: the binomial test of b against c. Raises Undefined,
+    SuiteError: as accuracy."""
     from scipy.stats import binomtest
 
     labels_I, both_SI = find("accuracy").checked(labels_I, np.stack([np.asarray(a_I), np.asarray(b_I)]))
@@ -221,8 +214,7 @@ def paired_bootstrap(
     Args:
         a_SI, b_SI: predictions; the two may have different numbers of seeds.
 
-    Raises:
-        Undefined, SuiteError: as ``bootstrap``.
+    Raises Undefined, SuiteError: as ``bootstrap``.
     """
     stacked_SI = np.concatenate([np.asarray(a_SI), np.asarray(b_SI)])
     halves = slice(None, len(a_SI)), slice(len(a_SI), None)
@@ -247,9 +239,8 @@ def paired(a: Draws, b: Draws, draws: int = 2000, seed: int = 0) -> Paired:
     Args:
         draws: the first so many that are defined for both are used, or as many as there are.
 
-    Raises:
-        SuiteError: the two have different metrics or numbers of draws.
-        Undefined: less than half of the draws are defined for both.
+    Raises SuiteError: the two have different metrics or numbers of draws. Raises Undefined: less than half of the draws
+    are defined for both.
     """
     if a.metric != b.metric or len(a.values_DS) != len(b.values_DS):
         raise SuiteError(f"{len(a.values_DS)} draws of {a.metric} and {len(b.values_DS)} of {b.metric} make no pair.")
@@ -262,20 +253,14 @@ def paired(a: Draws, b: Draws, draws: int = 2000, seed: int = 0) -> Paired:
 
 
 def interval_over_seeds(made: Draws, seed: int = 0) -> Interval:
-    """95 % percentile interval of the mean over seeds, over resamples of the items and, in each, of the seeds.
-
-    Raises:
-        Undefined: on more than half of the resamples.
-    """
+    """95 % percentile interval of the mean over seeds, over resamples of the items and, in each, of the seeds. Raises
+    Undefined: on more than half of the resamples."""
     return _percentiles(_over_seeds(made.values_DS[_good([made])], np.random.default_rng([seed, 1])))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979) of the p-values of one family, in their order.
-
-    Raises:
-        SuiteError: a value is not between 0 and 1.
-    """
+    """Holm's step-down adjustment (1979) of the p-values of one family, in their order. Raises SuiteError: a value is
+    not between 0 and 1."""
     p_M = np.asarray(p_values, dtype=np.float64)
     if not ((p_M >= 0) & (p_M <= 1)).all():
         raise SuiteError(f"p-values must be between 0 and 1, not {list(p_values)}.")

@@ -47,11 +47,8 @@ def write(task: Task, found: Measurement, place: Path) -> None:
 
 
 def check(task: Task, place: Path, row: Path) -> None:
-    """Refuse a task that has a row, but no file for its items without labels.
-
-    Raises:
-        SuiteError: that is so: its trials are gone.
-    """
+    """Refuse a task that has a row, but no file for its items without labels. Raises SuiteError: that is so: its trials
+    are gone."""
     if task.blind and not any((place / f"{name}.tsv").is_file() for name in task.blind):
         raise SuiteError(
             f"task {task.name}: {row.name} was measured without the items that have no labels, and its trials are "

@@ -70,11 +70,8 @@ class Rows:
 
 
 def read_rows(task: Task, paths: list[Path]) -> tuple[list[int], Rows]:
-    """The rows of all files, and where each file's begin.
-
-    Raises:
-        SuiteError: a file is no table or lacks a column, a part has no row, or the share of dev takes all or nothing.
-    """
+    """The rows of all files, and where each file's begin. Raises SuiteError: a file is no table or lacks a column, a
+    part has no row, or the share of dev takes all or nothing."""
     wanted = [
         *task.label,
         *(name for name in (task.group, task.parallel, *task.clusters) if name and name != NEAR_COPIES),
@@ -143,11 +140,8 @@ def take_dev_from_train(task: Task, parts_R: np.ndarray, groups: list[Any] | Non
 
 
 def read_columns(path: Path, task: Task, wanted: list[str]) -> dict[str, list]:
-    """Columns of a table, a value a row; a CSV's blank line is a row of None, as readers count.
-
-    Raises:
-        SuiteError: it is no table, cannot be read, or lacks a column of the task.
-    """
+    """Columns of a table, a value a row; a CSV's blank line is a row of None, as readers count. Raises SuiteError: it
+    is no table, cannot be read, or lacks a column of the task."""
     packed = packing(path)
     wanted = list(dict.fromkeys(wanted))
     if packed == "parquet":

@@ -148,9 +148,8 @@ def load(
             position is the smallest: the same for every seed, and a larger limit keeps them too.
         chunks: pieces that are read of an item, where ``task.overflow`` is ``chunks``; None is all.
 
-    Raises:
-        SuiteError: the data are not here or another; a column is missing; a part is empty; a label is wrong, or the
-            same for a whole part; or a row cannot be read.
+    Raises SuiteError: the data are not here or another; a column is missing; a part is empty; a label is wrong, or the
+    same for a whole part; or a row cannot be read.
     """
     # Find the tables, and what they say of each row.
     if modality.name != task.modality["name"]:
@@ -197,11 +196,8 @@ def load(
 
 
 def fit_labels(task: Task, head: type[Head], labels: Labels, inputs: Mapping[int, tuple[Any, ...]], rows: Rows) -> None:
-    """Hold each label against its item's inputs.
-
-    Raises:
-        SuiteError: of rows whose label does not fit the first is named, and all are counted.
-    """
+    """Hold each label against its item's inputs. Raises SuiteError: of rows whose label does not fit the first is
+    named, and all are counted."""
     faults = []
     for row, found in inputs.items():
         try:
@@ -225,11 +221,8 @@ def leaks(rows: Rows) -> dict[str, int]:
 
 
 def find_sources(task: Task, modality: Modality, place: Mapping[str, Any], data: str) -> Sources:
-    """The table or tables of a task; ``data`` is its own, or that of its ``lookup``.
-
-    Raises:
-        SuiteError: a file is not here, is another than the catalogue's, or is no table.
-    """
+    """The table or tables of a task; ``data`` is its own, or that of its ``lookup``. Raises SuiteError: a file is not
+    here, is another than the catalogue's, or is no table."""
     if data.startswith(FILE):
         path = task.path.parent / Path(data.removeprefix(FILE)).expanduser()
         files = sorted({str(value).removeprefix(FILE) for value in task.splits.values() if str(value).startswith(FILE)})
@@ -243,11 +236,8 @@ def find_sources(task: Task, modality: Modality, place: Mapping[str, Any], data:
 
 
 def blind_parts(task: Task, modality: Modality, place: Mapping[str, Any]) -> tuple[Task, Path]:
-    """The task with the parts that have no labels, as far as they are here, and the table that holds them.
-
-    Raises:
-        SuiteError: the entry of its data says of none how they are read, or they are not here.
-    """
+    """The task with the parts that have no labels, as far as they are here, and the table that holds them. Raises
+    SuiteError: the entry of its data says of none how they are read, or they are not here."""
     section = entry(task.data) or {}
     source = section.get("source", {})
     if source.get("blind") is None:
@@ -314,8 +304,7 @@ def clusters(
 
     Families are found of the parts that scores have intervals on.
 
-    Raises:
-        SuiteError: the modality knows no near copies.
+    Raises SuiteError: the modality knows no near copies.
     """
     if task.cluster is None or (task.cluster == NEAR_COPIES and part in ("train", "dev")):
         return None
@@ -354,8 +343,7 @@ def symbols(data: TaskData, modality: Modality, split: str) -> list[str]:
     It is what an encoder reads of the item: tokens beyond a truncated window are not in it. Tokens of one letter
     (bases, residues) are themselves; others get letters for private use.
 
-    Raises:
-        SuiteError: the modality's values are frames.
+    Raises SuiteError: the modality's values are frames.
     """
     if modality.frame is not None:
         raise SuiteError(f"modality={modality.name} has frames, not tokens: n-grams cannot be counted.")

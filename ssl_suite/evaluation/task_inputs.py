@@ -34,11 +34,8 @@ def cells(modality: Modality, sources: Sources, firsts: list[int]) -> Reader:
 
 
 def references(task: Task, modality: Modality, sources: Sources, rows: Rows) -> Reader:
-    """Reads what the cells of a column name in another table, as lists of trials name recordings.
-
-    Raises:
-        SuiteError: a name is not in that table; the nearest is offered.
-    """
+    """Reads what the cells of a column name in another table, as lists of trials name recordings. Raises SuiteError: a
+    name is not in that table; the nearest is offered."""
     known = _named(task, modality, sources, rows)
 
     def read(column: str, fault: Any) -> Iterator[tuple[int, Record]]:
@@ -53,11 +50,7 @@ def references(task: Task, modality: Modality, sources: Sources, rows: Rows) -> 
 
 
 def _named(task: Task, modality: Modality, sources: Sources, rows: Rows) -> dict[str, Record]:
-    """The records of the other table that rows of the task's parts name, by name.
-
-    Raises:
-        SuiteError: a name is not in the table; the nearest is offered.
-    """
+    """The records of the other table that rows of the task's parts name, by name."""
     assert task.lookup is not None
     cells = [(row, column) for row in rows.used() for column in task.inputs if rows.columns[column][row]]
     wanted = {str(rows.columns[column][row]) for row, column in cells}
@@ -123,11 +116,7 @@ def encode(
 def _complete(
     task: Task, layout: items.Single, rows: Rows, seen: dict[int, list[tuple[bytes, bytes]]], faults: FaultCounter
 ) -> int:
-    """Note the digests and identities of the rows whose inputs were all read; returns how many of train were not.
-
-    Raises:
-        SuiteError: a row of another split was not, or all rows of train.
-    """
+    """Note the digests and identities of the rows whose inputs were all read; returns how many of train were not."""
     train = rows.names.index("train")
     for row, found in seen.items():
         if len(found) >= (1 if layout.apart and rows.parts[row] == train else len(task.inputs)):

@@ -129,11 +129,8 @@ KEYS = [key for key in keys(Task) if key not in ("benchmark", "path")]
 
 
 def load(path: Path) -> Task:
-    """The task of one file, checked but for its modality's values and its data.
-
-    Raises:
-        SuiteError: it cannot be read, is too long, or has a key, name or value that is wrong; the nearest is offered.
-    """
+    """The task of one file, checked but for its modality's values and its data. Raises SuiteError: it cannot be read,
+    is too long, or has a key, name or value that is wrong; the nearest is offered."""
     path = Path(path)
     content = read_yaml(path)
     if (lines := len(path.read_text("utf-8").splitlines())) > MOST_LINES:
@@ -238,11 +235,7 @@ def modality_section(task: Task) -> dict[str, Any]:
 
 
 def build_modality(task: Task) -> Any:
-    """The task's modality.
-
-    Raises:
-        SuiteError: one of its values is wrong.
-    """
+    """The task's modality. Raises SuiteError: one of its values is wrong."""
     try:
         return build(MODALITIES, "modality", modality_section(task))
     except SuiteError as error:
@@ -272,11 +265,8 @@ def _files(folders: Sequence[Path] | None) -> list[Path]:
 
 
 def files(benchmark: str | None = None, folders: Sequence[Path] | None = None) -> list[Path]:
-    """The files of all tasks, or of a benchmark's, by benchmark and name.
-
-    Raises:
-        SuiteError: there is no such benchmark, or two folders hold a task of one name.
-    """
+    """The files of all tasks, or of a benchmark's, by benchmark and name. Raises SuiteError: there is no such
+    benchmark, or two folders hold a task of one name."""
     known = benchmarks(folders)
     if benchmark is not None and benchmark not in known:
         raise SuiteError(f"There is no benchmark '{benchmark}'.{nearest(benchmark, known)}")
@@ -295,10 +285,7 @@ def all_tasks(benchmark: str | None = None, folders: Sequence[Path] | None = Non
 
 def find(benchmark: str, name: str, folders: Sequence[Path] | None = None) -> Task:
     """A task by its name, or by its base where only one split of that is known (``splice`` is ``splice@kao100``).
-
-    Raises:
-        SuiteError: there is none, or several; the nearest is offered. Or it is wrong; the others are not read.
-    """
+    Raises SuiteError: there is none, or several; the nearest is offered. Or it is wrong; the others are not read."""
     return load(match(name, files(benchmark, folders), f"benchmark {benchmark} has no task"))
 
 
@@ -309,8 +296,7 @@ def match(name: str, known: Sequence[Path], missing: str, others: Sequence[str] 
         missing: begins the message where there is none.
         others: further names that may have been meant.
 
-    Raises:
-        SuiteError: there is none, or the base is that of several; the nearest is offered.
+    Raises SuiteError: there is none, or the base is that of several; the nearest is offered.
     """
     found = [path for path in known if name in (path.stem, path.stem.partition("@")[0])]
     exact = [path for path in found if name == path.stem] or found

@@ -30,10 +30,7 @@ def wrapped(
     reference: Reference, modality: Modality, seed: int, scratch: bool, dropout: float | None, keep_special: bool
 ) -> Wrapped:
     """The encoder that ``hf:NAME_OR_PATH`` and its additions name; the arguments are ``encoders.open_encoder``'s.
-
-    Raises:
-        SuiteError: it cannot be opened, has too few positions or words, or lacks a symbol.
-    """
+    Raises SuiteError: it cannot be opened, has too few positions or words, or lacks a symbol."""
     model, tokenizer = load_hf(reference.name, scratch, dropout, seed)
     check_positions(model, modality.max_length, reference)
     origin = None if scratch else digest(model)
@@ -67,11 +64,8 @@ def check_positions(model: Any, needed: int, reference: Reference) -> None:
 
 
 def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple[Any, Any]:
-    """A bare ``transformers`` encoder and its tokeniser, from a folder or the hub.
-
-    Raises:
-        SuiteError: there is none, it does not read tokens alone, weights are missing in it, or they look untrained.
-    """
+    """A bare ``transformers`` encoder and its tokeniser, from a folder or the hub. Raises SuiteError: there is none, it
+    does not read tokens alone, weights are missing in it, or they look untrained."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     place = place_of(name)
@@ -115,11 +109,8 @@ def load_hf(name: str, scratch: bool, dropout: float | None, seed: int) -> tuple
 
 
 def place_of(name: str) -> str:
-    """The folder that ``hf:NAME_OR_PATH`` stands for, or the name on the hub.
-
-    Raises:
-        SuiteError: there is no such folder; or the name was never fetched, and the hub cannot be asked.
-    """
+    """The folder that ``hf:NAME_OR_PATH`` stands for, or the name on the hub. Raises SuiteError: there is no such
+    folder; or the name was never fetched, and the hub cannot be asked."""
     from huggingface_hub import try_to_load_from_cache
 
     folder = Path(name).expanduser()
@@ -191,8 +182,7 @@ def mapping(
     Args:
         rows: of the encoder's embeddings; a tokeniser may know more words.
 
-    Raises:
-        SuiteError: the vocabulary has too few words.
+    Raises SuiteError: the vocabulary has too few words.
     """
     seed = seed if reference.map_seed is None else reference.map_seed
     special = set(tokenizer.all_special_ids)
@@ -210,11 +200,7 @@ def mapping(
 
 
 def native(v: Vocabulary, tokenizer: Any, rows: int, reference: Reference) -> np.ndarray:
-    """(V,) int64: ``wrapped.native_ids``.
-
-    Raises:
-        SuiteError: a token that can be predicted has none.
-    """
+    """(V,) int64: ``wrapped.native_ids``. Raises SuiteError: a token that can be predicted has none."""
     found, lacking = native_ids(v, tokenizer, rows)
     if lacking:
         raise SuiteError(

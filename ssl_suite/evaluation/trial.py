@@ -159,8 +159,7 @@ def build(
         splits: of which a probe's features are computed; no others can be asked for.
         stop: asked between forward passes of a probe's encoder.
 
-    Raises:
-        KeyboardInterrupt: it was asked to stop; parts that are computed are kept.
+    Raises KeyboardInterrupt: it was asked to stop; parts that are computed are kept.
     """
     modality, data = load_data(plan)
     scratch, budget, kind = plan.protocol == "scratch", plan.budget, head_class(plan.task.head["name"])
@@ -247,9 +246,8 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     A rate at which the loss is no longer a number is a trial that has ended: with its best checkpoint until then, or
     with no dev score.
 
-    Raises:
-        SuiteError: bad data, or an encoder that does not fit.
-        KeyboardInterrupt: it was asked to stop, and has saved.
+    Raises SuiteError: bad data, or an encoder that does not fit. Raises KeyboardInterrupt: it was asked to stop, and
+    has saved.
     """
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text("utf-8"))

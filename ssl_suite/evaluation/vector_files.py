@@ -51,11 +51,8 @@ def _parquet(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
 
 
 def check(output: str) -> Path:
-    """The output path.
-
-    Raises:
-        SuiteError: a suffix that is not .parquet, a folder, or a place where nothing can be written.
-    """
+    """The output path. Raises SuiteError: a suffix that is not .parquet, a folder, or a place where nothing can be
+    written."""
     path = Path(output).expanduser()
     if path.suffix != ".parquet":
         raise SuiteError(f"output={output} should end in .parquet, which NumPy, pandas and Arrow read.")
@@ -73,10 +70,7 @@ def check(output: str) -> Path:
 @contextmanager
 def writing(path: Path, facts: Mapping[str, Any]) -> Iterator[Add]:
     """A function that appends embeddings to ``path``; the file appears, synced, when the block ends without error.
-
-    Raises:
-        SuiteError: the disk is full or the file cannot be written.
-    """
+    Raises SuiteError: the disk is full or the file cannot be written."""
     try:
         with atomic.replacing(path) as unfinished, _parquet(unfinished, facts) as add:
             yield add

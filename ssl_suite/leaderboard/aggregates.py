@@ -22,9 +22,8 @@ def superb_s(scores: Scores, fbank: Scores, sota: Scores) -> float:
     Args:
         scores, fbank, sota: task -> metric -> value, with the same tasks and metrics.
 
-    Raises:
-        SuiteError: they do not have the same tasks and metrics.
-        Undefined: no task, or the state of the art is no different from FBANK on a metric.
+    Raises SuiteError: they do not have the same tasks and metrics. Raises Undefined: no task, or the state of the art
+    is no different from FBANK on a metric.
     """
     shape = {task: sorted(metrics) for task, metrics in scores.items()}
     for other in (fbank, sota):
@@ -47,8 +46,7 @@ def superb_s_official(scores: Scores, file: str, fbank: str = "FBANK", sota: str
     Args:
         file: of ``leaderboards/references``: ``model``, ``task``, ``metric``, ``value`` (a share) and where it is from.
 
-    Raises:
-        SuiteError: no such file or model; or as ``superb_s``.
+    Raises SuiteError: no such file or model; or as ``superb_s``.
     """
     path = resources.folder("leaderboards") / "references" / file
     if not path.is_file():
@@ -91,8 +89,7 @@ def superb_s_local(gains: Mapping[str, float], whole: Mapping[str, Gain]) -> flo
         gains: by task, of the arm over the zero.
         whole: of the arm that stands for 1000.
 
-    Raises:
-        Undefined: they are told apart nowhere.
+    Raises Undefined: they are told apart nowhere.
     """
     if not (tasks := told_apart(whole)):
         raise Undefined("superb_s is undefined: its two arms are told apart on no task.")
@@ -114,11 +111,7 @@ def glue(scores: Scores) -> float:
 
 
 def human_relative(scores: Scores, human: Scores) -> float:
-    """GLUE's score as a share of that of people on the same tasks.
-
-    Raises:
-        SuiteError: ``human`` lacks a task.
-    """
+    """GLUE's score as a share of that of people on the same tasks. Raises SuiteError: ``human`` lacks a task."""
     if absent := [task for task in scores if task not in human]:
         raise SuiteError(f"human_relative: human has no {', '.join(absent)}.")
     return glue(scores) / glue({task: human[task] for task in scores})

@@ -69,14 +69,8 @@ class Comparison:
 
 
 def find(root: Path, word: str) -> tuple[Path, Row]:
-    """The row that ``word`` means: a run_id, the beginning of only one, or the path of a row's file.
-
-    Returns:
-        the leaderboards folder that it lies in, and the row.
-
-    Raises:
-        SuiteError: no row or several, or one that is not valid.
-    """
+    """The row that ``word`` means: a run_id, the beginning of only one, or the path of a row's file. Returns the
+    leaderboards folder that it lies in, and the row. Raises SuiteError: no row or several, or one that is not valid."""
     path = Path(word).expanduser()
     if path.suffix == ".json" and (path.is_file() or "/" in word):
         path = path.absolute()
@@ -117,9 +111,8 @@ def compare(
         root_b: that of ``row_b``, where it is another.
         metric: one that both rows have; default: the first of ``row_a``, which is the main one.
 
-    Raises:
-        SuiteError: the rows are not of the same task, version, data, split and items; one of them lacks the metric; or
-            predictions are not those of the row.
+    Raises SuiteError: the rows are not of the same task, version, data, split and items; one of them lacks the metric;
+    or predictions are not those of the row.
     """
     from ssl_suite.evaluation.significance import paired_bootstrap
 

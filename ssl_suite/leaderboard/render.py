@@ -36,11 +36,9 @@ def render(root: Path, benchmark: str | None = None, own: str | None = None) -> 
         benchmark: default: all that have rows.
         own: a folder of the user's own benchmarks.
 
-    Returns:
-        the files written.
+    Returns the files written.
 
-    Raises:
-        SuiteError: there are no rows, or a page cannot be written.
+    Raises SuiteError: there are no rows, or a page cannot be written.
     """
     root = Path(root)
     known = rows.benchmarks(root)
@@ -76,11 +74,7 @@ def check_own(paths: list[Path]) -> None:
 
 
 def load(root: Path, benchmark: str, own: str | None = None) -> Board:
-    """The benchmark's rows, verified and compared.
-
-    Raises:
-        SuiteError: no row is of this benchmark.
-    """
+    """The benchmark's rows, verified and compared. Raises SuiteError: no row is of this benchmark."""
     findings = verify.verify(root, benchmark)
     # A page is the same wherever the folder lies.
     failing = [(each.row, each.text.replace(f"{root}/", "")) for each in findings if each.level == "fail"]

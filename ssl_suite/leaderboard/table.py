@@ -199,8 +199,7 @@ def build(
         good: the rows whose verification passed, ``failing`` the others; ``marks`` by run_id.
         own: a folder of the user's own benchmarks.
 
-    Raises:
-        SuiteError: predictions cannot be read, or a metric is not defined on them.
+    Raises SuiteError: predictions cannot be read, or a metric is not defined on them.
     """
     from ssl_suite.leaderboard import comparisons  # which needs what is below
 

@@ -61,8 +61,7 @@ def verify(root: Path, benchmark: str | None = None) -> list[Finding]:
     plan, or its data differ from those of its column. It is marked when it comes from a commit that git does not know,
     from a dirty tree, from the dev split or from an earlier version of the head, or is not in the manifest.
 
-    Raises:
-        SuiteError: no row is of this benchmark.
+    Raises SuiteError: no row is of this benchmark.
     """
     findings: list[Finding] = []
     good: list[tuple[Row, Predictions]] = []

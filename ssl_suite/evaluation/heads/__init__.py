@@ -45,11 +45,7 @@ KINDS = {
 
 
 def head_class(name: str) -> type[Head]:
-    """The class of a task's ``head``.
-
-    Raises:
-        SuiteError: an unknown name; the nearest is offered.
-    """
+    """The class of a task's ``head``. Raises SuiteError: an unknown name; the nearest is offered."""
     return registry.load(HEADS, "head", name)
 
 

@@ -117,11 +117,8 @@ class Head(Objective):
 
     @classmethod
     def read_labels(cls, task: Task, rows: Rows) -> Labels:
-        """The labels of the task's columns.
-
-        Raises:
-            SuiteError: one is missing, of the wrong kind, or a class that no row of train has.
-        """
+        """The labels of the task's columns. Raises SuiteError: one is missing, of the wrong kind, or a class that no
+        row of train has."""
         raise NotImplementedError
 
     @classmethod
@@ -140,19 +137,13 @@ class Head(Objective):
 
     @classmethod
     def majority(cls, data: TaskData, part: Split) -> np.ndarray:
-        """(I,) predictions that need no input: what is commonest in train.
-
-        Raises:
-            SuiteError: the head has no such answer.
-        """
+        """(I,) predictions that need no input: what is commonest in train. Raises SuiteError: the head has no such
+        answer."""
         raise SuiteError(f"task {data.task}: there is no answer without an input; leave out protocol=majority.")
 
     def start_targets(self, part: Split) -> np.ndarray:
-        """(S,) what a linear model is fitted to where a budget starts heads from one.
-
-        Raises:
-            SuiteError: the head has no such start.
-        """
+        """(S,) what a linear model is fitted to where a budget starts heads from one. Raises SuiteError: the head has
+        no such start."""
         raise SuiteError(f"{type(self).__name__} heads start at random; choose a budget without head: linear.")
 
     def answer(
@@ -260,11 +251,7 @@ def inner_positions(batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def class_numbers(task: Task, rows: Rows, values_R: Sequence[Any], what: str = "label") -> Labels:
-    """Class numbers of a column of labels.
-
-    Raises:
-        SuiteError: a label is missing, or does not occur in train.
-    """
+    """Class numbers of a column of labels. Raises SuiteError: a label is missing, or does not occur in train."""
     where, used = f"task {task.name}", rows.labelled()
     for row in used:
         if values_R[row] in (None, "") or values_R[row] != values_R[row]:

@@ -145,11 +145,7 @@ class FrameMultilabel(Head):
 
 
 def segments(value: Any, where: str) -> list[tuple[float, float, str]]:
-    """Start, duration and speaker of each segment of a label.
-
-    Raises:
-        SuiteError: it is no list of such three.
-    """
+    """Start, duration and speaker of each segment of a label. Raises SuiteError: it is no list of such three."""
     try:
         given = json.loads(value) if isinstance(value, (str, bytes)) else value
         found = [(number(start), number(duration), str(speaker)) for start, duration, speaker in given]

@@ -34,11 +34,7 @@ for _name, _a, _b in (("f1_accuracy", "f1", "accuracy"), ("pearson_spearman", "p
 
 
 def find(name: str) -> Metric:
-    """The metric of this name.
-
-    Raises:
-        SuiteError: there is none; the nearest name is offered.
-    """
+    """The metric of this name. Raises SuiteError: there is none; the nearest name is offered."""
     if name not in METRICS:
         raise SuiteError(f"There is no metric '{name}'.{nearest(name, METRICS)}")
     return METRICS[name]

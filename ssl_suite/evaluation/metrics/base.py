@@ -58,12 +58,9 @@ class Metric:
         return float(self.per_seed(labels_I, np.asarray(predictions_I)[None])[0])
 
     def per_seed(self, labels_I: np.ndarray, predictions_SI: np.ndarray) -> np.ndarray:
-        """(S,) float64: the score of each seed's predictions.
-
-        Raises:
-            Undefined: no items, a NaN or infinite number, or an input on which the formula has no value.
-            SuiteError: the two do not have the same items, or do not hold what the metric takes.
-        """
+        """(S,) float64: the score of each seed's predictions. Raises Undefined: no items, a NaN or infinite number, or
+        an input on which the formula has no value. Raises SuiteError: the two do not have the same items, or do not
+        hold what the metric takes."""
         if self.within:
             raise Undefined(f"{self.name} is undefined: the items have no clusters.")
         labels_I, predictions_SI = self.checked(labels_I, predictions_SI)
