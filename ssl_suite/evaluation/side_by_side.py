@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -27,61 +27,49 @@ KILLED = "the process that measured it was killed; perhaps memory is short: try 
 
 @dataclass
 class Progress:
-    """Where a table is: cells and tokens of all that was asked for, and the seconds since it began."""
+    """Where a table is: cells and tokens of all that was asked for, and the seconds since it began. ``before``: tokens
+    that earlier commands had trained already."""
 
+    sizes: Mapping[tuple[str, ...], Size]
     cells: int
     tokens: int
-    done: int = 0
+    before: int
+    report: Callable[[Progress, Outcome | None], None]
+    began: float = field(default_factory=time.monotonic)
     done_tokens: int = 0
-    seconds: float = 0.0
-    before: int = 0
-    """Tokens that earlier commands had trained already."""
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Cells, measured or not."""
+        return len(self.outcomes)
 
     @property
     def rate(self) -> float:
         """Tokens a second of this command."""
-        return (self.done_tokens - self.before) / max(self.seconds, 1e-9)
+        return (self.done_tokens - self.before) / max(time.monotonic() - self.began, 1e-9)
 
     @property
     def left(self) -> float | None:
         """Seconds; None where nothing is known, as of cells that train nothing."""
-        if self.tokens > self.done_tokens and self.rate > 0:
-            return (self.tokens - self.done_tokens) / self.rate
-        return None
+        open_ = self.tokens > self.done_tokens and self.rate > 0
+        return (self.tokens - self.done_tokens) / self.rate if open_ else None
 
-
-Report = Callable[[Progress, "Outcome | None"], None]
-
-
-@dataclass
-class Table:
-    """The state of ``run``: what waits, what came out, and what is reported of it."""
-
-    settings: Settings
-    sizes: Mapping[tuple[str, ...], Size]
-    report: Report
-    progress: Progress
-    stop: StopSignals
-    began: float = field(default_factory=time.monotonic)
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    def ended(self, outcome: Outcome) -> None:
-        """Count a cell that is done, measured or not."""
-        self.outcomes.append(outcome)
-        self.progress.done += 1
-        self.look([], outcome)
-
-    def look(self, running: list[Cell], outcome: Outcome | None = None) -> None:
-        """Read how far the trials are."""
+    def look(self, running: Iterable[Cell], outcome: Outcome | None = None) -> None:
+        """Read how far the trials are, and tell; ``outcome`` is of a cell that has just ended."""
+        self.outcomes += [outcome] if outcome else []
         whole = sum(self.sizes[each.cell.key].tokens for each in self.outcomes)
         partly = sum(done_tokens(self.sizes[cell.key]) for cell in running)
-        self.progress.done_tokens = max(self.progress.done_tokens, whole + partly)
-        self.progress.seconds = time.monotonic() - self.began
-        self.report(self.progress, outcome)
+        self.done_tokens = max(self.done_tokens, whole + partly)
+        self.report(self, outcome)
 
 
 def run(
-    phases: list[list[Cell]], settings: Settings, jobs: int, sizes: Mapping[tuple[str, ...], Size], report: Report
+    phases: list[list[Cell]],
+    settings: Settings,
+    jobs: int,
+    sizes: Mapping[tuple[str, ...], Size],
+    report: Callable[[Progress, Outcome | None], None],
 ) -> list[Outcome]:
     """Measure cells, ``jobs`` at a time; no fault of one of them stops the others.
 
@@ -95,82 +83,78 @@ def run(
     """
     cells = [cell for phase in phases for cell in phase]
     before = sum(done_tokens(sizes[cell.key]) for cell in cells)
-    progress = Progress(len(cells), sum(sizes[cell.key].tokens for cell in cells), done_tokens=before, before=before)
+    total = sum(sizes[cell.key].tokens for cell in cells)
+    progress = Progress(sizes, len(cells), total, before, report, done_tokens=before)
+    settings = replace(settings, threads=1)
     with StopSignals() as stop:
-        table = Table(replace(settings, threads=1), sizes, report, progress, stop)
         for phase in phases:
             waiting, alone = deque(phase), deque[Cell]()
             while waiting or alone:
-                killed = _drain(waiting, jobs, table) if waiting else _drain(alone, 1, table)
+                killed = _drain(waiting or alone, jobs if waiting else 1, settings, progress, stop)
                 if stop.asked:
                     raise KeyboardInterrupt
                 if len(killed) == 1:
-                    table.ended(Outcome(killed[0], fault=KILLED))
+                    progress.look([], Outcome(killed[0], fault=KILLED))
                 else:
                     alone.extend(killed)
-            if not bench.paths(table.outcomes):
+            if not bench.paths(progress.outcomes):
                 break
-    return table.outcomes
+    return progress.outcomes
 
 
-def _drain(todo: deque[Cell], jobs: int, table: Table) -> list[Cell]:
+def _drain(todo: deque[Cell], jobs: int, settings: Settings, progress: Progress, stop: StopSignals) -> list[Cell]:
     """Measure until nothing is left, a signal came, or a process was killed; returns the cells under way then."""
     running: dict[Future[Outcome], Cell] = {}
     killed: list[Cell] = []
     signalled = False
     with _one_thread(), ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin) as pool:
         while (todo or running) and not killed:
-            while len(running) < jobs and not table.stop.asked and (cell := _free(todo, running)):
+            while len(running) < jobs and not stop.asked and (cell := _free(todo, running)):
                 try:
-                    running[pool.submit(_measure, cell, table.settings)] = cell
+                    running[pool.submit(_measure, cell, settings)] = cell
                 except BrokenProcessPool:
                     todo.appendleft(cell)
                     break
             done, _ = wait(running, TICK, FIRST_COMPLETED)
-            if table.stop.asked and not signalled:
+            if stop.asked and not signalled:
                 signalled = True
                 for child in multiprocessing.active_children():
-                    os.kill(child.pid, signal.SIGTERM)  # type: ignore[arg-type]
+                    child.terminate()
             for future in done:
                 cell = running.pop(future)
                 try:
-                    table.ended(future.result())
+                    progress.look([], future.result())
                 except BrokenProcessPool:
                     killed.append(cell)
                 except KeyboardInterrupt:  # it has saved
                     continue
-            if table.stop.asked and not running:
+            if stop.asked and not running:
                 break
-            table.look(list(running.values()))
+            progress.look(running.values())
     return killed + list(running.values())
 
 
 def _free(todo: deque[Cell], running: Mapping[Future[Outcome], Cell]) -> Cell | None:
     """The next cell whose trials no other process is training: arms may share an encoder and a protocol."""
-    busy = {trained(cell) for cell in running.values()}
+    busy = {(cell.task.name, cell.encoder, cell.protocol) for cell in running.values()}
     for cell in todo:
-        if trained(cell) not in busy:
+        if (cell.task.name, cell.encoder, cell.protocol) not in busy:
             todo.remove(cell)
             return cell
     return None
 
 
-def trained(cell: Cell) -> tuple[str, str, str]:
-    """What cells with the same trials have in common."""
-    return cell.task.name, cell.encoder, cell.protocol
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """The environment that processes of one thread start with."""
-    before = {name: os.environ.get(name) for name in THREADS}
+    before = dict(os.environ)
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({name: value} if value is not None else {})
+        for name in THREADS:
+            os.environ.pop(name)
+            os.environ.update({name: before[name]} if name in before else {})
 
 
 # In a worker
