@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ from ssl_suite.core.wording import count as counted
 if TYPE_CHECKING:
     from ssl_suite.core.records import Record
     from ssl_suite.data.sources import Sources
+    from ssl_suite.evaluation.embedding import Embedded
     from ssl_suite.modalities.base import Fault, Modality
 
 KEYS = {
@@ -83,18 +85,17 @@ def main(args: argparse.Namespace) -> int:
 def run(settings: dict[str, Any]) -> str:
     """Embed and write. Returns what was done, in one line."""
     from ssl_suite.core.faults import FaultCounter
-    from ssl_suite.evaluation import vector_files
     from ssl_suite.evaluation.embedding import embed
     from ssl_suite.training import restore
 
-    output = vector_files.check(settings["output"])
+    output = check(settings["output"])
     loaded = restore.load_run(settings["encoder"], settings["checkpoint"], device())
     sources, columns = _sources(loaded.modality, settings)
     faults = FaultCounter(settings["on_error"])
     how = (settings["pooling"], settings["layer"], settings["batch_tokens"])
     facts = {key: settings[key] for key in ("encoder", "pooling", "layer")} | {"step": loaded.step}
     start, count, tokens, cut = time.monotonic(), 0, 0, 0
-    with vector_files.writing(output, facts) as add, counting(sys.stderr.isatty()) as passed:
+    with writing(output, facts) as add, counting(sys.stderr.isatty()) as passed:
         records = _read(loaded.modality, sources, faults, columns)
         results = embed(records, loaded.encoder, loaded.modality, faults, *how, passed)
         while some := list(itertools.islice(results, ROWS)):
@@ -108,6 +109,44 @@ def run(settings: dict[str, Any]) -> str:
     if cut:
         text += f"; {cut:,} longer than {loaded.modality.max_length - 2} tokens, cut into windows and averaged"
     return text + (f"; {_skipped(faults)}" if faults.counts else "")
+
+
+def check(output: str) -> Path:
+    """The output path; its folder is made. Raises SuiteError: it is no place for a parquet file."""
+    path = Path(output).expanduser()
+    if path.suffix != ".parquet":
+        raise SuiteError(f"output={output} should end in .parquet, which NumPy, pandas and Arrow read.")
+    if path.is_dir():
+        raise SuiteError(f"output={output} is a folder: name a file in it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SuiteError(f"output={output}: the folder cannot be made ({error.strerror}).") from error
+    return path
+
+
+@contextlib.contextmanager
+def writing(path: Path, facts: dict[str, Any]) -> Iterator[Callable[[list[Embedded]], None]]:
+    """A function that appends embeddings to a parquet file, which appears, synced, when the block ends without error.
+    ``facts`` stand as JSON in its metadata. Raises SuiteError: the disk is full or the file cannot be written."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from ssl_suite.core import atomic
+
+    types = {"id": pa.string(), "source": pa.string(), "embedding": pa.list_(pa.float32())}
+    types |= {"n_tokens": pa.int64(), "occurrence": pa.int64()}
+    schema = pa.schema(list(types.items()), metadata={"ssl_suite": json.dumps(facts)})
+
+    def add(some: list[Embedded]) -> None:
+        rows = [(one.name, one.source, one.vector_D, one.tokens, one.occurrence) for one in some]
+        writer.write_table(pa.table(dict(zip(types, zip(*rows, strict=True), strict=True)), schema))
+
+    try:
+        with atomic.replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+            yield add
+    except OSError as error:
+        raise SuiteError(f"output={path} cannot be written ({error.strerror or error}): nothing was kept.") from error
 
 
 @contextlib.contextmanager
@@ -163,15 +202,11 @@ def _read(modality: Any, sources: Sources, fault: Fault, columns: dict[str, str]
     from dataclasses import replace
 
     for path, label in zip(sources.paths, sources.labels(), strict=True):
-        for record in _file(modality, Path(path), fault, columns):
-            yield replace(record, source=label)
-
-
-def _file(modality: Any, path: Path, fault: Fault, columns: dict[str, str]) -> Iterator[Record]:
-    try:
-        yield from modality.read(path, fault, **columns)
-    except SuiteError as error:  # the file as a whole
-        fault(error)
+        try:
+            for record in modality.read(Path(path), fault, **columns):
+                yield replace(record, source=label)
+        except SuiteError as error:  # the file as a whole
+            fault(error)
 
 
 def _skipped(faults: Any) -> str:
