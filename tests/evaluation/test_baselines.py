@@ -55,13 +55,6 @@ def test_knn_as_lightly_has_it() -> None:
     assert found.k == 200 and METRICS["accuracy"].compute(clouds(200, 3)[1], found.predictions) > 0.4
 
 
-def test_knn_of_fewer_items_than_k() -> None:
-    (train_XD, labels_I), (test_XD, _) = clouds(12, 4), clouds(9, 5)
-    found = knn(train_XD, labels_I, test_XD, k=200)
-    assert found.k == 12  # which the row records
-    np.testing.assert_array_equal(found.predictions, knn(train_XD, labels_I, test_XD, k=12).predictions)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("k", [1, 5])
 def test_knn_does_not_depend_on_the_block(dtype: type, k: int) -> None:
@@ -192,18 +185,6 @@ def test_linear_probe_standardises_and_chooses_on_dev() -> None:
     padded = [np.pad(x_XD, ((0, 0), (0, 2)), constant_values=3.0) for x_XD in (train_XD, dev_XD, test_XD)]
     constant = linear_probe(padded[0], labels_I, padded[1], dev_I, padded[2], regression=False)
     np.testing.assert_array_equal(found.test_predictions, constant.test_predictions)
-
-
-def test_linear_probe_of_values_chooses_by_the_metric_named() -> None:
-    rng = np.random.default_rng(0)
-    x_XD, noise = rng.normal(size=(260, 30)), rng.normal(size=260)
-    y_I = x_XD[:, 0] + 2 * noise
-    parts = (x_XD[:100], y_I[:100], x_XD[100:160], y_I[100:160], x_XD[160:])
-    by_rank, by_error = linear_probe(*parts, regression=True), linear_probe(*parts, regression=True, select="mse")
-    errors = by_error.chosen["per_value"]
-    assert errors[f"{by_error.chosen['value']:g}"] == min(errors.values())
-    ranks = by_rank.chosen["per_value"]
-    assert ranks[f"{by_rank.chosen['value']:g}"] == max(ranks.values())
 
 
 def test_ties_on_dev_go_to_the_strongest_penalty() -> None:

@@ -173,18 +173,6 @@ def test_dropout_is_what_is_asked_for(folders: dict[str, Path], kind: str, scrat
     ]
 
 
-def test_the_suites_own_encoder_is_dropped_as_the_budget_says(run: Path) -> None:
-    for reference, own in ((str(run), 0.0), ("random:tiny", 0.0)):
-        shares = [opened(reference, dropout=share).encoder.spec.dropout for share in (None, 0.4)]
-        assert shares == [own, 0.4]
-
-
-def test_integers_are_dropouts_too(tmp_path: Path) -> None:
-    folder = text_models.save(tmp_path, "bert", hidden_dropout_prob=0, attention_probs_dropout_prob=0)
-    found = opened(f"hf:{folder}+map", dropout=0.3).encoder
-    assert {m.p for m in found.modules() if isinstance(m, nn.Dropout)} == {0.3}
-
-
 def test_a_native_vocabulary_is_spelled(folders: dict[str, Path]) -> None:
     """Residues of an ESM; of a text encoder without capitals their letters; what nobody has is its [UNK]."""
     v = PROTEIN.vocabulary

@@ -18,7 +18,7 @@ from ssl_suite.data.loader import Collator
 from ssl_suite.data.store import Windows
 from ssl_suite.evaluation.encode import pooled
 from ssl_suite.evaluation.encoders import Opened, digest, open_encoder
-from ssl_suite.evaluation.frozen import Features, LayerMix, position_features, sequence_features
+from ssl_suite.evaluation.frozen import Features, position_features, sequence_features
 from ssl_suite.evaluation.heads.classification import Classification
 from ssl_suite.evaluation.references import parse
 from ssl_suite.evaluation.task_data import Split, TaskData
@@ -122,16 +122,6 @@ def test_vectors_are_means_over_each_sequence(encoders: dict[str, Any], name: st
     np.testing.assert_allclose(found[:5, -1], last, atol=1e-5)  # as a head that is fine-tuned sees it
 
 
-@pytest.mark.parametrize("name", ["own", "cnn", "text", "restless"])
-def test_how_many_at_once_does_not_matter(encoders: dict[str, Any], name: str) -> None:
-    """1, about 7 and all 64 sequences of a forward pass."""
-    encoder, data = encoders[name], made(DNA_60)
-    found = [pooled(encoder.train(), data, DNA_60, "train", at_once) for at_once in (1, 7 * 31, 64 * 60)]
-    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
-    np.testing.assert_allclose(found[2], found[0], atol=1e-5)
-    assert np.ptp(found[0], axis=0).min() > 1e-3  # they tell sequences apart
-
-
 def test_a_convnet_has_one_vector_a_picture_and_stands_still(encoders: dict[str, Any]) -> None:
     encoder, data = encoders["picture"].train(), made(PICTURE, {"train": 10, "dev": 4, "test": 3})
     before = digest(encoder)  # of the running statistics as well
@@ -165,23 +155,6 @@ def test_a_mix_is_a_weighted_sum_of_standardised_layers(encoders: dict[str, Any]
                 train = vectors["train"][:, layer]  # the means and deviations are of training, for every split
                 expected += share[layer] * (vectors[split][key, layer] - train.mean(0)) / train.std(0)
             np.testing.assert_allclose(vector, expected, atol=1e-4)
-
-
-def test_an_unused_number_is_no_division_by_nothing() -> None:
-    mix = LayerMix(torch.ones(1, 2), torch.tensor([[0.0, 2.0]]).clamp(min=1e-6))
-    data = TaskData("mine", np.array([[1.0, 5.0]], np.float32), {}, (), "", "", {})
-    data.parts = {"test": Split(np.zeros(1), np.zeros(1), Windows(np.zeros(1, int), np.ones(1, int), np.zeros(1)), 1)}
-    batch = Collator(data, "test", DNA_60.vocabulary, 3, 1, 60).rows([np.array([0])])  # type: ignore[arg-type]
-    assert mix.pooled(batch)[0].tolist() == [0.0, 2.0]
-
-
-def test_units_of_the_frames_before_are_not_read(tmp_path: Path) -> None:
-    """Speech has units beside its frames; the vectors that take the frames' place have none."""
-    data = made(PICTURE, {"train": 6, "dev": 3, "test": 3})
-    data.units = np.full(len(data.values), 7, np.int32)
-    encoder = open_encoder(parse("random:resnet10"), PICTURE, 0).encoder
-    frozen, _ = sequence_features(kept(tmp_path, encoder), data, PICTURE, tuple(COUNTS))
-    assert frozen.units is None and len(frozen.values) == 12
 
 
 def test_the_trainer_takes_it(encoders: dict[str, Any], tmp_path: Path) -> None:

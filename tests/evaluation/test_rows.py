@@ -271,17 +271,6 @@ def test_predictions_that_cannot_be_stored(tmp_path: Path) -> None:
     assert files(tmp_path) == {}
 
 
-def test_what_write_adds(tmp_path: Path) -> None:
-    row = make_row(classified())
-    del row["created"]
-    before = json.dumps(row)
-    written = rows.read(rows.write(tmp_path, row, {"test": classified()}))
-    assert json.dumps(row) == before
-    assert written["schema_version"] == 1 and rows.read_manifest(tmp_path)[0]["row"].startswith("rows/cross_domain/")
-    assert written["created"].endswith("Z")
-    assert {key: written[key] for key in row} == row
-
-
 def test_names_and_places(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         rows.make_run_id("a@b", "k-mer linear", "probe", "small", "12345678ff")

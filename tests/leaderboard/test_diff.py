@@ -120,14 +120,6 @@ def test_other_items_labels_and_classes_are_refused(tmp_path: Path) -> None:
         assert fault in str(caught.value)
 
 
-def test_changed_predictions_are_refused(tmp_path: Path) -> None:
-    row_a, row_b = pair(tmp_path, classified(), classified(draw=1))
-    with open(tmp_path / row_b["predictions"]["path"], "ab") as file:
-        file.write(b"x")
-    with pytest.raises(SuiteError, match=r"rand.*not those it was written with"):
-        compare(row_a, row_b, tmp_path)
-
-
 def test_a_row_is_found_by_name_beginning_or_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, other = tmp_path / "here", tmp_path / "there"
     path = add(root)

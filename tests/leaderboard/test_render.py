@@ -310,14 +310,6 @@ def test_the_answer_counts_what_is_shown_and_which_way_the_rest_points() -> None
     assert words.answer([], 2) == "The two have not been measured on the same task yet. So there is no answer."
 
 
-def test_ticks_are_round_and_inside() -> None:
-    for low, high in ((44.3, 71.2), (88.1, 99.7), (-3.0, 64.0), (0.2, 0.9), (61.4, 62.9), (0.0, 100.0)):
-        found = figures.ticks(low, high)
-        assert 3 <= len(found) <= 6 and low <= min(found) and max(found) <= high
-        steps = np.diff(found)
-        assert steps == pytest.approx(steps[0]) and f"{steps[0]:e}"[0] in "125"
-
-
 def test_a_strong_control_is_on_the_scale_and_a_weak_one_at_its_edge() -> None:
     entry = figures.Entry
     weak, strong = entry("a", "control", 2, 4, 3, weak=True), entry("b", "control", 91, 95, 93, weak=True)
@@ -389,12 +381,3 @@ def test_budgets_are_sections(tmp_path: Path) -> None:
     html = render.html(board)
     assert re.findall(r'<section class="budget" data-budget="(\w+)"', html) == ["small", "brief", "long"]
     assert [len(section.columns) for section in board.sections] == [1, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("count", "window", "said"),
-    [(0, 128, "0"), (1867, 128, "1,867 (to 126)"), (12, None, "12"), (12, 502, "12 (to 500)")],
-)
-def test_what_is_read_of_long_items(count: int, window: int | None, said: str) -> None:
-    task = {"n_truncated": count} | ({"max_length": window} if window else {})
-    assert words.truncated(task) == said

@@ -184,12 +184,6 @@ def test_evidence_is_being_above_the_majority(tmp_path: Path) -> None:
     assert found == {"BERT": True, "rand": False, "majority": None}
 
 
-def test_smoke_rows_are_shown_where_there_are_no_others(tmp_path: Path) -> None:
-    put(tmp_path, "BERT", 0.8, budget__name="smoke")
-    board = build(tmp_path)
-    assert board.smoke and len(board.sections[0].cells) == 1
-
-
 def test_a_cleaner_then_a_newer_row_is_shown(tmp_path: Path) -> None:
     put(tmp_path, "BERT", 0.8, run_id="first")
     put(tmp_path, "BERT", 0.6, draw=1, run_id="newer", created="2026-11-24T04:00:00Z")
@@ -225,21 +219,6 @@ def test_rows_on_other_test_items_are_taken_out(tmp_path: Path) -> None:
     ((row, why),) = board.left_out
     assert row["arm"] == "rand" and "its test items are not those" in why
     assert not contrasts(board, "BERT", "rand")
-
-
-def test_the_order_of_items_in_a_file_does_not_matter(tmp_path: Path) -> None:
-    predictions = classified(400, 0.8)
-    order_I = np.random.default_rng(0).permutation(400)
-    shuffled = stored(
-        predictions.labels_I[order_I],
-        {seed: x_I[order_I] for seed, x_I in predictions.by_seed.items()},
-        predictions.items_I[order_I],
-        predictions.classes,
-    )
-    add(tmp_path, predictions, arm="BERT", task="h3@gue20")
-    add(tmp_path, shuffled, arm="rand", task="h3@gue20")
-    (found,) = contrasts(build(tmp_path), "BERT", "rand")
-    assert found.gain == 0 and found.p == 1 and found.low <= 0 <= found.high
 
 
 def test_the_references_travel_and_say_how_alike_the_data_are(tmp_path: Path) -> None:
