@@ -19,7 +19,6 @@ from torch import Tensor
 from ssl_suite.core import atomic
 from ssl_suite.core.batch import Batch
 from ssl_suite.evaluation import baselines, encode
-from ssl_suite.evaluation.heads.base import Head
 from ssl_suite.evaluation.task_data import TaskData
 from ssl_suite.modalities.base import Modality
 from ssl_suite.training.distributed import DistributedContext
@@ -47,48 +46,28 @@ def linear(
     Raises SuiteError: one class only, or vectors that are not finite. Raises KeyboardInterrupt: it was asked to stop;
     nothing is kept.
     """
-    head = learner.objective
+    head: Any = learner.objective
     if kept is not None and kept.is_file():
         with np.load(kept) as arrays:
             weight_CD, bias_C = arrays["weight_CD"], arrays["bias_C"]
     else:
-        weight_CD, bias_C = _fitted(learner, head, data, modality, select, group, stop)
+
+        def read(batch: Batch) -> Tensor:
+            if stop.asked:
+                raise KeyboardInterrupt
+            with group.autocast():
+                return head.vectors(learner.encoder, batch)
+
+        learner.eval()
+        given: list[np.ndarray] = []
+        for split in ("train", "dev"):
+            found = encode.run_batches(encode.sequences_of(data, split), modality, group.device, read)
+            given += [np.stack([vector for _, vector in found]), head.start_targets(data.parts[split])]
+        learner.train()
+        weight_CD, bias_C = baselines.linear_map(*given, head.output.out_features, select)
         if kept is not None and group.main:
-            _write(kept, weight_CD=weight_CD, bias_C=bias_C)
+            with atomic.replacing(kept) as unfinished, unfinished.open("wb") as file:
+                np.savez(file, weight_CD=weight_CD, bias_C=bias_C)
     with torch.no_grad():
         head.output.weight.copy_(torch.from_numpy(weight_CD))
         head.output.bias.copy_(torch.from_numpy(bias_C))
-
-
-def _fitted(
-    learner: Learner,
-    head: Head,
-    data: TaskData,
-    modality: Modality,
-    select: str,
-    group: DistributedContext,
-    stop: StopSignals,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(C, D) and (C,): the map."""
-
-    def read(batch: Batch) -> Tensor:
-        if stop.asked:
-            raise KeyboardInterrupt
-        with group.autocast():
-            return head.vectors(learner.encoder, batch)
-
-    learner.eval()
-    vectors, labels = {}, {}
-    for split in ("train", "dev"):
-        found = encode.run_batches(encode.sequences_of(data, split), modality, group.device, read)
-        vectors[split] = np.stack([vector for _, vector in found])
-        labels[split] = head.start_targets(data.parts[split])
-    learner.train()
-    return baselines.linear_map(
-        vectors["train"], labels["train"], vectors["dev"], labels["dev"], head.output.out_features, select
-    )
-
-
-def _write(path: Path, **arrays: Any) -> None:
-    with atomic.replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, **arrays)

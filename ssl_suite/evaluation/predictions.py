@@ -43,6 +43,16 @@ class Predictions(NamedTuple):
         """(S, I), the seeds in their stored order."""
         return np.stack(list(self.by_seed.values()))
 
+    def by_item(self) -> Predictions:
+        """The same in the order of their items."""
+        order_I = np.argsort(self.items_I, kind="stable")
+        return self._replace(
+            labels_I=self.labels_I[order_I],
+            by_seed={seed: x_I[order_I] for seed, x_I in self.by_seed.items()},
+            items_I=self.items_I[order_I],
+            clusters_I=None if self.clusters_I is None else self.clusters_I[order_I],
+        )
+
 
 @dataclass(frozen=True)
 class Kind:

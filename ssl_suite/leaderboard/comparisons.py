@@ -80,15 +80,13 @@ def _draws(root: Path, by_line: Mapping[Line, Row], metric: str) -> tuple[DrawsB
     first: tuple[list[Any], list[Any]] | None = None
     clusters_I, labels_I = None, np.empty(0)
     for line, row in by_line.items():
-        found = row_files.read_predictions(root, row)
-        order_I = np.argsort(found.items_I, kind="stable")
-        items_and_labels = found.items_I[order_I].tolist(), [_plain(label) for label in found.labels_I[order_I]]
+        found = row_files.read_predictions(root, row).by_item()
+        items_and_labels = found.items_I.tolist(), [_plain(label) for label in found.labels_I]
         if first is None:
-            first, labels_I = items_and_labels, found.labels_I[order_I]
-        if clusters_I is None and found.clusters_I is not None:
-            clusters_I = found.clusters_I[order_I]
+            first, labels_I = items_and_labels, found.labels_I
+        clusters_I = found.clusters_I if clusters_I is None else clusters_I
         if items_and_labels == first:
-            stacks[line] = found.stacked()[:, order_I]
+            stacks[line] = found.stacked()
         else:
             strange.append(line)
     if first is None:

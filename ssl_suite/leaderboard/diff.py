@@ -12,15 +12,7 @@ import numpy as np
 
 from ssl_suite.core.errors import SuiteError, nearest
 from ssl_suite.evaluation.predictions import Predictions
-from ssl_suite.evaluation.rows import (
-    FEWEST,
-    Row,
-    benchmarks,
-    default_root,
-    read,
-    read_predictions,
-    row_files,
-)
+from ssl_suite.evaluation.rows import FEWEST, Row, benchmarks, default_root, read, read_predictions, row_files
 
 SAME = ("name", "version", "data_sha256", "split_sha256")  # of the tasks of two rows that may be compared
 SHOWN = 5  # names in the error of a prefix that several rows share
@@ -87,14 +79,11 @@ def find(root: Path, word: str) -> tuple[Path, Row]:
         raise SuiteError(f"'{word}' begins {len(names)} rows: {', '.join(names[:SHOWN])}{more}. Write more of it.")
     if not files:
         raise SuiteError(f"There is no row '{word}': {root} has no rows.")
-    names = [file.stem for file in files]
     # A prefix with a typo is far from whole names in length: it is held against their beginnings too.
-    starts = {name[: len(word)]: name for name in reversed(names)}
-    close = nearest(word, names) if difflib.get_close_matches(word, names) else ""
-    if not close and (like := difflib.get_close_matches(word, starts, n=1)):
-        close = f" Did you mean '{starts[like[0]]}'?"
-    hint = close or f" `ssl_suite board show --json` lists them ({', '.join(benchmarks(root))})."
-    raise SuiteError(f"There is no row '{word}'.{hint}")
+    starts = {start: file.stem for file in reversed(files) for start in (file.stem[: len(word)], file.stem)}
+    close = difflib.get_close_matches(word, starts, n=1)
+    hint = f"Did you mean '{starts[close[0]]}'?" if close else "`ssl_suite board show --json` lists them"
+    raise SuiteError(f"There is no row '{word}'. {hint}" + ("" if close else f" ({', '.join(benchmarks(root))})."))
 
 
 def compare(
@@ -114,14 +103,15 @@ def compare(
     Raises SuiteError: the rows are not of the same task, version, data, split and items; one of them lacks the metric;
     or predictions are not those of the row.
     """
-    from ssl_suite.evaluation.significance import paired_bootstrap
+    from ssl_suite.evaluation.significance import mcnemar, paired_bootstrap
 
     _same_task(row_a, row_b)
     metric = metric or row_a["metrics"][0]["name"]
     said = [_metric(row, metric) for row in (row_a, row_b)]
     root = root or default_root()
-    a, b = (_by_item(read_predictions(*where)) for where in ((root, row_a), (root_b or root, row_b)))
+    a, b = (read_predictions(*where).by_item() for where in ((root, row_a), (root_b or root, row_b)))
     _same_items(row_a, row_b, a, b)
+    shared = [seed for seed in a.by_seed if seed in b.by_seed and metric == "accuracy"]
     result = paired_bootstrap(metric, a.labels_I, a.stacked(), b.stacked(), clusters_I=a.clusters_I)
     return Comparison(
         a=row_a["run_id"],
@@ -138,7 +128,7 @@ def compare(
         n=len(a.items_I),
         seeds_a=tuple(a.by_seed),
         seeds_b=tuple(b.by_seed),
-        mcnemar=_mcnemar(a, b) if metric == "accuracy" else (),
+        mcnemar=tuple(SeedTest(seed, *mcnemar(a.labels_I, a.by_seed[seed], b.by_seed[seed])) for seed in shared),
         notes=tuple(_notes(row_a, row_b)),
     )
 
@@ -158,18 +148,6 @@ def _metric(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return of_row[name]
 
 
-def _by_item(predictions: Predictions) -> Predictions:
-    order_I = np.argsort(predictions.items_I)
-    by_seed = {seed: x_I[order_I] for seed, x_I in predictions.by_seed.items()}
-    clusters_I = None if predictions.clusters_I is None else predictions.clusters_I[order_I]
-    return predictions._replace(
-        labels_I=predictions.labels_I[order_I],
-        by_seed=by_seed,
-        items_I=predictions.items_I[order_I],
-        clusters_I=clusters_I,
-    )
-
-
 def _same_items(row_a: Mapping[str, Any], row_b: Mapping[str, Any], a: Predictions, b: Predictions) -> None:
     """Both in the order of their items."""
     names = f"{row_a['run_id']} and {row_b['run_id']} cannot be compared:"
@@ -181,13 +159,6 @@ def _same_items(row_a: Mapping[str, Any], row_b: Mapping[str, Any], a: Predictio
         raise SuiteError(f"{names} their classes differ ({len(a.classes)} and {len(b.classes)}, or other names).")
     if wrong := int((a.labels_I != b.labels_I).sum()):
         raise SuiteError(f"{names} {wrong} test items have other labels in the one than in the other.")
-
-
-def _mcnemar(a: Predictions, b: Predictions) -> tuple[SeedTest, ...]:
-    from ssl_suite.evaluation.significance import mcnemar
-
-    shared = [seed for seed in a.by_seed if seed in b.by_seed]
-    return tuple(SeedTest(seed, *mcnemar(a.labels_I, a.by_seed[seed], b.by_seed[seed])) for seed in shared)
 
 
 def _notes(row_a: Mapping[str, Any], row_b: Mapping[str, Any]) -> list[str]:
