@@ -109,7 +109,8 @@ class Source(_Block):
     """What it is for in the first place."""
     official: str
     """Where the data come from."""
-    files: Annotated[list[File], Field(min_length=1)]
+    files: list[File]
+    """Empty only where a recipe makes all of it."""
     columns: dict
     """What a table's columns hold."""
     splits: dict
@@ -217,6 +218,8 @@ def read_source(content: Any, where: str) -> Source:
     """
     source = parse(Source, content, where, "source.")
     where += ": source."
+    if not source.files and source.recipe is None:
+        raise SuiteError(f"{where}files: is empty, which it may be only where a recipe makes all of the data.")
     for one in source.downloads:  # messages show no URL, which may hold a password
         parts = (one.hub, one.revision, one.path)
         if (one.url is None) == (one.hub is None) or (None in parts and any(parts)):

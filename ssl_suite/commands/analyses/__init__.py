@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 HERE = "ssl_suite.commands.analyses"
 ANALYSES = {
+    "context": f"{HERE}.context:main",
     "curves": f"{HERE}.curves:main",
+    "icl": f"{HERE}.icl:main",
     "layers": f"{HERE}.layers:main",
 }
 COMMON = {
