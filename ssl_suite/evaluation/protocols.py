@@ -165,7 +165,7 @@ def _trained(plan: Plan, out: Path, say: Say, threads: int | None) -> Measuremen
     trials = Trials(plan, out, say, threads)
     chosen, per_lr = trials.choose_rate()
     predictions = trials.predict(chosen)
-    results = list(trials.done.values())
+    results = trials.done.values()
     of_seed = {seed: trials.done[chosen, seed] for seed in budget.seeds}
     first = of_seed[budget.seeds[0]]
     probed = {}
@@ -230,14 +230,10 @@ def best_rate(per_lr: Mapping[float, float | None], higher_is_better: bool) -> f
     return -max(known)[1] if known else None
 
 
-def _parts(data: TaskData) -> list[str]:
-    return [part for part in data.parts if part not in ("train", "dev")]
-
-
 def _majority(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:
     modality, data = trial.load_data(plan)
     head, seed = head_class(plan.task.head["name"]), plan.budget.seeds[0]
-    answers = {part: {seed: head.majority(data, data.parts[part])} for part in _parts(data)}
+    answers = {part: {seed: head.majority(data, data.parts[part])} for part in data.tested}
     return Measurement(plan, modality, data, answers, {"name": "majority"})
 
 
@@ -279,7 +275,7 @@ def _kmer(plan: Plan) -> Measurement:
     kinds: list[Literal["ngrams", "positions"]] = ["ngrams", "positions"] if modality.aligned else ["ngrams"]
     tried: dict[tuple[str, str], baselines.Control] = {}
     for kind in kinds:
-        for part in _parts(data):
+        for part in data.tested:
             tried[kind, part] = baselines.kmer(
                 texts["train"],
                 train,
@@ -298,7 +294,7 @@ def _kmer(plan: Plan) -> Measurement:
     selection = {"split": "dev", "metric": task.select, "value": scores[best], "per_features": scores}
     chosen = tried[best, "test"].chosen
     protocol = {"name": "linear", "features": best, chosen["name"]: chosen["value"]}
-    predictions = {part: {seed: tried[best, part].test_predictions} for part in _parts(data)}
+    predictions = {part: {seed: tried[best, part].test_predictions} for part in data.tested}
     return Measurement(plan, modality, data, predictions, protocol, selection, trials=len(kinds))
 
 
@@ -332,7 +328,7 @@ def _frozen(plan: Plan, judge: Callable[[dict[str, np.ndarray], TaskData, str], 
             vectors[split] = item_means(vectors_SD, part.windows.records_S, part.windows.lengths_S)
         if encoders.digest(opened.encoder) != before:
             raise SuiteError(f"encoder={reference.short} moved while it was frozen; this is a fault of the suite.")
-        for name in _parts(data):
+        for name in data.tested:
             predictions.setdefault(name, {})[seed], protocol, chosen = judge(vectors, data, name)
     selection = {"split": "dev", "metric": plan.task.select, "value": dev_score(chosen)} if chosen else None
     return Measurement(plan, modality, data, predictions, protocol, selection, opened.facts())

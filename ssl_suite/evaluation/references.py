@@ -93,21 +93,18 @@ def parse(text: str) -> Reference:
             hint = nearest(unknown[0].partition("=")[0], ADDITIONS)
             raise SuiteError(f"encoder={text}: '+{unknown[0]}' is not known; write +map, +map=SEED or +reembed.{hint}")
     found = _base(base, text)
-    for word in words:
-        key, _, value = word.partition("=")
-        if key == "reembed":
-            found = replace(found, reembed=True)
-        elif key in CONTROLS:
-            found = replace(found, control=key)
-        else:
-            found = replace(found, map=True, map_seed=int(value) if value else None)
     takes = {"hf": ("map", "reembed"), "run": ("reembed", *CONTROLS)}.get(found.kind, ())
     for word in words:
-        if word.partition("=")[0] not in takes or (word in CONTROLS and not found.reembed):
-            if word in CONTROLS:
-                raise SuiteError(f"encoder={text}: +{word} is for RUN+reembed.")
-            offers = "text encoders (hf:NAME_OR_PATH)" if word.startswith("map") else "run folders and hf:NAME_OR_PATH"
+        key, _, value = word.partition("=")
+        if key in CONTROLS and not (found.kind == "run" and "reembed" in words):
+            raise SuiteError(f"encoder={text}: +{word} is for RUN+reembed.")
+        if key not in takes:
+            offers = "text encoders (hf:NAME_OR_PATH)" if key == "map" else "run folders and hf:NAME_OR_PATH"
             raise SuiteError(f"encoder={text}: +{word} is for {offers}.")
+        if key == "map":
+            found = replace(found, map=True, map_seed=int(value) if value else None)
+        else:
+            found = replace(found, reembed=True) if key == "reembed" else replace(found, control=key)
     if found.map and found.reembed:
         raise SuiteError(f"encoder={text}: symbols are either mapped or re-embedded; keep one of the two.")
     return found

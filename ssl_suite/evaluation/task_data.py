@@ -105,6 +105,11 @@ class TaskData:
             raise SuiteError(f"task {self.task}: its frames have no units.")
         return self.units
 
+    @property
+    def tested(self) -> list[str]:
+        """``test`` and further parts."""
+        return [part for part in self.parts if part not in ("train", "dev")]
+
     def split(self, name: str) -> Windows:
         """The sequences of a part."""
         if name not in self.parts:

@@ -332,7 +332,7 @@ def curve(folder: Path) -> dict[str, list[float]]:
 
 def predict_parts(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, np.ndarray]:
     """By part (``test`` and further ones) the (I,) predictions of the chosen checkpoint; it is removed then."""
-    wanted = [part for part in load_data(plan)[1].parts if part not in ("train", "dev")]
+    wanted = load_data(plan)[1].tested
     files = {part: folder / f"{part}.parquet" for part in wanted}
     if not all(path.is_file() for path in files.values()):
         with processes({"threads": threads, "precision": "auto"}) as group:

@@ -53,8 +53,8 @@ class Choice(Head):
     def answer(
         self, encoder: Any, modality: Any, data: Any, task: Any
     ) -> tuple[dict[str, np.ndarray], dict[str, Any] | None]:
-        wanted, prompted = [part for part in data.parts if part not in ("train", "dev")], len(task.inputs) > 1
-        return {part: self._scores(encoder, data, part, prompted) for part in wanted}, None
+        prompted = len(task.inputs) > 1
+        return {part: self._scores(encoder, data, part, prompted) for part in data.tested}, None
 
     def _scores(self, encoder: Any, data: Any, part: str, prompted: bool) -> np.ndarray:
         """(I,) the scores of each item's choices."""

@@ -94,8 +94,7 @@ class Retrieval(Head):
         if not per_layer:
             raise SuiteError(f"task {task.name}: {task.select} on dev is undefined for every layer.")
         best = max(per_layer, key=lambda layer: (sign * per_layer[layer], layer))
-        wanted = [part for part in data.parts if part not in ("train", "dev")]
-        found = {part: self._scores(encoder, modality, data, best, part) for part in wanted}
+        found = {part: self._scores(encoder, modality, data, best, part) for part in data.tested}
         chosen = {"split": "dev", "metric": task.select, "value": per_layer[best], "layer": best}
         return found, chosen | {"per_layer": {str(layer): value for layer, value in per_layer.items()}}
 
