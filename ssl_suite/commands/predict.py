@@ -57,17 +57,7 @@ def run(given: dict[str, Any]) -> list[dict[str, Any]]:
         raise SuiteError(f"task={given['task']}: encoder={given['encoder']} was trained on {trial.task.name}.")
     source, texts = items(given, trial.task.inputs)
     records = [[Record(f"line {i + 1}", text, source) for text in each] for i, each in enumerate(texts)]
-    answers = kept.answers(trial, records)
-    unknown: list[Any] = [None] * len(texts)
-    shares, places = answers.shares_I or unknown, answers.places_I or unknown
-    contexts = answers.data.parts["test"].contexts
-    return [
-        {"inputs": list(each), "prediction": answer, "probability": share}
-        | ({} if place is None else {"text": context, "place": place})
-        for each, answer, share, place, context in zip(
-            texts, answers.predictions_I, shares, places, contexts, strict=True
-        )
-    ]
+    return [{"inputs": list(each)} | answer for each, answer in zip(texts, kept.answers(trial, records), strict=True)]
 
 
 def items(given: dict[str, Any], columns: list[str]) -> tuple[str, list[tuple[str, ...]]]:

@@ -4,7 +4,7 @@ same encoder, else from a few real steps."""
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,13 +111,19 @@ def plan(cells: Sequence[Cell], settings: Settings, say: Callable[[str], None]) 
 
 
 class Rates:
-    """Seconds a position of each distinct encoder, found once."""
+    """Seconds a position of each distinct encoder, found once: the median of rows that were measured on this device,
+    by encoder, modality and protocol, else of a few real steps."""
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self.settings, self.say = settings, say
         self.known: dict[tuple[str, str], float | None] = {}
-        found = rows.read_all(settings.root) if settings.root.is_dir() else []
-        self.rows = _rates(found, device_name(settings.threads))
+        self.rows: dict[tuple[str, str, str], list[float]] = {}
+        device = device_name(settings.threads)
+        for row in rows.read_all(settings.root) if settings.root.is_dir() else []:
+            budget = row["budget"]
+            if budget["device"] == device and budget.get("tokens") and budget["seconds"]:
+                key = row["encoder"].get("ref") or "", row["task"]["modality"], row["protocol"]["name"]
+                self.rows.setdefault(key, []).append(budget["seconds"] / budget["tokens"])
 
     def seconds(self, cell: Cell, found: Size) -> float | None:
         """Of a whole cell."""
@@ -128,7 +134,7 @@ class Rates:
         trained = cell.protocol in ("finetune", "scratch")
         key = references.parse(cell.encoder).short, cell.task.modality["name"]
         if trained and (*key, cell.protocol) in self.rows:
-            return found.tokens * self.rows[(*key, cell.protocol)]
+            return found.tokens * float(np.median(self.rows[(*key, cell.protocol)]))
         rate = self._probed(cell, key)
         if rate is None or trained:
             return None if rate is None else found.tokens * rate
@@ -146,17 +152,6 @@ class Rates:
                 self.known[key] = None
                 self.say(f"{cell.label}: not probed: {' '.join(str(error).split())}")
         return self.known[key]
-
-
-def _rates(found: Iterable[rows.Row], device: str) -> Mapping[tuple[str, str, str], float]:
-    """By encoder, modality and protocol the median seconds a token of rows that were measured on this device."""
-    by: dict[tuple[str, str, str], list[float]] = {}
-    for row in found:
-        budget = row["budget"]
-        if budget["device"] == device and budget.get("tokens") and budget["seconds"]:
-            key = row["encoder"].get("ref") or "", row["task"]["modality"], row["protocol"]["name"]
-            by.setdefault(key, []).append(budget["seconds"] / budget["tokens"])
-    return {key: float(np.median(each)) for key, each in by.items()}
 
 
 def probe(cell: Cell, settings: Settings, of_head: bool = False) -> float:

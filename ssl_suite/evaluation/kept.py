@@ -133,30 +133,24 @@ def inputs_of(kept: Kept, records: Sequence[Sequence[Record]]) -> TaskData:
     return data
 
 
-@dataclass(frozen=True)
-class Answers:
-    """Of each item the prediction (classes by name), and how sure the model is; None where it does not say."""
-
-    data: TaskData
-    predictions_I: list[Any]
-    shares_I: list[Any] | None
-    places_I: list[tuple[int, int]] | None = None
-
-
-def answers(kept: Kept, records: Sequence[Sequence[Record]]) -> Answers:
-    """What a kept trial says of records; raises as ``inputs_of``."""
+def answers(kept: Kept, records: Sequence[Sequence[Record]]) -> list[dict[str, Any]]:
+    """What a kept trial says of records: of each ``prediction`` (classes by name) and ``probability``, None where its
+    head has none; of answers also the ``text`` that they are cut from and their ``place``. Raises as ``inputs_of``."""
     from ssl_suite.training.distributed import processes
 
     data = inputs_of(kept, records)
-    settings = {"pooling": kept.facts["pooling"], **kept.task.head_settings}
-    head = kept.head(kept.encoder, data, **settings)
+    head = kept.head(kept.encoder, data, **{"pooling": kept.facts["pooling"], **kept.task.head_settings})
     learner = Learner(kept.encoder, head)
     learner.load_state_dict(kept.weights)
     with processes({"threads": None, "precision": "auto"}) as group:
         outputs_S = inference.outputs(learner.to(group.device), data, kept.modality, "test", group)
-    part = data.parts["test"]
-    found, names = head.decode(outputs_S, data, part), data.classes
+    part, names = data.parts["test"], data.classes
+    found = head.decode(outputs_S, data, part)
     shares, places = head.confidence(outputs_S, data, part), head.places(outputs_S, data, part)
     named = {"classes": lambda answer: names[answer], "tags": lambda answer: [names[tag] for tag in answer]}
     make = named.get(kept.task.kind, lambda answer: answer.item() if hasattr(answer, "item") else answer)
-    return Answers(data, [make(answer) for answer in found], shares, places)
+    return [
+        {"prediction": make(answer), "probability": None if shares is None else shares[i]}
+        | ({} if places is None else {"text": part.contexts[i], "place": places[i]})
+        for i, answer in enumerate(found)
+    ]

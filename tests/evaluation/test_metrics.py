@@ -196,18 +196,6 @@ def test_classes_must_be_classes() -> None:
     assert score("accuracy", np.array([0, -1]), np.array([0, 255], dtype=np.uint8)) == 0.5  # no wrapping
 
 
-def test_average_precision_of_scores_and_not_of_labels() -> None:
-    rng = np.random.default_rng(4)
-    y, p = rng.integers(2, size=200), np.round(rng.normal(size=200), 1)
-    assert score("average_precision", y, p) == pytest.approx(sk.average_precision_score(y, p), abs=1e-12)
-    with pytest.raises(SuiteError, match="labels, not scores"):
-        score("average_precision", y, (p > 0).astype(int))
-    with pytest.raises(Undefined, match="all labels are 1"):
-        score("average_precision", np.ones(5, dtype=int), p[:5])
-    with pytest.raises(SuiteError, match="0 or 1"):
-        score("average_precision", [0, 1, 2], p[:3])
-
-
 def test_error_rates_as_jiwer_has_them() -> None:
     import jiwer
 

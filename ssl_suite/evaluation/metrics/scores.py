@@ -67,21 +67,7 @@ def _auc(labels_I: np.ndarray, scores_I: np.ndarray, weights_I: np.ndarray) -> f
     return float(np.trapezoid(1 - missed_T, alarms_T))
 
 
-def _average_precision(labels_I: np.ndarray, predictions_SI: np.ndarray) -> Values:
-    from sklearn.metrics import average_precision_score
-
-    for s, scores_I in enumerate(predictions_SI):
-        # Hard labels leave one threshold: the number is then not the area it is taken for.
-        if set(np.unique(scores_I)) <= {0.0, 1.0}:
-            raise SuiteError(
-                f"average_precision: predictions {s + 1} are labels, not scores; give probabilities or logits."
-            )
-    formula = _of_both("average_precision", lambda y, x, w: average_precision_score(y, x, sample_weight=w))
-    return formula(labels_I, predictions_SI)
-
-
 METRICS = (
-    Metric("average_precision", True, "scores", _average_precision),
     Metric("auc", True, "scores", _of_both("auc", _auc)),
     Metric("eer", False, "scores", _of_both("eer", _eer)),
     Metric("min_dcf", False, "scores", _of_both("min_dcf", _min_dcf)),
