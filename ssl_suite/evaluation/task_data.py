@@ -236,8 +236,7 @@ def find_sources(task: Task, modality: Modality, place: Mapping[str, Any], data:
             if not one.is_file():
                 raise SuiteError(f"task {task.name}: {one} is not here; data={data} is relative to {task.path.parent}.")
         return Sources(paths, str(path))
-    section = {**(entry(data) or {}), "root": place.get("root"), "cache": place.get("cache")}
-    return resolve_entry(modality, section)
+    return resolve_entry(modality, (entry(data) or {}) | {key: place.get(key) for key in ("root", "cache")})
 
 
 def blind_parts(task: Task, modality: Modality, place: Mapping[str, Any]) -> tuple[Task, Path]:
@@ -247,8 +246,8 @@ def blind_parts(task: Task, modality: Modality, place: Mapping[str, Any]) -> tup
     source = section.get("source", {})
     if source.get("blind") is None:
         raise SuiteError(f"task {task.name}: data={task.data} has no items without labels; leave out submission=true.")
-    section = {**section, "root": place.get("root"), "cache": place.get("cache")}
-    (path,) = resolve_entry(modality, {**section, "source": {**source, "recipe": source["blind"]}}).paths
+    section |= {"source": {**source, "recipe": source["blind"]}, **{key: place.get(key) for key in ("root", "cache")}}
+    (path,) = resolve_entry(modality, section).paths
     column = str(task.splits[COLUMN])
     there = set(read_columns(path, task, [column])[column])
     return replace(task, splits=task.splits | {name: v for name, v in task.blind.items() if v in there}), path

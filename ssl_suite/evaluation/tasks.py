@@ -255,13 +255,7 @@ def task_folders(own: str | Path | None = None) -> list[Path]:
 
 def benchmarks(folders: Sequence[Path] | None = None) -> list[str]:
     """The names of the folders that hold tasks."""
-    return sorted({path.parent.name for path in _files(folders)})
-
-
-def _files(folders: Sequence[Path] | None) -> list[Path]:
-    """The files of all tasks, by benchmark and name."""
-    found = [path for base in folders or task_folders() for path in base.glob("*/*.yaml")]
-    return sorted(found, key=lambda path: (path.parent.name, path.stem))
+    return sorted({path.parent.name for base in folders or task_folders() for path in base.glob("*/*.yaml")})
 
 
 def files(benchmark: str | None = None, folders: Sequence[Path] | None = None) -> list[Path]:
@@ -271,11 +265,11 @@ def files(benchmark: str | None = None, folders: Sequence[Path] | None = None) -
     if benchmark is not None and benchmark not in known:
         raise SuiteError(f"There is no benchmark '{benchmark}'.{nearest(benchmark, known)}")
     seen: dict[tuple[str, str], Path] = {}
-    for path in _files(folders):
+    for path in (path for base in folders or task_folders() for path in sorted(base.glob("*/*.yaml"))):
         first = seen.setdefault((path.parent.name, path.stem), path)
         if first != path:  # else one could stand for the other in a table
             raise SuiteError(f"{first} and {path} are two tasks of one name; rename one of them.")
-    return [path for (folder, _), path in seen.items() if benchmark in (None, folder)]
+    return [seen[key] for key in sorted(seen) if benchmark in (None, key[0])]
 
 
 def all_tasks(benchmark: str | None = None, folders: Sequence[Path] | None = None) -> list[Task]:

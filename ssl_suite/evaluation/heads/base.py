@@ -80,6 +80,7 @@ class Head(Objective):
         trained: False where there is nothing to train, as in retrieval.
         causal: it asks a causal language model (``causal.Causal``) in the place of an encoder.
         positions: its outputs are of positions, not of sequences.
+        recorded: settings of its own that a row has.
     """
 
     pooled: ClassVar[bool] = True
@@ -92,6 +93,7 @@ class Head(Objective):
     trained: ClassVar[bool] = True
     causal: ClassVar[bool] = False
     positions: ClassVar[bool] = False
+    recorded: dict[str, Any] = {}
 
     def __init__(
         self,
@@ -209,8 +211,11 @@ class Head(Objective):
 
     def settings(self) -> dict[str, Any]:
         """What a row says of the head beside its name and version."""
-        found = {"pooling": self.pooling, "norm": not isinstance(self.norm, nn.Identity)}
-        return found if isinstance(self.narrow, nn.Identity) else found | {"projection": self.narrow.out_features}
+        if not self.trained:
+            return self.recorded
+        found: dict[str, Any] = {"pooling": self.pooling, "norm": not isinstance(self.norm, nn.Identity)}
+        found |= {} if isinstance(self.narrow, nn.Identity) else {"projection": self.narrow.out_features}
+        return found | self.recorded
 
 
 def encoder_pooler(encoder: Any) -> nn.Linear:
@@ -250,12 +255,17 @@ def inner_positions(batch: Batch) -> tuple[Tensor, Tensor]:
     return ids_N, batch.real_B[ids_N] & (places_N > 0) & (places_N < batch.offsets_B1.diff()[ids_N] - 1)
 
 
+def refuse_missing(task: Task, rows: Rows, values_R: Sequence[Any], column: str, what: str = "label") -> None:
+    """Raise ``SuiteError`` where a labelled row has no label."""
+    for row in rows.labelled():
+        if values_R[row] in (None, "") or values_R[row] != values_R[row]:
+            raise SuiteError(f"task {task.name}: {rows.places[row]} has no {what} (column '{column}').")
+
+
 def class_numbers(task: Task, rows: Rows, values_R: Sequence[Any], what: str = "label") -> Labels:
     """Class numbers of a column of labels. Raises SuiteError: a label is missing, or does not occur in train."""
     where, used = f"task {task.name}", rows.labelled()
-    for row in used:
-        if values_R[row] in (None, "") or values_R[row] != values_R[row]:
-            raise SuiteError(f"{where}: {rows.places[row]} has no {what} (column '{', '.join(task.label)}').")
+    refuse_missing(task, rows, values_R, ", ".join(task.label), what)
     classes = tuple(sorted({str(values_R[row]) for row in rows.of("train")}))
     numbers = {label: i for i, label in enumerate(classes)}
     unseen = Counter((rows.names[rows.parts[row]], str(values_R[row])) for row in used)

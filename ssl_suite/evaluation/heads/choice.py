@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import items
-from ssl_suite.evaluation.heads.base import Granularity, Head, Labels
+from ssl_suite.evaluation.heads.base import Granularity, Head, Labels, refuse_missing
 from ssl_suite.evaluation.predictions import objects
 
 
@@ -31,14 +31,12 @@ class Choice(Head):
         super(Head, self).__init__()
         if normalise not in ("none", "tokens"):
             raise SuiteError(f"task {data.task}: head.normalise={normalise} should be none or tokens.")
-        self.normalise = normalise
+        self.normalise, self.recorded = normalise, {"normalise": normalise}
 
     @classmethod
     def read_labels(cls, task: Any, rows: Any) -> Labels:
         column = rows.columns[task.label[0]]
-        for row in rows.used():
-            if column[row] in (None, ""):
-                raise SuiteError(f"task {task.name}: {rows.places[row]} has no label (column '{task.label[0]}').")
+        refuse_missing(task, rows, column, task.label[0])
         return Labels(objects(column))
 
     @classmethod
@@ -66,6 +64,3 @@ class Choice(Head):
             own_T = logs_T[(data.marks[start : start + length, 0] > 0) & ~np.isnan(logs_T)]
             scores[item].append(float(own_T.mean() if self.normalise == "tokens" and len(own_T) else own_T.sum()))
         return objects([np.array(each, np.float32) for each in scores])
-
-    def settings(self) -> dict[str, Any]:
-        return {"normalise": self.normalise}

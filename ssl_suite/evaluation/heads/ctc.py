@@ -73,8 +73,8 @@ class Ctc(Head):
             target_M[: len(target)] = target
         items_S = part.windows.records_S
         needs_I = np.array([len(t) + sum(a == b for a, b in itertools.pairwise(t)) for t in targets], np.int64)
-        self.too_short = int((-(-part.windows.lengths_S // self.rate) < needs_I[items_S]).sum())
-        if self.too_short == len(items_S):
+        self.recorded["too_short"] = too_short = int((-(-part.windows.lengths_S // self.rate) < needs_I[items_S]).sum())
+        if too_short == len(items_S):
             raise SuiteError(
                 f"task {data.task}: every transcript of train has more units than its input has outputs of the model "
                 f"({'set half: false, ' if half else ''}choose units: words, or raise max_length or length)."
@@ -145,9 +145,6 @@ class Ctc(Head):
             text = self.between.join(data.classes[unit - 1] for unit in best_K[kept].tolist())
             found.append(" ".join(text.split()))
         return objects(found)
-
-    def settings(self) -> dict[str, Any]:
-        return super().settings() | self.recorded | {"too_short": self.too_short}
 
 
 def spelled(text: str, units: str) -> list[str]:

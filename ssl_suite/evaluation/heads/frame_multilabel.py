@@ -140,9 +140,6 @@ class FrameMultilabel(Head):
             found[item][: len(outputs_TK)] = (outputs_TK > 0) @ (1 << np.arange(self.speakers))
         return found
 
-    def settings(self) -> dict[str, Any]:
-        return super().settings() | self.recorded
-
 
 def segments(value: Any, where: str) -> list[tuple[float, float, str]]:
     """Start, duration and speaker of each segment of a label. Raises SuiteError: it is no list of such three."""

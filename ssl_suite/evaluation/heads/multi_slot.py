@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_suite.core.batch import Batch
-from ssl_suite.core.errors import SuiteError
-from ssl_suite.evaluation.heads.base import IGNORED, Head, Labels
+from ssl_suite.evaluation.heads.base import IGNORED, Head, Labels, refuse_missing
 from ssl_suite.evaluation.predictions import objects
 from ssl_suite.objectives.base import Metrics
 
@@ -34,9 +33,7 @@ class MultiSlot(Head):
         columns = [rows.columns[name] for name in task.label]
         train, used = rows.of("train"), rows.used()
         for name, column in zip(task.label, columns, strict=True):
-            for row in used:
-                if column[row] in (None, ""):
-                    raise SuiteError(f"task {task.name}: {rows.places[row]} has no label (column '{name}').")
+            refuse_missing(task, rows, column, name)
         classes = [
             f"{name}={value}"
             for name, column in zip(task.label, columns, strict=True)

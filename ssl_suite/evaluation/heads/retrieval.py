@@ -40,7 +40,7 @@ class Retrieval(Head):
         if method not in METHODS:
             raise SuiteError(f"task {data.task}: head.method={method} should be {' or '.join(METHODS)}.")
         self.method = method
-        self.recorded: dict[str, Any] = {"method": method}
+        self.recorded = {"method": method}
         self._kept: dict[str, list[np.ndarray]] = {}
         if shortest:
             pairs = {name: zip(part.more, part.labels_I, strict=True) for name, part in data.parts.items()}
@@ -120,9 +120,6 @@ class Retrieval(Head):
         if part not in self._kept:
             self._kept[part] = [x for _, x in encode.states(encoder, modality, sequences, rows)]
         return [x[None, layer] if x.ndim == 2 else x[:, layer] for x in self._kept[part]]
-
-    def settings(self) -> dict[str, Any]:
-        return self.recorded
 
 
 def unit(x_TD: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ class Span(Head):
 
     def __init__(self, encoder: Any, data: Any, *others: Any, longest: int = 30, **more: Any) -> None:
         super().__init__(encoder, data, *others, **more)
-        self.longest = longest
+        self.longest, self.recorded = longest, {"longest": longest, "stride": items.STRIDE}
         part = data.parts["train"]
         spans_S2 = np.zeros((len(part.windows), 2), np.int64)  # where a piece does not hold the answer: [CLS]
         for s, (item, start, length) in enumerate(part.windows.each()):
@@ -119,9 +119,6 @@ class Span(Head):
                 share = float(np.exp(score - np.logaddexp.reduce(outputs[text_T].astype(np.float64)).sum()))
                 best[item] = (score, int(marks[first, 0]), int(marks[last, 1]), share)
         return best
-
-    def settings(self) -> dict[str, Any]:
-        return super().settings() | {"longest": self.longest, "stride": items.STRIDE}
 
 
 def standing(answers: Sequence[str], text: str) -> str:

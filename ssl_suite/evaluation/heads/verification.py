@@ -108,6 +108,3 @@ class Verification(Head):
         vectors_SC = np.stack(list(outputs_S)).astype(np.float64)
         vectors_SC /= np.maximum(np.linalg.norm(vectors_SC, axis=1, keepdims=True), 1e-12)
         return (vectors_SC[0::2] * vectors_SC[1::2]).sum(1)
-
-    def settings(self) -> dict[str, Any]:
-        return super().settings() | self.recorded
