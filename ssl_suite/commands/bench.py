@@ -110,7 +110,9 @@ def main(args: argparse.Namespace) -> int:
             outcomes = side_by_side.run(phases, settings, jobs, bench_plan.sizes(cells, settings), view.show)
     else:
         outcomes = bench.run(phases, settings, say)
-    paths = bench.rows_or_fault(outcomes)
+    if not (paths := bench.paths(outcomes)):
+        left = "No arm was left to measure: give ssl.MODALITY=RUN, or other arms=."
+        raise SuiteError(outcomes[0].fault if outcomes else left)
     if given["submission"] == "true":
         _submissions(cells, settings)
     print(f"{count(len(paths), 'row')} in {settings.root}. Look at them: ssl_suite board show root={settings.root}")
@@ -246,7 +248,11 @@ def _settings(benchmark: Any, given: Mapping[str, Any], overrides: Mapping[str, 
 
     name, found = benchmark.name, budget.load(benchmark.budgets.get(given["budget"], given["budget"]), overrides)
     if given["seeds"]:
-        found = found.with_seeds([_seed(word) for word in given["seeds"].split(",")])
+        words = given["seeds"].split(",")
+        if wrong := [word for word in words if not word.isdigit()]:
+            raise SuiteError(f"seeds={wrong[0]} should be whole numbers with commas, such as seeds=100,101,102.")
+        seeds = list(map(int, words))
+        found = replace(found, seeds=seeds, overrides=found.overrides | {"seeds": seeds})
     blind = given["submission"] == "true"
     out = Path(given["out"] or f"runs/bench-{name}-{found.name}" + "-submission" * blind)
     # Rows of a user's own benchmark, of a smoke run or a submission do not mix with those that are published.
@@ -272,12 +278,6 @@ def _submissions(cells: Sequence[Any], settings: Any) -> None:
         tasks = [cell.task for cell in cells if cell.arm == arm]
         path, absent = submission.pack(tasks, submission.folder(settings.out, arm))
         say(f"{path}" + (f"; it lacks {', '.join(absent)}, which the site asks for" if absent else ""))
-
-
-def _seed(word: str) -> int:
-    if not word.isdigit():
-        raise SuiteError(f"seeds={word} should be whole numbers with commas between them, such as seeds=100,101,102.")
-    return int(word)
 
 
 def _arms(found: Any, given: Mapping[str, Any]) -> list[str]:

@@ -284,11 +284,3 @@ def run(phases: list[list[Cell]], settings: Settings, say: Say) -> list[Outcome]
 def paths(outcomes: list[Outcome]) -> list[Path]:
     """The files of the rows that are there."""
     return [each.path for each in outcomes if each.path is not None]
-
-
-def rows_or_fault(outcomes: list[Outcome]) -> list[Path]:
-    """The files of the rows. Raises SuiteError: not one cell could be measured; the reason of the first."""
-    if found := paths(outcomes):
-        return found
-    first = outcomes[0].fault if outcomes else "No arm was left to measure: give ssl.MODALITY=RUN, or other arms=."
-    raise SuiteError(first)

@@ -94,10 +94,6 @@ class Budget:
         where = f"budget={self.name}: of {task} and {arm}"
         return parse(Budget, {**dataclasses.asdict(self), **kept, "tasks": {}, "arms": {}}, where)
 
-    def with_seeds(self, seeds: list[int]) -> Budget:
-        """The same with other seeds."""
-        return dataclasses.replace(self, seeds=seeds, overrides=self.overrides | {"seeds": seeds})
-
 
 def load(name: str, overrides: Mapping[str, str] | None = None) -> Budget:
     """A budget by its name in ``conf/budget/``, or by the path of a YAML file.

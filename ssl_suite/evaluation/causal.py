@@ -64,15 +64,6 @@ class Causal(nn.Module):
         return found
 
 
-def open_model(reference: Reference, modality: Modality) -> tuple[Causal, int | None, str]:
-    """The model, the step of its checkpoint, and a note. Raises SuiteError: the reference has no causal head."""
-    if reference.kind not in OPENERS or reference.reembed or reference.map:
-        raise SuiteError(
-            f"encoder={reference.short} gives no likelihoods: name a run of objective=clm, or hf: with a causal model."
-        )
-    return OPENERS[reference.kind](reference, modality)
-
-
 def _run(reference: Reference, modality: Modality) -> tuple[Causal, int | None, str]:
     from ssl_suite.training import restore
 

@@ -102,7 +102,11 @@ def open_causal(reference: Reference, modality: Modality) -> Opened:
     cannot be opened, or has no such head."""
     from ssl_suite.evaluation import causal
 
-    model, step, note = causal.open_model(reference, modality)
+    if reference.kind not in causal.OPENERS or reference.reembed or reference.map:
+        raise SuiteError(
+            f"encoder={reference.short} gives no likelihoods: name a run of objective=clm, or hf: with a causal model."
+        )
+    model, step, note = causal.OPENERS[reference.kind](reference, modality)
     return _opened(model, digest(model.model), step, note)
 
 

@@ -96,10 +96,6 @@ def _classes(x_I: Any, classes: Sequence[str], what: str) -> np.ndarray:
     return _numbers(np.asarray(x_I).astype(np.int64), classes, what)
 
 
-def _zero_one(x_I: Any, classes: Sequence[str], what: str) -> np.ndarray:
-    return np.asarray(x_I).astype(np.int64)
-
-
 def objects(values: Sequence[Any]) -> np.ndarray:
     """(I,) an array of objects, whatever they are."""
     found = np.empty(len(values), object)
@@ -125,20 +121,18 @@ def _texts(x_I: Any, classes: Sequence[str], what: str) -> np.ndarray:
     return objects([str(x) for x in x_I])
 
 
-def _text_lists(x_I: Any, classes: Sequence[str], what: str) -> np.ndarray:
-    return objects([[str(x) for x in each] for each in x_I])
-
-
 KINDS: dict[str, Kind] = {
     "classes": Kind(_classes, _numbers, "int16", "number"),
     "values": Kind(lambda x, c, w: finite(x, w), _single, "double", "float"),
     # Numbers of classes: of each word; of each slot.
     "tags": Kind(_lists(np.int64), _lists(np.int64), "list<int16>", "list<int16>"),
     "slots": Kind(_lists(np.int64), _lists(np.int64), "list<int16>", "list<int16>"),
-    "answers": Kind(_text_lists, _texts, "list<string>", "string"),  # the accepted ones; the given one
+    "answers": Kind(
+        lambda x, c, w: objects([[str(text) for text in each] for each in x]), _texts, "list<string>", "string"
+    ),  # the accepted ones; the given one
     "texts": Kind(_texts, _texts, "string", "string"),
     "activity": Kind(_lists(np.int64), _lists(np.int64), "list<int16>", "list<int16>"),  # bits a frame
-    "scores": Kind(_zero_one, _single, "int16", "float"),
+    "scores": Kind(lambda x, c, w: np.asarray(x).astype(np.int64), _single, "int16", "float"),
     # Of each candidate whether it is right, and its score.
     "rankings": Kind(_lists(np.int64), _lists(np.float32), "list<int16>", "list<float>"),
 }

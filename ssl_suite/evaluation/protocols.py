@@ -126,7 +126,9 @@ class Trials:
         budget, task = self.plan.budget, self.plan.task
         seeds = budget.seeds[: budget.rate_seeds]
         per_lr = {lr: mean_score([self.run(lr, seed) for seed in seeds]) for lr in budget.lr}
-        chosen = best_rate(per_lr, metrics.find(task.select).higher_is_better)
+        sign = 1 if metrics.find(task.select).higher_is_better else -1
+        known = [(sign * value, -lr) for lr, value in per_lr.items() if value is not None]
+        chosen = -max(known)[1] if known else None  # of equals the smallest
         if chosen is None and len(budget.lr) == 1 and "lost" not in self.done[budget.lr[0], seeds[0]]:
             chosen = budget.lr[0]  # nothing was to be chosen
         if chosen is None:
@@ -222,12 +224,6 @@ def mean_score(scores: Sequence[float | None]) -> float | None:
     """Over seeds; one without a score, and there is no mean."""
     known = [score for score in scores if score is not None]
     return float(np.mean(known)) if len(known) == len(scores) else None
-
-
-def best_rate(per_lr: Mapping[float, float | None], higher_is_better: bool) -> float | None:
-    """The rate with the best score; of equals the smallest. None where no score is defined."""
-    known = [(value if higher_is_better else -value, -lr) for lr, value in per_lr.items() if value is not None]
-    return -max(known)[1] if known else None
 
 
 def _majority(plan: Plan, out: Path, say: Say, threads: int | None) -> Measurement:

@@ -293,7 +293,10 @@ def lay_out(
             () if labels.more_R is None else tuple(labels.more_R[mine]),
             clusters(task, modality, name, rows, [inputs[row] for row in mine], mine),
         )
-    values = np.concatenate([sequence.values for sequence in made]).astype(stored_type(modality), copy=False)
+    size = len(modality.vocabulary)
+    kind = np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.int32  # as in the store
+    values = np.concatenate([sequence.values for sequence in made])
+    values = values.astype(kind if modality.frame is None else modality.frame.dtype, copy=False)
     segments, marks = (
         None if made[0][k] is None else np.concatenate([sequence[k] for sequence in made]) for k in (1, 2)
     )
@@ -320,14 +323,6 @@ def clusters(
         raise SuiteError(f"task {task.name}: cluster={NEAR_COPIES} is not for modality={modality.name}; name a column.")
     sets = [modality.near_duplicate_features(task_inputs.flat(found[0])) for found in inputs]
     return near_copies.families(sets, modality.near_duplicate_similarity)
-
-
-def stored_type(modality: Modality) -> Any:
-    """Of a frame, or the smallest type that holds every id, as in the store."""
-    if modality.frame is not None:
-        return np.dtype(modality.frame.dtype)
-    size = len(modality.vocabulary)
-    return np.dtype(np.uint8 if size <= 1 << 8 else np.uint16 if size <= 1 << 16 else np.int32)
 
 
 def split_digest(task: Task, rows: Rows) -> str:

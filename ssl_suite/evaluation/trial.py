@@ -257,7 +257,8 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
         # Build: what cannot be opened leaves no folder.
         parts = build(plan, group.device, folder, stop=stop)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / TRIAL).write_text(json.dumps(_description(plan), indent=1), encoding="utf-8")
+        described = {"task": plan.task.name, "seed": plan.seed, "lr": plan.lr, "budget": plan.budget.facts()}
+        (folder / TRIAL).write_text(json.dumps(plan.facts() | described, indent=1), encoding="utf-8")
         train = settings(plan, parts.data, parts.modality, threads)
         learner = Learner(parts.encoder, parts.head).to(group.device)
         if plan.budget.head == "linear" and plan.protocol != "probe":
@@ -288,17 +289,10 @@ def run(plan: Plan, folder: Path, threads: int | None = None) -> dict[str, Any]:
     result["encoder"] = parts.facts
     if parts.features is not None:
         result["mix"] = {"states": len(parts.encoder.weights_L), "each": parts.encoder.scaled}
-        result["layer_weights"] = _layer_weights(best)
+        shares_L = load_file(best / checkpoint.WEIGHTS)["encoder.weights_L"].softmax(0).tolist() if best else None
+        result["layer_weights"] = shares_L and [round(share, 5) for share in shares_L]
     atomic.write_json(folder / RESULT, result)
     return result
-
-
-def _layer_weights(best: Path | None) -> list[float] | None:
-    """The shares that a probe's head takes of the hidden states, the embedder's output first."""
-    if best is None:
-        return None
-    weights_L = load_file(best / checkpoint.WEIGHTS)["encoder.weights_L"].softmax(0)
-    return [round(share, 5) for share in weights_L.tolist()]
 
 
 def chosen_checkpoint(plan: Plan, folder: Path) -> Path | None:
@@ -309,15 +303,11 @@ def chosen_checkpoint(plan: Plan, folder: Path) -> Path | None:
     return whole[-1] if whole else None
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    return read_metrics(folder / "metrics.jsonl")[0]
-
-
 def dev_scores(folder: Path, step: int) -> dict[str, float]:
     """The metrics on dev at a step, as the trial logged them; {} where it logged none."""
     return {
         key.removeprefix(VALID): value
-        for line in _lines(folder)
+        for line in read_metrics(folder / "metrics.jsonl")[0]
         if line["step"] == step
         for key, value in line.items()
         if key.startswith(VALID)
@@ -326,7 +316,9 @@ def dev_scores(folder: Path, step: int) -> dict[str, float]:
 
 def curve(folder: Path) -> dict[str, list[float]]:
     """The training loss over steps, as the trial logged it."""
-    points = [(line["step"], round(line["loss"], 5)) for line in _lines(folder) if "loss" in line]
+    points = [
+        (line["step"], round(line["loss"], 5)) for line in read_metrics(folder / "metrics.jsonl")[0] if "loss" in line
+    ]
     return {"step": [step for step, _ in points], "loss": [loss for _, loss in points]}
 
 
@@ -338,7 +330,9 @@ def predict_parts(plan: Plan, folder: Path, threads: int | None = None) -> dict[
         with processes({"threads": threads, "precision": "auto"}) as group:
             parts = build(plan, group.device, folder, ("train", *wanted) if plan.protocol == "probe" else ())
             learner = Learner(parts.encoder, parts.head).to(group.device)
-            _load_chosen(learner, plan, folder, group.device)
+            if (chosen := chosen_checkpoint(plan, folder)) is None:
+                raise SuiteError(f"{folder}: its checkpoint is gone or damaged; delete the folder to train it again.")
+            learner.load_state_dict(load_file(chosen / checkpoint.WEIGHTS, device=str(group.device)))
             for part, path in files.items():
                 found = inference.predict(learner, parts.data, parts.modality, part, group)
                 made = inference.stored(plan.task, parts.data, part, {plan.seed: found})
@@ -376,15 +370,3 @@ def job(learner: Learner, parts: TrialComponents, plan: Plan, train: dict[str, A
 
     rows = StepRows(order, count, group.rank, group.world, at_once)
     return Job(learner, collator, rows, evaluate, score, lambda say: None, quiet=True)
-
-
-def _load_chosen(learner: Learner, plan: Plan, folder: Path, device: torch.device) -> None:
-    found = chosen_checkpoint(plan, folder)
-    if found is None:
-        raise SuiteError(f"{folder}: its checkpoint is gone or damaged; delete the folder to train it again.")
-    learner.load_state_dict(load_file(found / checkpoint.WEIGHTS, device=str(device)))
-
-
-def _description(plan: Plan) -> dict[str, Any]:
-    """The plan for a reader, without the folders of this machine."""
-    return plan.facts() | {"task": plan.task.name, "seed": plan.seed, "lr": plan.lr, "budget": plan.budget.facts()}

@@ -105,9 +105,17 @@ def compare(
     """
     from ssl_suite.evaluation.significance import mcnemar, paired_bootstrap
 
-    _same_task(row_a, row_b)
-    metric = metric or row_a["metrics"][0]["name"]
-    said = [_metric(row, metric) for row in (row_a, row_b)]
+    for key in SAME:
+        of_a, of_b = row_a["task"][key], row_b["task"][key]
+        if of_a != of_b:
+            names = f"{row_a['run_id']} and {row_b['run_id']}"
+            raise SuiteError(f"{names} cannot be compared: their task's {key} differs ({of_a} and {of_b}).")
+    metric, said = metric or row_a["metrics"][0]["name"], []
+    for row in (row_a, row_b):
+        of_row = {each["name"]: each for each in row["metrics"]}
+        if metric not in of_row:
+            raise SuiteError(f"row {row['run_id']} has no metric '{metric}'.{nearest(metric, of_row)}")
+        said.append(of_row[metric])
     root = root or default_root()
     a, b = (read_predictions(*where).by_item() for where in ((root, row_a), (root_b or root, row_b)))
     _same_items(row_a, row_b, a, b)
@@ -131,21 +139,6 @@ def compare(
         mcnemar=tuple(SeedTest(seed, *mcnemar(a.labels_I, a.by_seed[seed], b.by_seed[seed])) for seed in shared),
         notes=tuple(_notes(row_a, row_b)),
     )
-
-
-def _same_task(row_a: Mapping[str, Any], row_b: Mapping[str, Any]) -> None:
-    names = f"{row_a['run_id']} and {row_b['run_id']}"
-    for key in SAME:
-        of_a, of_b = row_a["task"][key], row_b["task"][key]
-        if of_a != of_b:
-            raise SuiteError(f"{names} cannot be compared: their task's {key} differs ({of_a} and {of_b}).")
-
-
-def _metric(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    of_row = {metric["name"]: metric for metric in row["metrics"]}
-    if name not in of_row:
-        raise SuiteError(f"row {row['run_id']} has no metric '{name}'.{nearest(name, of_row)}")
-    return of_row[name]
 
 
 def _same_items(row_a: Mapping[str, Any], row_b: Mapping[str, Any], a: Predictions, b: Predictions) -> None:

@@ -157,7 +157,9 @@ def _context(board: Board) -> dict[str, Any]:
         "likeness": board.references.likeness,
         "modality": lambda name: MODALITIES.get(name, str(name).capitalize()),
         "modalities": sorted({cell.row["task"]["modality"] for cell in shown}),
-        "arms": sorted({line.arm for each in board.sections for line in each.lines}, key=_order(board)),
+        "arms": sorted(
+            {line.arm for each in board.sections for line in each.lines}, key=lambda arm: table.arm_order(found, arm)
+        ),
         "made_by": lambda section: [made(section, line) for line in section.lines],
         "relative": relative.drawn,
         "totalled": lambda section: {line for total in section.aggregates for line in total.by_line},
@@ -188,10 +190,6 @@ def titled(section: Section, column: Column) -> str:
     if len({other.head for other in same}) > 1:
         parts.append(f"heads v{column.head}")
     return f"{column.task['title']} ({', '.join(parts)})"
-
-
-def _order(board: Board) -> Any:
-    return lambda arm: table.arm_order(board.benchmark, arm)
 
 
 def _distinct(board: Board) -> list[table.Cell]:

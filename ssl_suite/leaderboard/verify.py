@@ -77,7 +77,9 @@ def verify(root: Path, benchmark: str | None = None) -> list[Finding]:
             continue
         faults = origin(row) + check(row, predictions)
         for part, made in further:
-            faults += [f"{part['part']}: {fault}" for fault in _further(row, part, made)]
+            same = (part["n"], row["seeds"]) == (len(made.items_I), list(made.by_seed))
+            found = _scores(part["metrics"], made) if same else ["its items or seeds are not those of its predictions."]
+            faults += [f"{part['part']}: {fault}" for fault in found]
         findings += [Finding(row["run_id"], "fail", fault) for fault in faults]
         if not faults:
             good.append((row, predictions))
@@ -116,13 +118,6 @@ def _scores(metrics: Sequence[Mapping[str, Any]], predictions: Predictions) -> l
         if said["higher_is_better"] != found["higher_is_better"]:
             faults.append(f"{name} higher_is_better is {said['higher_is_better']}, which it is not.")
     return faults
-
-
-def _further(row: Mapping[str, Any], part: Mapping[str, Any], predictions: Predictions) -> list[str]:
-    """A further part against its predictions."""
-    if (part["n"], row["seeds"]) != (len(predictions.items_I), list(predictions.by_seed)):
-        return ["its items or seeds are not those of its predictions."]
-    return _scores(part["metrics"], predictions)
 
 
 def origin(row: Mapping[str, Any]) -> list[str]:

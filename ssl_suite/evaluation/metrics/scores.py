@@ -13,18 +13,14 @@ from ssl_suite.evaluation.metrics.base import Metric, Values
 P_TARGET = 0.01  # of minDCF, with both costs 1: NIST SRE 2008 and VoxCeleb
 
 
-def _binary(labels_I: np.ndarray, name: str) -> None:
-    if not set(np.unique(labels_I)) <= {0, 1}:
-        raise SuiteError(f"{name}: the labels are not all 0 or 1.")
-
-
 def _of_both(
     name: str, formula: Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 ) -> Callable[[np.ndarray, np.ndarray], Values]:
     """``weighted`` of a formula of (labels, scores, weights), undefined where a resample has one label alone."""
 
     def weighted(labels_I: np.ndarray, predictions_SI: np.ndarray) -> Values:
-        _binary(labels_I, name)
+        if not set(np.unique(labels_I)) <= {0, 1}:
+            raise SuiteError(f"{name}: the labels are not all 0 or 1.")
 
         def values(weights_I: np.ndarray) -> np.ndarray:
             kept = weights_I > 0
