@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HERE = "ssl_suite.commands.analyses"
 ANALYSES = {
+    "alignment": f"{HERE}.alignment:main",
     "context": f"{HERE}.context:main",
     "curves": f"{HERE}.curves:main",
     "icl": f"{HERE}.icl:main",

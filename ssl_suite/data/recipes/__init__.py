@@ -29,7 +29,9 @@ ROWS = 1024  # of a row group, which is what readers hold in memory
 
 HERE = "ssl_suite.data.recipes"
 RECIPES: dict[str, str] = {
+    "bilingual": f"{HERE}.bilingual:bilingual",
     "dna_folds": f"{HERE}.folds:dna_folds",
+    "fake_english": f"{HERE}.bilingual:fake_english",
     "glue": f"{HERE}.glue:official",
     "glue_entailment": f"{HERE}.glue:entailment",
     "glue_mnli": f"{HERE}.glue:mnli_official",
