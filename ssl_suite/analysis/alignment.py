@@ -36,9 +36,9 @@ def measure(given: dict[str, Any], say: Callable[[str], None]) -> Report:
     """Read, train what is missing, encode, rank."""
     begun = time.monotonic()
     code = given["pair"].partition("-")[2]
-    found = languages.read(code, given["sentences"], given["corpus"], given["place"])
     if given["encoder"] is None and code != languages.FAKE:
         raise SuiteError(f"encoder= is missing for pair={given['pair']}: add encoder=hf:NAME_OR_FOLDER or a run.")
+    found = languages.read(code, given["sentences"], given["corpus"], given["place"])
     named = given["encoder"].split(",") if given["encoder"] else languages.trained(given, say)
     rows: list[dict[str, Any]] = []
     for text in named:
@@ -60,9 +60,9 @@ def _rows(found: Languages, encoder: Any, modality: Any, prefix: str, seed: int)
     """A row for each kind of context, direction and layer, and for the retrieval of sentences."""
     rows = []
     sides = {"disjoint": (found.en, found.other), "parallel": tuple(map(list, zip(*found.parallel, strict=True)))}
-    wanted = None if found.pairs is None else [{en for en, _ in found.pairs}, {other for _, other in found.pairs}]
+    wanted = [{pair[i] for pair in found.pairs} if found.pairs else None for i in (0, 1)]
     known_of = {
-        contexts: [word_vectors(side, wanted and wanted[i], encoder, modality, prefix) for i, side in enumerate(texts)]
+        contexts: [word_vectors(side, wanted[i], encoder, modality, prefix) for i, side in enumerate(texts)]
         for contexts, texts in sides.items()
     }
     # The same pairs for both kinds of context, so that their difference is that of the contexts.
@@ -81,7 +81,7 @@ def _rows(found: Languages, encoder: Any, modality: Any, prefix: str, seed: int)
         for layer in range(vectors[0].shape[1]):
             cosines_SS = unit(vectors[one][:, layer]) @ unit(vectors[two][:, layer]).T
             ranks_S = mid_ranks(cosines_SS, np.arange(len(cosines_SS)))
-            right = (1 <= ranks_S) & (ranks_S < 1.5)
+            right = (ranks_S >= 1) & (ranks_S < 1.5)
             rows.append(
                 {"what": "sentences", "contexts": "parallel", "direction": direction, "layer": layer}
                 | {"score": float(right.mean()), "of": len(right), "chance": 1 / len(right)}
@@ -132,7 +132,8 @@ def _finder(wanted: set[str] | None) -> Callable[[str], list[tuple[str, int, int
 
     def look(text: str) -> list[tuple[str, int, int]]:
         whole = [(m[0], *m.span()) for m in WORD.finditer(text) if wanted is None or m[0] in wanted]
-        return whole if inside is None else [(m[0], *m.span()) for m in inside.finditer(text)]
+        whole = [one for one in whole if not text_letters.unspaced(one[0])]
+        return whole + [(m[0], *m.span()) for m in inside.finditer(text)] if inside else whole
 
     return look
 
@@ -220,13 +221,14 @@ def _report(rows: list[dict[str, Any]], given: Mapping[str, Any], seconds: float
         if network == "trained":
             answer.append(
                 f"{given['pair']}, {encoder}: MRR {there['score']:.3f} ({there['low']:.3f} to {there['high']:.3f}) at "
-                f"layer {there['layer']} and {zero['score']:.3f} at layer 0, of {there['of']:,} pairs in sentences that "
-                f"do not translate each other (chance {there['chance']:.3f}); in sentences that do {parallel['score']:.3f}. "
+                f"layer {there['layer']} and {zero['score']:.3f} at layer 0, of {there['of']:,} pairs in sentences "
+                f"that do not translate each other (chance {there['chance']:.3f}); in sentences that do "
+                f"{parallel['score']:.3f}. "
                 f"Of {said['of']:,} sentences {said['score']:.1%} find their translation first."
             )
     notes = [
-        "MRR: the mean of 1 / rank of a word's translation among all target words by cosine; identical strings are left "
-        "out, other translations of the same word are no rivals, equal cosines share their ranks.",
+        "MRR: the mean of 1 / rank of a word's translation among all target words by cosine; identical strings are "
+        "left out, other translations of the same word are no rivals, equal cosines share their ranks.",
         "The best layer is chosen on the same pairs; every layer, direction and control is in the CSV.",
         f"{given['sentences']:,} sentences of each language at most; seed {given['seed']}; {seconds:.0f} s.",
     ]
@@ -237,8 +239,8 @@ def _report(rows: list[dict[str, Any]], given: Mapping[str, Any], seconds: float
         )
     figures = {"alignment-layers": partial(_draw, rows)}
     captions = {
-        "alignment-layers": "MRR by layer. Solid: disjoint sentences, with 95 % intervals over words; dashed: translated "
-        "sentences; dotted: the same network untrained; grey: chance."
+        "alignment-layers": "MRR by layer. Solid: disjoint sentences, with 95 % intervals over words; dashed: "
+        "translated sentences; dotted: the same network untrained; grey: chance."
     }
     settings = {key: given[key] for key in ("encoder", "pair", "tokens", "sentences", "prefix", "seed", "budget")}
     return Report(
@@ -259,7 +261,9 @@ def _draw(rows: Sequence[Mapping[str, Any]], figure: Any, colours: Colours) -> N
                 continue
             layers = [row["layer"] for row in line]
             label = encoder if style == "-" else None
-            axes.plot(layers, [row["score"] for row in line], style, color=colour, label=label, marker="o", markersize=3)
+            axes.plot(
+                layers, [row["score"] for row in line], style, color=colour, label=label, marker="o", markersize=3
+            )
             if style == "-":
                 low, high = ([row[key] for row in line] for key in ("low", "high"))
                 axes.fill_between(layers, low, high, color=colour, alpha=0.2, linewidth=0)

@@ -67,7 +67,8 @@ def sample() -> list[dict[str, Any]]:
     from ssl_suite.data import sources
     from ssl_suite.modalities.text import Text
 
-    modality, rows = Text(), []
+    modality = Text()
+    rows: list[dict[str, Any]] = []
     for path in sources.builtin(modality).paths:
         for record in modality.read(path, _raise):
             text = record.data if isinstance(record.data, str) else " ".join(record.data)

@@ -97,8 +97,8 @@ def write(report: Report, out: Path) -> Path:
                 with atomic.replacing(out / f"{stem}{end}") as unfinished:
                     unfinished.write_bytes(content)
         atomic.write(out / f"{report.name}.csv", table(report.rows))
-        content = {"settings": report.settings, "command": report.command, "rows": list(report.rows)}
-        atomic.write(out / f"{report.name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        found = {"settings": report.settings, "command": report.command, "rows": list(report.rows)}
+        atomic.write(out / f"{report.name}.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
         atomic.write(out / f"{report.name}.md", _page(report, "page.md.j2", pictures))
         atomic.write(out / f"{report.name}.html", _page(report, "page.html.j2", pictures))
         for name, text in report.extra.items():
@@ -111,17 +111,18 @@ def write(report: Report, out: Path) -> Path:
 def picture(draw: Draw, colours: Colours) -> bytes:
     """The PNG of a figure."""
     import matplotlib
+    from cycler import cycler
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "figure.facecolor": colours.ground, "axes.facecolor": colours.ground, "savefig.facecolor": colours.ground,
         "text.color": colours.ink, "axes.labelcolor": colours.ink, "axes.titlecolor": colours.ink,
         "xtick.color": colours.soft, "ytick.color": colours.soft, "axes.edgecolor": colours.soft,
         "grid.color": colours.faint, "legend.frameon": False, "font.size": 10,
         "axes.spines.top": False, "axes.spines.right": False,
-        "axes.prop_cycle": matplotlib.cycler(color=colours.series),
+        "axes.prop_cycle": cycler(color=colours.series),
     }  # fmt: skip
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(7.5, 4.6), layout="constrained")

@@ -64,7 +64,8 @@ def linear(
             found = encode.run_batches(encode.sequences_of(data, split), modality, group.device, read)
             given += [np.stack([vector for _, vector in found]), head.start_targets(data.parts[split])]
         learner.train()
-        weight_CD, bias_C = baselines.linear_map(*given, head.output.out_features, select)
+        train_SD, train_S, dev_SD, dev_S = given
+        weight_CD, bias_C = baselines.linear_map(train_SD, train_S, dev_SD, dev_S, head.output.out_features, select)
         if kept is not None and group.main:
             with atomic.replacing(kept) as unfinished, unfinished.open("wb") as file:
                 np.savez(file, weight_CD=weight_CD, bias_C=bias_C)
