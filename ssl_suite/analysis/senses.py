@@ -6,6 +6,7 @@ word and its place alone), D width.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,33 +57,44 @@ def read(source: str, word: str | None, most: int | None, seed: int, place: dict
     Raises:
         SuiteError: no such set, a column is missing, or a sentence lacks its word.
     """
-    import pandas
-
     path, name = Path(source).expanduser(), f"sentences={source}"
     if not path.is_file():
         path = resources.folder("samples") / "senses" / f"{source}.csv"
     if not path.is_file():
         path = _of_catalogue(source, place)
-    try:
-        table = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path, dtype=str)
-    except (OSError, ValueError) as error:
-        raise SuiteError(f"{name}: is no CSV or parquet table ({' '.join(str(error).split())[:100]}).") from None
-    table = table.rename(columns={"sentence": "text"})
+    rows = [{("text" if key == "sentence" else key): row[key] for key in row} for row in _rows(path, name)]
     for column in ("text", "sense", *([] if word else ["word"])):
-        if column not in table or table[column].isna().any():
+        if not all(row.get(column) for row in rows):
             also = " or word=WORD" if column == "word" else ""
             raise SuiteError(f"{name}: needs the column '{column}' filled in every row{also}.")
-    if word and "word" in table:
-        table = table[table["word"] == word]
-    if not len(table):
+    numbered = [(i, row) for i, row in enumerate(rows) if not word or row.get("word", word) == word]
+    if not numbered:
         raise SuiteError(f"{name}: holds no sentence with word={word}.")
-    if most:
-        parts = [column for column in ("word", "split") if column in table]
-        table = table.sample(frac=1, random_state=seed)
-        table = (table.groupby(parts).head(most) if parts else table.head(most)).sort_index()
-    return [
-        _use(row, word, f"{name}, row {i + 1}") for i, row in zip(table.index, table.to_dict("records"), strict=True)
-    ]
+    kept: list[int] = []
+    taken: Counter[tuple] = Counter()
+    for at in np.random.default_rng(seed).permutation(len(numbered)):
+        key = tuple(numbered[at][1].get(column) for column in ("word", "split"))
+        taken[key] += 1
+        if not most or taken[key] <= most:
+            kept.append(int(at))
+    return [_use(numbered[at][1], word, f"{name}, row {numbered[at][0] + 1}") for at in sorted(kept)]
+
+
+def _rows(path: Path, name: str) -> list[dict[str, Any]]:
+    """Of a CSV file all values are text; an empty one is ""."""
+    import csv
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if path.suffix == ".parquet":
+            return pq.read_table(path).to_pylist()
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeError, csv.Error, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise SuiteError(f"{name}: is no table in CSV (UTF-8) or parquet ({reason}).") from None
 
 
 def _of_catalogue(name: str, place: dict[str, Any]) -> Path:
@@ -102,15 +114,14 @@ def _of_catalogue(name: str, place: dict[str, Any]) -> Path:
 
 def _use(row: dict[str, Any], word: str | None, where: str) -> Use:
     own, text = word or row["word"], row["text"]
-    given = row.get("start")
-    if given is None or given != given:  # NaN: an empty cell
+    if row.get("start") in (None, ""):
         start = text.lower().find(own.lower())
         length = len(own)
     else:
-        start, length = len(text[: int(given)].lower()), len(text[int(given) : int(row["end"])].lower())
+        start, length = len(text[: int(row["start"])].lower()), len(text[int(row["start"]) : int(row["end"])].lower())
     if start < 0:
         raise SuiteError(f"{where}: '{own}' does not stand in '{text[:60]}'; repair the row or remove it.")
-    name, train = str(row.get("id", where.rpartition(" ")[2])), row.get("split") == "train"
+    name, train = str(row.get("id") or where.rpartition(" ")[2]), row.get("split") == "train"
     return Use(name, own, str(row["sense"]), text.lower(), start, start + length, train)
 
 

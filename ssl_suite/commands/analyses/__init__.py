@@ -25,6 +25,7 @@ ANALYSES = {
     "curves": f"{HERE}.curves:main",
     "icl": f"{HERE}.icl:main",
     "layers": f"{HERE}.layers:main",
+    "map": f"{HERE}.map:main",
 }
 COMMON = {
     "budget": Key("small", choices=("smoke", "small")),

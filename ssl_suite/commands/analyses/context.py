@@ -11,7 +11,7 @@ settings:
                       a built-in one (apple, pingguo), or a data set (senses_apple, senses_senseval, senses_homographs);
                       default: all of these, of budget smoke the built-in ones
   word=WORD           only this word; needed where a file has no column word
-  most=100            uses of each word and part, drawn by the seed; 0 takes all
+  most=50             uses of each word and part, drawn by the seed; 0 takes all
   layout=auto         of the plane: tsne (openTSNE), pca, or auto, t-SNE where it is installed
   budget=small        or smoke: an untrained encoder on the built-in sets, in seconds
   out=FOLDER          where the page, the figures and the numbers go (default runs/analysis)
