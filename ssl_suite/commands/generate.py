@@ -79,16 +79,16 @@ def main(args: argparse.Namespace) -> int:
     elif args.json:
         made = [
             {
-                "text": modality.decode(_array(result.ids)),
+                "text": text,
                 "prompt_tokens": result.prompt,
                 "tokens": [modality.vocabulary.tokens[i] for i in result.ids],
                 "ended": result.ended,
             }
-            for result in results
+            for text, result in zip(texts_of(modality, results), results, strict=True)
         ]
         print(json.dumps(made, indent=1))
     else:
-        print("\n".join(modality.decode(_array(result.ids)) for result in results))
+        print("\n".join(texts_of(modality, results)))
     for line in notes(modality, results, settings):
         print(line, file=sys.stderr)
     return 0
@@ -172,19 +172,26 @@ def check(modality: Modality, output: Path) -> None:
         raise SuiteError(f"output={output} is a folder: name a file.")
 
 
+def texts_of(modality: Modality, results: list[Generated]) -> list[str]:
+    """What the results spell."""
+    import numpy as np
+
+    return [modality.decode(np.array(result.ids, np.int64)) for result in results]
+
+
 def write(modality: Any, results: list[Generated], output: Path) -> dict[Path, int | None]:
     """Write all results; gives the files, with the number of notes where it is music."""
+    import numpy as np
+
     try:
         if output.suffix.lower() in MIDI:
             several = len(results) > 1
             paths = [output.with_stem(f"{output.stem}-{n}") if several else output for n in range(1, len(results) + 1)]
-            return {
-                path: modality.write_midi(_array(result.ids), path) for path, result in zip(paths, results, strict=True)
-            }
-        texts = [modality.decode(_array(result.ids)) for result in results]
-        if output.suffix.lower() in FASTA:
-            texts = [f">sample_{number}\n{text}" for number, text in enumerate(texts, 1)]
-        output.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+            pairs = zip(paths, results, strict=True)
+            return {path: modality.write_midi(np.array(result.ids, np.int64), path) for path, result in pairs}
+        fasta = output.suffix.lower() in FASTA
+        lines = [f">sample_{n}\n{x}" if fasta else x for n, x in enumerate(texts_of(modality, results), 1)]
+        output.write_text("".join(f"{text}\n" for text in lines), encoding="utf-8")
     except OSError as error:
         raise SuiteError(f"output={output} cannot be written ({error.strerror or error}).") from error
     return {output: None}
@@ -200,9 +207,3 @@ def notes(modality: Modality, results: list[Generated], settings: dict[str, Any]
     if modality.frame is not None:
         lines.append(f"These are units of the codebook of {modality.name}; they cannot be turned back into a signal.")
     return lines
-
-
-def _array(ids: list[int]) -> Any:
-    import numpy as np
-
-    return np.array(ids, np.int64)

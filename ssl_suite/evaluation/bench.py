@@ -18,7 +18,7 @@ from ssl_suite.evaluation import (
     protocols,
     references,
     rows,
-    scoring,
+    significance,
     submission,
     tasks,
     trial,
@@ -210,7 +210,7 @@ def scored(task: tasks.Task, stored: predictions.Predictions) -> list[dict[str, 
     entries = []
     for name in task.metrics:
         try:
-            entries.append(scoring.score(name, stored))
+            entries.append(significance.score(name, stored))
         except Undefined:
             if name == task.metrics[0]:
                 raise

@@ -77,14 +77,8 @@ class Budget:
 
     def facts(self) -> dict[str, Any]:
         """What determines the numbers of a cell: all but the name and how it came about."""
-        told = (
-            "name",
-            "overrides",
-            "tasks",
-            "arms",
-            "pretrain_steps",
-            *(["freeze"] if self.freeze == "nothing" else []),
-        )
+        told = {"name", "overrides", "tasks", "arms", "pretrain_steps"}
+        told |= {"freeze"} if self.freeze == "nothing" else set()  # it came later than rows of today
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in told}
 
     def of_cell(self, task: str, arm: str) -> Budget:

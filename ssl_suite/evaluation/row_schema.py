@@ -156,23 +156,21 @@ def validate(row: Any, where: str | Path | None = None) -> None:
     version = row.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise SuiteError(f"{where}: schema_version {version} is newer than this ssl_suite reads: update ssl_suite.")
-    found = parse(RowModel, dict(row), where)
-    _require(len(set(found.seeds)) == len(found.seeds), where, "seeds are not different whole numbers")
-    _require(found.schema_version < 2 or found.config is not None, where, "config is missing")
-    if found.selection is not None:
-        _require(found.selection.split != "test", where, "selection.split is 'test': choose on dev")
+    found, task = parse(RowModel, dict(row), where), row["task"]
+    count = len(found.seeds)
+    rules = [
+        (len(set(found.seeds)) == count, "seeds are not different whole numbers"),
+        (found.schema_version < 2 or found.config is not None, "config is missing"),
+        (found.selection is None or found.selection.split != "test", "selection.split is 'test': choose on dev"),
+    ]
     for metrics in (found.metrics, *(part.metrics for part in found.further)):
-        names = [metric.name for metric in metrics]
-        _require(len(set(names)) == len(names), where, "metrics names one metric twice")
+        rules.append((len({metric.name for metric in metrics}) == len(metrics), "metrics names one metric twice"))
         for metric in metrics:
-            _require(metric.ci95[0] <= metric.ci95[1], where, f"ci95 of {metric.name} is not [low, high]")
-            each, count = len(metric.per_seed) == len(found.seeds), len(found.seeds)
-            _require(each, where, f"per_seed of {metric.name} should be a number for each of the {count} seeds")
+            each = f"per_seed of {metric.name} should be a number for each of the {count} seeds"
+            rules.append((metric.ci95[0] <= metric.ci95[1], f"ci95 of {metric.name} is not [low, high]"))
+            rules.append((len(metric.per_seed) == count, each))
     for part in ("train", "dev", "test"):
-        used, full = getattr(found.task, f"n_{part}"), getattr(found.task, f"n_{part}_full")
-        _require(used <= full, where, f"task.n_{part}={used} is more than n_{part}_full={full}")
-
-
-def _require(holds: bool, where: str, fault: str) -> None:
-    if not holds:
-        raise SuiteError(f"{where}: {fault}.")
+        used, full = task[f"n_{part}"], task[f"n_{part}_full"]
+        rules.append((used <= full, f"task.n_{part}={used} is more than n_{part}_full={full}"))
+    if broken := [fault for holds, fault in rules if not holds]:
+        raise SuiteError(f"{where}: {broken[0]}.")

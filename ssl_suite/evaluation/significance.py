@@ -15,12 +15,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import Metric, Undefined, find
+from ssl_suite.evaluation.predictions import Predictions
 
 QUANTILES = (0.025, 0.975)
 ROUNDING = 1e-12  # a difference of two means of the same numbers, added in another order, is none
@@ -268,3 +269,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted_M = np.empty_like(p_M)
     adjusted_M[order_M] = np.maximum.accumulate((len(p_M) - np.arange(len(p_M))) * p_M[order_M])
     return np.minimum(adjusted_M, 1.0).tolist()
+
+
+def score(metric_name: str, predictions: Predictions) -> dict[str, Any]:
+    """A metric's entry in a row, made when the row is written and again by ``board verify``: the mean over seeds, its
+    interval, each seed's value, and their deviation (n - 1). Raises SuiteError: no such metric, or one without a value
+    on these predictions."""
+    metric = find(metric_name).of(predictions.clusters_I)
+    labels_I, predictions_SI = predictions.labels_I, predictions.stacked()
+    per_seed = [float(value) for value in metric.per_seed(labels_I, predictions_SI)]
+    low, high = interval(metric_name, labels_I, predictions_SI, predictions.clusters_I)
+    return {
+        "name": metric_name,
+        "value": float(np.mean(per_seed)),
+        "higher_is_better": metric.higher_is_better,
+        "ci95": [float(low), float(high)],
+        "per_seed": per_seed,
+        "sd": float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None,
+    }

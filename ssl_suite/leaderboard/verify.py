@@ -25,7 +25,7 @@ from ssl_suite.evaluation import budget as budgets
 from ssl_suite.evaluation import rows
 from ssl_suite.evaluation.predictions import Predictions
 from ssl_suite.evaluation.rows import Row, read, read_predictions, row_files
-from ssl_suite.evaluation.scoring import score
+from ssl_suite.evaluation.significance import score
 from ssl_suite.leaderboard import plans
 
 CLOSE = 1e-9  # of a stored number to the recomputed one, relative above 1: it is the rounding of another machine

@@ -12,7 +12,7 @@ import numpy as np
 
 from ssl_suite.evaluation import predictions as files
 from ssl_suite.evaluation import rows
-from ssl_suite.evaluation.scoring import score
+from ssl_suite.evaluation.significance import score
 
 CLASSES = ("EI", "IE", "N")
 SEEDS = (100, 101, 102)
