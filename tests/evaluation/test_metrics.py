@@ -13,7 +13,7 @@ import sklearn.metrics as sk
 
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation.metrics import METRICS, Undefined, find
-from ssl_suite.leaderboard.aggregates import glue, human_relative, superb_s
+from ssl_suite.leaderboard.aggregates import superb_s
 
 Y, P = np.array([1, 1, 1, 0, 0, 0, 1, 0]), np.array([1, 0, 1, 0, 1, 0, 1, 0])
 A, B = np.array([0, 1, 2, 2, 3, 5]), np.array([0.1, 0.9, 2.5, 2, 2, 4])
@@ -54,24 +54,6 @@ def test_golden_superb() -> None:
         superb_s({"ks": fbank["ks"]}, fbank, sota)
     with pytest.raises(Undefined):
         superb_s({}, {}, {})
-
-
-def test_glue_as_its_leaderboard_has_it() -> None:
-    """MT-DNN's table 2 (arXiv:1901.11504): people 87.1, MT-DNN 82.7, BERT-large 80.5, which is .925 of people."""
-    tasks = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
-    said = {
-        "people": (66.4, 97.8, (86.3, 80.8), (92.7, 92.6), (59.5, 80.4), (92.0, 92.8), 91.2, 93.6, 95.9),
-        "MT-DNN": (62.5, 95.6, (91.1, 88.2), (89.5, 88.8), (72.7, 89.6), (86.7, 86.0), 93.1, 81.4, 65.1),
-        "BERT-large": (60.5, 94.9, (89.3, 85.4), (87.6, 86.5), (72.1, 89.3), (86.7, 85.9), 92.7, 70.1, 65.1),
-    }
-    scores = {
-        model: {task: dict(enumerate(x if isinstance(x, tuple) else (x,))) for task, x in zip(tasks, row, strict=True)}
-        for model, row in said.items()
-    }
-    assert [round(glue(scores[model]) + 1e-9, 1) for model in said] == [87.1, 82.7, 80.5]  # type: ignore[arg-type]
-    assert round(human_relative(scores["BERT-large"], scores["people"]), 3) == 0.925  # type: ignore[arg-type]
-    with pytest.raises(SuiteError, match="human has no rte"):
-        human_relative({"rte": {"accuracy": 1.0}}, {})
 
 
 def test_classes_as_scikit_learn_has_them() -> None:

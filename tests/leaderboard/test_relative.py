@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssl_suite.core import resources
+from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import benchmark, rows
 from ssl_suite.leaderboard import relative, render
 from ssl_suite.leaderboard.aggregates import glue, human_relative
@@ -101,6 +102,8 @@ def test_published_rows_have_the_published_score() -> None:
         {task: metrics for task, metrics in found[name].items() if task != "Score"} for name in ("BERT-large", "people")
     )
     assert round(human_relative(tasks, people), 3) == 0.925
+    with pytest.raises(SuiteError, match="human has no rte"):
+        human_relative({"rte": {"accuracy": 1.0}}, {})
 
 
 def test_the_people_of_the_benchmark_are_the_published_ones() -> None:
