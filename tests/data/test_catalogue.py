@@ -103,7 +103,7 @@ def test_states(tmp_path: Path, entries: dict[str, Entry], monkeypatch: pytest.M
     first, second = entries["en_core"].source.files[:2]
     put(tmp_path, first, first.bytes or 0)
     put(tmp_path, second, 5)
-    mixed = ("en_core", "en_mix", "senses_apple")
+    mixed = ("en_core", "en_mix")
     expected = {"en_books": "here", "en_brown": "wrong size"} | dict.fromkeys(mixed, "wrong size")
     assert states(root=tmp_path) == expected
     monkeypatch.setenv("SSL_DATA_DIR", str(tmp_path))
