@@ -17,7 +17,7 @@ import torch
 from ssl_suite.analysis import icl_items
 from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.records import Record
-from ssl_suite.evaluation import causal, encoders, references
+from ssl_suite.evaluation import encoders, references
 from ssl_suite.evaluation.references import HF, Reference
 
 SPARE = 2  # tokens an answer may take beyond the longest right one
@@ -57,7 +57,7 @@ def open_speaker(reference: Reference, modality: Any) -> Speaker:
     """
     from ssl_suite.modalities import text_pretrained
 
-    opened, _, _ = causal.open_model(reference, modality)
+    opened = encoders.open_causal(reference, modality).encoder
     model = opened.model.eval()
     v, window = modality.vocabulary, getattr(model.config, "max_position_embeddings", None)
     if reference.kind == "hf":

@@ -18,6 +18,7 @@ from ssl_suite.settings import config
 from ssl_suite.settings.run_reference import CONFIG, split
 
 Row = dict[str, Any]
+SUMS = ("icl-sums", "Does a small GPT learn to add?")
 TRAINED = "data=sums"
 WORDS = ("modality=text", "objective=clm", "model=tiny", TRAINED, "modality.vocab_size=64", "modality.max_length=16")
 PACE = ("train.tokens_per_batch=512", "train.lr=2e-3", "train.eval_every=1000", "train.checkpoint_every=1000")
@@ -103,9 +104,10 @@ def _report(prompts: list[Row], sums: list[Row], given: dict[str, Any], seconds:
     ]
     keys = ("encoder", "task", "shots", "draws", "items", "sums", "steps", "seeds", "seed", "budget")
     models = ", ".join(dict.fromkeys(row["model"] for row in [*prompts, *sums]))
+    name, title = ("icl", "What does a causal model learn from examples alone?") if prompts else SUMS
     return Report(
-        "icl", f"What does a causal model learn from examples alone? {models}", answer, [*prompts, *sums], figures,
-        notes, given["command"], {key: given[key] for key in keys}, tables, captions,
+        name, f"{title} {models}", answer, [*prompts, *sums], figures, notes,
+        given["command"], {key: given[key] for key in keys}, tables, captions,
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ def measure(given: Mapping[str, Any], say: Callable[[str], None]) -> Report:
     begun = time.monotonic()
     reference = references.parse(given["encoder"])
     modality = _modality(reference, given["modality"])
-    records = list(itertools.islice(_records(modality, given), given["most"]))
+    records = _drawn(_records(modality, given), given["most"], given["seed"])
     if not records:
         raise SuiteError(f"input={given['input']}: holds no record to draw.")
     if modality.learns and reference.kind != "run":
@@ -59,6 +58,17 @@ def measure(given: Mapping[str, Any], say: Callable[[str], None]) -> Report:
         for record, (x, y), label in zip(records, places_N2, labels, strict=True)
     ]
     return _report(rows, records, vectors_ND, modality, (reference.short, method, time.monotonic() - begun), given)
+
+
+def _drawn(records: Iterator[Record], most: int, seed: int) -> list[Record]:
+    """At most so many, each as likely as any other, in their order (Vitter 1985, algorithm R)."""
+    rng, kept = np.random.default_rng(seed), []
+    for i, record in enumerate(records):
+        if i < most:
+            kept.append((i, record))
+        elif (place := int(rng.integers(i + 1))) < most:
+            kept[place] = (i, record)
+    return [record for _, record in sorted(kept, key=lambda pair: pair[0])]
 
 
 def _modality(reference: references.Reference, name: str | None) -> Modality:

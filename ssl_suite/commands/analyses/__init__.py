@@ -26,6 +26,7 @@ ANALYSES = {
     "icl": f"{HERE}.icl:main",
     "layers": f"{HERE}.layers:main",
     "map": f"{HERE}.map:main",
+    "vectors": f"{HERE}.vectors:main",
 }
 COMMON = {
     "budget": Key("small", choices=("smoke", "small")),
@@ -57,7 +58,8 @@ def read(name: str, words: Sequence[str], keys: Mapping[str, Key]) -> dict[str, 
     given |= {key: value for key, value in budget.items() if given.get(key) is None}
     if given["threads"]:
         torch.set_num_threads(given["threads"])
-    given["command"] = shlex.join(["ssl_suite", "analyse", name, *words])
+    own = ("out=", "publish=", "data.root=", "data.cache=", "threads=")  # of the machine, which changes no number
+    given["command"] = shlex.join(["ssl_suite", "analyse", name, *(word for word in words if not word.startswith(own))])
     given["place"] = {"root": given["data.root"], "cache": given["data.cache"]}
     return given
 

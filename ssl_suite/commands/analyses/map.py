@@ -11,7 +11,7 @@ settings:
   input=PATH          a file, a folder, a glob, or a NAME of `ssl_suite data list`; default the built-in sample
   color=COLUMN        of a table, a tag of the records (split, language, …), id or source
   layer=-1            0 is the embedding, 1 the first layer, -1 the last; the mean over a record's positions
-  most=500            records, the first ones
+  most=500            records, drawn by the seed
   layout=auto         tsne (openTSNE), pca, or auto, t-SNE where it is installed
   column=, id_column= of a table, when they are not called as the modality expects
   budget=small        or smoke: 60 proteins of the sample by an untrained encoder
