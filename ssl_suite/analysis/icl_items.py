@@ -80,7 +80,7 @@ def majority(asked: Sequence[Pair]) -> float:
 def _numbers(digits: int, rng: np.random.Generator, least: int = 0) -> list[tuple[int, int]]:
     low, high = (least if digits == 1 else 10 ** (digits - 1)), 10**digits
     if (high - low) ** 2 <= MOST:
-        return list(itertools.product(range(low, high), repeat=2))
+        return list(itertools.product(range(low, high), range(low, high)))
     return [(int(a), int(b)) for a, b in rng.integers(low, high, (MOST, 2))]
 
 

@@ -261,7 +261,8 @@ def _roll(record: Record, modality: Modality) -> dict[str, str]:
     import symusic
     from PIL import Image
 
-    score = symusic.Score.from_midi(record.data).to("second")
+    score: Any = symusic.Score.from_midi(record.data)
+    score = score.to("second")
     notes = [note for track in score.tracks if not track.is_drum for note in track.notes if note.start < 2 * SECONDS]
     if not notes:
         return {"text": "no pitched note in the first seconds"}

@@ -24,6 +24,7 @@ ANALYSES = {
     "context": f"{HERE}.context:main",
     "curves": f"{HERE}.curves:main",
     "icl": f"{HERE}.icl:main",
+    "language_vector": f"{HERE}.language_vector:main",
     "layers": f"{HERE}.layers:main",
     "map": f"{HERE}.map:main",
     "vectors": f"{HERE}.vectors:main",
