@@ -138,8 +138,8 @@ def _report(rows: list[dict[str, Any]], name: str, count: int, given: Mapping[st
     settings = {key: given[key] for key in ("encoder", "pair", "tokens", "alphas", "sentences", "seed", "budget")}
     return Report(
         "language_vector", "Is there a vector from one language to another?", answer, rows,
-        {"language-vector": partial(_draw, rows)}, notes, given["command"], settings,
-        captions={"language-vector": "By layer, a line for each alpha: the share of tokens of the target language, and "
+        {f"language_vector-{given['pair']}": partial(_draw, rows)}, notes, given["command"], settings,
+        captions={f"language_vector-{given['pair']}": "By layer, a line for each alpha: the share of tokens of the target language, and "
                   "BLEU-1 against the translations. Dotted: a random vector as long."},
     )  # fmt: skip
 

@@ -73,11 +73,11 @@ def test_the_copy_shares_no_letter_and_has_every_word() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["encoder=random:tiny", "budget=smoke", "sentences=40", f"out={tmp_path}", "threads=1"]
     assert main(["analyse", "alignment", *words]) == 0
-    rows = list(csv.DictReader((tmp_path / "alignment.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "alignment-en-fake.csv").open(encoding="utf-8")))
     assert {row["contexts"] for row in rows if row["what"] == "words"} == {"disjoint", "parallel"}
     # A copy has the units of its pair only by chance: an untrained network finds nothing.
     assert all(float(row["low"]) < 4 * float(row["chance"]) for row in rows if row["what"] == "words")
-    assert (tmp_path / "alignment-layers.dark.png").stat().st_size > 10_000
+    assert (tmp_path / "alignment-en-fake-layers.dark.png").stat().st_size > 10_000
     capsys.readouterr()
     assert main(["analyse", "alignment", "pair=en-zh", f"out={tmp_path}"]) == 2
     assert "encoder= is missing" in capsys.readouterr().err

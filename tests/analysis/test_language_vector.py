@@ -29,7 +29,7 @@ def test_scores_of_a_translation_and_of_its_half() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["budget=smoke", "tokens=8000", "sentences=20", "alphas=0,4", f"out={tmp_path}", "threads=1"]
     assert main(["analyse", "language_vector", *words]) == 0
-    rows = list(csv.DictReader((tmp_path / "language_vector.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "language_vector-en-fake.csv").open(encoding="utf-8")))
     # A layer at a time: nothing added changes nothing, whichever it is.
     assert len({(row["target share"], row["BLEU-1"]) for row in rows if row["alpha"] == "0.0"}) == 1
     assert {row["vector"] for row in rows if row["alpha"] == "4.0"} == {"language", "random"}
