@@ -237,14 +237,15 @@ def _report(rows: list[dict[str, Any]], given: Mapping[str, Any], seconds: float
             "The copy is English in the letters of another script: no token is shared but the special ones, the halves "
             "are other documents, and every word has a known translation (Dufter and Schütze 2020)."
         )
-    figures = {f"alignment-{given['pair']}-layers": partial(_draw, rows)}
+    name = f"alignment-{given['pair']}"
+    figures = {f"{name}-layers": partial(_draw, rows)}
     captions = {
-        f"alignment-{given['pair']}-layers": "MRR by layer. Solid: disjoint sentences, with 95 % intervals over words; dashed: "
-        "translated sentences; dotted: the same network untrained; grey: chance."
+        f"{name}-layers": "MRR by layer. Solid: disjoint sentences, with 95 % intervals over words; dashed: translated "
+        "sentences; dotted: the same network untrained; grey: chance."
     }
     settings = {key: given[key] for key in ("encoder", "pair", "tokens", "sentences", "prefix", "seed", "budget")}
     return Report(
-        f"alignment-{given['pair']}", f"Do {given['pair'].replace('-', ' and ')} lie on top of one another?",
+        name, f"Do {given['pair'].replace('-', ' and ')} lie on top of one another?",
         answer or ["No trained encoder was given."], rows, figures, notes, given["command"], settings,
         {"Best layers": summary}, captions,
     )  # fmt: skip

@@ -136,11 +136,14 @@ def _report(rows: list[dict[str, Any]], name: str, count: int, given: Mapping[st
         f"Seed {given['seed']}; {seconds:.0f} s.",
     ]
     settings = {key: given[key] for key in ("encoder", "pair", "tokens", "alphas", "sentences", "seed", "budget")}
+    page = f"language_vector-{given['pair']}"
+    caption = (
+        "By layer, a line for each alpha: the share of tokens of the target language, and BLEU-1 against the "
+        "translations. Dotted: a random vector as long."
+    )
     return Report(
-        "language_vector", "Is there a vector from one language to another?", answer, rows,
-        {f"language_vector-{given['pair']}": partial(_draw, rows)}, notes, given["command"], settings,
-        captions={f"language_vector-{given['pair']}": "By layer, a line for each alpha: the share of tokens of the target language, and "
-                  "BLEU-1 against the translations. Dotted: a random vector as long."},
+        page, "Is there a vector from one language to another?", answer, rows, {page: partial(_draw, rows)}, notes,
+        given["command"], settings, captions={page: caption},
     )  # fmt: skip
 
 
