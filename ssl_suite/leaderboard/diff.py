@@ -150,7 +150,8 @@ def _same_items(row_a: Mapping[str, Any], row_b: Mapping[str, Any], a: Predictio
         raise SuiteError(f"{names} they were scored on different test items ({counts}). Use the same limit for both.")
     if a.classes != b.classes:
         raise SuiteError(f"{names} their classes differ ({len(a.classes)} and {len(b.classes)}, or other names).")
-    if wrong := int((a.labels_I != b.labels_I).sum()):
+    # One by one: a label may be a list of its own.
+    if wrong := sum(not np.array_equal(*both) for both in zip(a.labels_I, b.labels_I, strict=True)):
         raise SuiteError(f"{names} {wrong} test items have other labels in the one than in the other.")
 
 

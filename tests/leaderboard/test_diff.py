@@ -14,7 +14,7 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.evaluation import rows
 from ssl_suite.evaluation.predictions import Predictions, stored
 from ssl_suite.evaluation.significance import paired_bootstrap
-from ssl_suite.leaderboard.diff import compare, find
+from ssl_suite.leaderboard.diff import _same_items, compare, find
 from tests.leaderboard import add, classified, make_row, valued
 
 
@@ -104,6 +104,18 @@ def test_other_tasks_are_refused(tmp_path: Path, changes: dict[str, Any], fault:
         compare(*pair(tmp_path, classified(), classified(), **changes), tmp_path)
     assert "cannot be compared: " in str(caught.value)
     assert fault in str(caught.value)
+
+
+def test_labels_that_are_lists_are_compared_one_by_one() -> None:
+    def lists(*labels: list[float]) -> Predictions:
+        found = np.empty(len(labels), object)
+        found[:] = [np.array(label) for label in labels]
+        return Predictions(found, {0: found}, np.arange(len(labels)), kind="scores")
+
+    row = {"run_id": "x"}
+    _same_items(row, row, lists([1, 0], [0, 1]), lists([1, 0], [0, 1]))
+    with pytest.raises(SuiteError, match="1 test items have other labels"):
+        _same_items(row, row, lists([1, 0], [0, 1]), lists([1, 0], [1, 1]))
 
 
 def test_other_items_labels_and_classes_are_refused(tmp_path: Path) -> None:
