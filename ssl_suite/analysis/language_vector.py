@@ -110,12 +110,17 @@ def decoded(loaded: Any, sequences: Sequence[np.ndarray], layer: int, step_D: np
 def scores(
     written: Sequence[np.ndarray], wanted: Sequence[np.ndarray], own_V: np.ndarray, tokens: Sequence[str]
 ) -> dict[str, float]:
-    """The share of tokens of the target language, and BLEU-1 (0 to 100) against the translations, over tokens."""
+    """The share of tokens of the target language, and BLEU-1 (0 to 100) over tokens.
+
+    It is told against the translations and, as what frequent words alone give, against those of the next sentences.
+    """
     from sacrebleu.metrics import BLEU
 
     texts = [[" ".join(tokens[i] for i in ids) for ids in side] for side in (written, wanted)]
-    bleu = BLEU(max_ngram_order=1, tokenize="none", force=True).corpus_score(texts[0], [texts[1]])
-    return {"target share": float(own_V[np.concatenate(written)].mean()), "BLEU-1": float(bleu.score)}
+    bleu = BLEU(max_ngram_order=1, tokenize="none", force=True)
+    moved = texts[1][1:] + texts[1][:1]
+    own, other = (float(bleu.corpus_score(texts[0], [wanted]).score) for wanted in (texts[1], moved))
+    return {"target share": float(own_V[np.concatenate(written)].mean()), "BLEU-1": own, "of another sentence": other}
 
 
 def _report(rows: list[dict[str, Any]], name: str, count: int, given: Mapping[str, Any], seconds: float) -> Report:
@@ -124,7 +129,8 @@ def _report(rows: list[dict[str, Any]], name: str, count: int, given: Mapping[st
     same = [r for r in rows if r["vector"] == "random" and (r["layer"], r["alpha"]) == (best["layer"], best["alpha"])]
     answer = [
         f"{given['pair']}: at best (layer {best['layer']}, {best['alpha']:g} times the vector) "
-        f"{best['target share']:.1%} of the tokens written are of the target language, BLEU-1 {best['BLEU-1']:.1f}"
+        f"{best['target share']:.1%} of the tokens written are of the target language, BLEU-1 {best['BLEU-1']:.1f} "
+        f"against the translations and {best['of another sentence']:.1f} against those of other sentences"
         + (f"; with nothing added {plain['target share']:.1%} and {plain['BLEU-1']:.1f}" if plain else "")
         + (f"; with a random vector {same[0]['target share']:.1%} and {same[0]['BLEU-1']:.1f}." if same else ".")
     ]
@@ -156,5 +162,6 @@ def _draw(rows: Sequence[Mapping[str, Any]], figure: Any, colours: Colours) -> N
                 label = f"{alpha:g}" if kind == "language" else None
                 places, values = [row["layer"] for row in line], [row[key] for row in line]
                 axes.plot(places, values, style, color=colour, label=label, markersize=3)
+        axes.set_xticks(sorted({row["layer"] for row in rows}))
         axes.set(xlabel="layer", ylabel=key, ylim=(0, None))
     panels[0].legend(title="alpha", fontsize=8)

@@ -20,10 +20,11 @@ def test_tokens_belong_to_the_language_that_has_them_more_often() -> None:
 def test_scores_of_a_translation_and_of_its_half() -> None:
     tokens = ["a", "b", "c", "d", "x", "y"]
     own_V = np.array([False, False, True, True, False, False])
-    wanted = [np.array([2, 3, 2, 3])]
-    assert language_vector.scores(wanted, wanted, own_V, tokens) == {"target share": 1.0, "BLEU-1": pytest.approx(100)}
-    half = language_vector.scores([np.array([2, 0, 1, 3])], wanted, own_V, tokens)
-    assert half == {"target share": 0.5, "BLEU-1": pytest.approx(50)}
+    wanted = [np.array([2, 3, 2, 3]), np.array([4, 5, 4])]
+    found = language_vector.scores(wanted, wanted, own_V, tokens)
+    assert found == {"target share": 4 / 7, "BLEU-1": pytest.approx(100), "of another sentence": 0.0}
+    half = language_vector.scores([np.array([2, 0, 1, 3])], wanted[:1], own_V, tokens)
+    assert half == {"target share": 0.5, "BLEU-1": pytest.approx(50), "of another sentence": pytest.approx(50)}
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
