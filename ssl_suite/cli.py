@@ -148,7 +148,8 @@ def _text(module: ModuleType, function: Callable) -> str:
 def overview(group: str = "") -> str:
     """The commands, one line each: all, or those that begin with the word ``group``."""
     names = [name for name in COMMANDS if not group or name.split()[0] == group]
-    lines = [f"  {name:<16}{_text(*_load(COMMANDS[name])).strip().splitlines()[0]}" for name in names]
+    wide = max(map(len, names)) + 2
+    lines = [f"  {name:<{wide}}{_text(*_load(COMMANDS[name])).strip().splitlines()[0]}" for name in names]
     head = [f"usage: ssl_suite {group + ' ' if group else ''}COMMAND …", "", "commands:"]
     return "\n".join([*head, *lines] if group else [*head, *lines, "", EXAMPLES])
 

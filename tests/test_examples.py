@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ssl_suite import cli
+from ssl_suite.analysis.report import Report
 from ssl_suite.evaluation import rows
 from ssl_suite.training import estimate
 from tests.commands.conftest import make_run
@@ -47,11 +48,22 @@ def measured(phases: list[list[Any]], *rest: Any) -> list[Any]:
     return [Outcome(cell, Path("row.json")) for cells in phases for cell in cells]
 
 
+def analysed(*given: Any) -> Report:
+    """What an analysis hands over, without its work; tests/analysis runs each."""
+    return Report("analysis", "An analysis", ["It is done."], [{"number": 1}], {}, [], "ssl_suite analyse")
+
+
 # What would be trained for hours or downloaded: its words are settled, the encoders and files that it names opened.
 WORK = {
     "plan ": ("ssl_suite.training.estimate.measure", lambda *parts: estimate.Probe(512, 1e-3, 1e-3, 1)),
     "bench ": ("ssl_suite.evaluation.bench.run", measured),
     "jobs=": ("ssl_suite.evaluation.side_by_side.run", measured),
+    "analyse alignment": ("ssl_suite.analysis.alignment.measure", analysed),
+    "analyse context": ("ssl_suite.analysis.context.measure", analysed),
+    "analyse icl": ("ssl_suite.analysis.icl_report.measure", analysed),
+    "analyse language_vector": ("ssl_suite.analysis.language_vector.measure", analysed),
+    "analyse map": ("ssl_suite.analysis.maps.measure", analysed),
+    "analyse vectors": ("ssl_suite.analysis.vectors.measure", analysed),
     "data fetch ": ("ssl_suite.data.fetch.fetch", lambda entry, *rest: Path(entry.name)),
 }
 

@@ -37,7 +37,8 @@ def test_list(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert max(len(line) for line in out.splitlines()) <= 100
     for entry in list_entries():
         (row,) = [line for line in out.splitlines() if line.startswith(f" {entry.name} ")]
-        assert f"  {'fetch' if entry.source.downloads else 'absent'}  " in row
+        state = "fetch" if entry.source.downloads else "absent" if entry.source.files else "here"
+        assert f"  {state}  " in row
         assert entry.source.title in row
     blocks = [line.split()[0] for line in out.splitlines() if line.startswith("modality=")]
     assert blocks == sorted(blocks)
