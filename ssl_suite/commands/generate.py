@@ -20,6 +20,8 @@ settings:
   output=FILE         a file instead of the terminal: a sequence a line; .fa or .fasta for DNA and proteins; .mid for
                       music, tune-1.mid, tune-2.mid, … where there are several
 
+A single sequence is shown on the terminal while it is written.
+
 Pictures and speech are written as the units of their codebook, <17> <4> …: they cannot be turned back into a signal.
 """
 
@@ -36,6 +38,8 @@ from ssl_suite.core.errors import SuiteError
 from ssl_suite.core.wording import count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ssl_suite.modalities.base import Modality
     from ssl_suite.models.generate import Generated
     from ssl_suite.training.restore import Loaded
@@ -69,7 +73,17 @@ def main(args: argparse.Namespace) -> int:
     settings, prompts = parse_words(given, KEYS), [word for word in args.words if word not in given]
     if args.json and settings["output"]:
         raise SuiteError("--json prints to the terminal: leave output= out, or --json.")
-    loaded, results = run(settings, prompts)
+    written = [""]
+
+    def told(text: str) -> None:
+        # A token may change how the last letters read, as half a UTF-8 letter does: those wait for the next one.
+        whole = text.rstrip("\N{REPLACEMENT CHARACTER}")
+        if whole.startswith(written[0]):
+            print(whole[len(written[0]) :], end="", flush=True)
+            written[0] = whole
+
+    quiet = args.json or settings["output"]
+    loaded, results = run(settings, prompts, None if quiet else told)
     modality = loaded.modality
     if settings["output"]:
         for path, heard in write(modality, results, Path(settings["output"]).expanduser()).items():
@@ -87,6 +101,8 @@ def main(args: argparse.Namespace) -> int:
             for text, result in zip(texts_of(modality, results), results, strict=True)
         ]
         print(json.dumps(made, indent=1))
+    elif len(results) == 1:
+        print(texts_of(modality, results)[0].removeprefix(written[0]))
     else:
         print("\n".join(texts_of(modality, results)))
     for line in notes(modality, results, settings):
@@ -94,10 +110,14 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Generated]]:
+def run(
+    settings: dict[str, Any], prompts: list[str], told: Callable[[str], None] | None = None
+) -> tuple[Loaded, list[Generated]]:
     """Generate ``samples`` sequences from each prompt, or from [CLS] where there is none. Raises SuiteError: an encoder
     that cannot write, a prompt of another modality or one that does not fit, settings out of range, or an output that
     does not go with the modality."""
+    import numpy as np
+
     from ssl_suite.commands.embed import device
     from ssl_suite.models.generate import causal_model, generate
     from ssl_suite.training import restore
@@ -119,7 +139,9 @@ def run(settings: dict[str, Any], prompts: list[str]) -> tuple[Loaded, list[Gene
     model = causal_model(loaded.encoder, loaded.objective, modality.vocabulary, modality.max_length)
     results: list[Generated] = []
     together = max(1, TOGETHER // modality.max_length)
-    draws = {key: settings[key] for key in ("length", "temperature", "top_k", "top_p")}
+    draws: dict[str, Any] = {key: settings[key] for key in ("length", "temperature", "top_k", "top_p")}
+    if told and len(repeated) == 1:
+        draws["told"] = lambda ids: told(modality.decode(np.array(ids, np.int64)))
     for first in range(0, len(repeated), together):
         some, seed = repeated[first : first + together], settings["seed"] + first
         results += generate(model, some, modality.vocabulary, modality.max_length, seed=seed, **draws)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    told: Callable[[list[int]], None] | None = None,
 ) -> list[Generated]:
     """Go on from each prompt until [SEP], or until the length is reached.
 
@@ -68,6 +69,7 @@ def generate(
         temperature: logits are divided by it; 0 takes the likeliest id (greedy).
         top_k: only the k likeliest ids; None is all.
         top_p: only the likeliest ids that together have this probability (Holtzman et al. 2019, arXiv:1904.09751).
+        told: of a single prompt: takes all ids so far as each is written.
 
     Raises:
         SuiteError: a prompt, or a prompt and ``length``, that do not fit into the window.
@@ -92,6 +94,7 @@ def generate(
             suppress_tokens=sorted(never),
             eos_token_id=vocabulary.sep,
             pad_token_id=vocabulary.pad,
+            streamer=Streamer(told, vocabulary.sep) if told and len(prompts) == 1 else None,
             **draws,
         )
         for i, row in zip(places, written.tolist(), strict=True):
@@ -100,6 +103,22 @@ def generate(
             new = new[: new.index(vocabulary.sep)] if ended else new
             found[i] = Generated([*prompts[i], *new], size, ended)
     return [found[i] for i in range(len(prompts))]
+
+
+class Streamer:
+    """What ``transformers``' ``generate`` tells of each id; passes on the ids between [CLS] and [SEP]."""
+
+    def __init__(self, told: Callable[[list[int]], None], end: int) -> None:
+        self.told, self.stop = told, end
+        self.ids: list[int] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.ids += value.flatten().tolist()
+        if self.ids[-1] != self.stop or len(self.ids) == 1:
+            self.told(self.ids[1:])
+
+    def end(self) -> None:
+        """Nothing is left to say."""
 
 
 def _budget(prompt: int, length: int | None, max_length: int) -> int:

@@ -41,6 +41,17 @@ def test_sequences_go_on_from_their_prompts(dna: Path, capsys: pytest.CaptureFix
     assert len(set(out)) > 2
 
 
+def test_one_sequence_is_told_as_it_is_written(dna: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr("builtins.print", lambda *parts, **_: heard.append("".join(map(str, parts))))
+    assert cli.main(["generate", f"encoder={dna}", "ACGT", "length=20", "seed=3", "temperature=0"]) == 0
+    text = "".join(heard)
+    assert heard[0] == "ACGT" and len(heard) > 10 and max(map(len, heard[1:])) == 1
+    heard.clear()
+    assert cli.main(["generate", f"encoder={dna}", "ACGT", "length=20", "samples=2", "temperature=0"]) == 0
+    assert "".join(heard).split("\n")[0] == text
+
+
 def test_greedy_repeats_itself_and_seeds_differ(dna: Path, capsys: pytest.CaptureFixture) -> None:
     greedy, _ = said(capsys, f"encoder={dna}", "temperature=0", "samples=2", "ACGT")
     assert greedy[0] == greedy[1]

@@ -28,6 +28,7 @@ ANALYSES = {
     "layers": f"{HERE}.layers:main",
     "map": f"{HERE}.map:main",
     "vectors": f"{HERE}.vectors:main",
+    "written": f"{HERE}.written:main",
 }
 COMMON = {
     "budget": Key("small", choices=("smoke", "small")),
