@@ -64,6 +64,7 @@ WORK = {
     "analyse language_vector": ("ssl_suite.analysis.language_vector.measure", analysed),
     "analyse map": ("ssl_suite.analysis.maps.measure", analysed),
     "analyse vectors": ("ssl_suite.analysis.vectors.measure", analysed),
+    "analyse written": ("ssl_suite.analysis.written.measure", analysed),
     "data fetch ": ("ssl_suite.data.fetch.fetch", lambda entry, *rest: Path(entry.name)),
 }
 
